@@ -1,0 +1,95 @@
+"""From a file, folder, glob or hub dataset to understood rows.
+
+`open_source` finds the files and their shape; `Source.rows` yields every source row exactly once, as a `Row` or as a
+`Reject` with its reason. Grouping rows into records is left to the caller.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.sources import files as data_files
+from neat_data.sources import locate, shapes
+from neat_data.sources.compressed import sha256
+from neat_data.sources.locate import DataFile
+from neat_data.sources.row import Answer, Found, Place, Reject, Row, Unusable
+from neat_data.sources.values import plain
+
+__all__ = ["Answer", "Place", "Reject", "Row", "Source", "open_source"]
+
+_ROWS_TO_RECOGNISE = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data files with their shapes. `fingerprint` comes from content and settings alone, never from a path."""
+
+    name: str
+    format: str
+    fingerprint: dict[str, Any]
+    files: Sequence[tuple[DataFile, shapes.Shape]] = field(repr=False)
+
+    def rows(self) -> Iterator[Row | Reject]:
+        """Every source row, in source order.
+
+        Raises:
+            InputError: a file is cut short or damaged.
+        """
+        next_row: dict[tuple[str, str | None, str | None], int] = defaultdict(int)
+        for file, shape in self.files:
+            key = (file.name, file.subset, file.split)
+            for found in data_files.rows(file.path):
+                yield _understand(found, shape, Place(*key, next_row[key]))
+                next_row[key] += 1
+
+
+def open_source(spec: str, *, subset: str | None = None, split: str | None = None, format: str = "auto") -> Source:
+    """Open `spec`: a file, folder or glob, or else the hub dataset `ID` or `ID@REVISION`.
+
+    A folder or hub dataset is read in its split `train` unless `split` names another (or `all`); a file or glob is
+    read whole unless `split` is given. `format` is `auto` or one of `shapes.NAMES`.
+
+    Raises:
+        InputError: nothing is there, or nothing in it can be read as preference data.
+    """
+    wanted = None if format == "auto" else shapes.named(format)
+    chosen, revision = locate.local(spec, subset, split), None
+    if chosen is None:
+        raise InputError(f"{spec}: no such file or folder")
+    shaped = [(file, wanted or _recognise(file)) for file in chosen]
+    return Source(
+        name=spec if revision else chosen[0].name,
+        format="+".join(dict.fromkeys(shape.name for _, shape in shaped)),
+        fingerprint={
+            "files": {file.key: sha256(file.path) for file in chosen},
+            "revision": revision,
+            "subset": subset,
+            "split": split,
+            "format": format,
+        },
+        files=shaped,
+    )
+
+
+def _recognise(file: DataFile) -> shapes.Shape:
+    """The shape of a file by the columns of its first readable rows."""
+    readable = (found.columns for found in data_files.rows(file.path) if found.columns is not None)
+    columns = dict.fromkeys(name for row in islice(readable, _ROWS_TO_RECOGNISE) for name in row)
+    if not columns:
+        raise InputError(f"{file.key}: holds no row that can be read; is it JSON Lines, JSON, CSV, Parquet or Arrow?")
+    return shapes.recognise(columns, file.key)
+
+
+def _understand(found: Found, shape: shapes.Shape, place: Place) -> Row | Reject:
+    try:
+        if found.problem or found.columns is None:
+            raise found.problem or Unusable("not_json")
+        made = shape.understand(found.columns)
+    except Unusable as problem:
+        return Reject(place, problem.reason, problem.detail, found.raw)
+    return Row(place, made.messages, made.answers, made.order, made.verdict, plain(made.meta), found.raw)

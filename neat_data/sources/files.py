@@ -1,0 +1,88 @@
+"""One data file -> its rows, whatever the file is called: its content says which format it has.
+
+JSON Lines, JSON arrays, CSV, Parquet, Arrow file and stream, any of them behind gzip, xz or zstd.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from neat_data.errors import InputError
+from neat_data.sources import json_text, tables
+from neat_data.sources.compressed import open_bytes
+from neat_data.sources.row import Found
+
+ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+PACKINGS = ("", ".gz", ".gzip", ".xz", ".zst", ".zstd")
+# A whole folder is read by ending, as it may hold anything; these describe data and are none.
+_DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "dataset.json"}
+_READERS = {
+    "lines": json_text.lines,
+    "array": json_text.array,
+    "csv": tables.csv_rows,
+    "parquet": tables.parquet,
+    "arrow": tables.arrow_file,
+    "stream": tables.arrow_stream,
+}
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file in a folder or repository is data, by its name's ending."""
+    base = name.rsplit("/", 1)[-1].lower()
+    if base.startswith((".", "_")) or base in _DESCRIPTIONS:
+        return False
+    return base.endswith(tuple(ending + packing for ending in ENDINGS for packing in PACKINGS))
+
+
+def rows(path: Path) -> Iterator[Found]:
+    """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable."""
+    try:
+        kind = _kind(path)
+        with open_bytes(path) as stream:
+            yield from _READERS[kind](stream)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(path.name) else f"{path.name}: {message}") from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+
+
+def _kind(path: Path) -> str:
+    with open_bytes(path) as stream:
+        head = stream.read(8)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1"):
+        return "arrow"
+    if head.startswith(b"\xff\xff\xff\xff"):
+        return "stream"
+    return _text_kind(path)
+
+
+def _text_kind(path: Path) -> str:
+    """`lines` where one of the first lines is a JSON object, `array` where the text opens with one, else `csv`."""
+    with open_bytes(path) as stream:
+        written = (line.removeprefix(json_text.BOM).strip() for line in stream)
+        first = list(islice((line for line in written if line), 50))
+    if not first:
+        raise InputError("the file is empty")
+    if first[0].startswith(b"[") and not (len(first) > 1 and _is_json(first[0], list)):
+        return "array"
+    if first[0].startswith(b"{") or any(_is_json(line, dict) for line in first):
+        return "lines"
+    return "lines" if _named_json(path.name) else "csv"
+
+
+def _is_json(line: bytes, kind: type) -> bool:
+    try:
+        return isinstance(json.loads(line), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _named_json(name: str) -> bool:
+    """The hint of the ending, for a text in which nothing looks like JSON: is it broken JSON or a table?"""
+    return any(part in ("json", "jsonl", "ndjson") for part in name.lower().split(".")[1:])

@@ -1,0 +1,116 @@
+"""JSON Lines and JSON arrays, row by row, so that one bad row costs that row only.
+
+Bytes go in, `Found` rows come out. Lines are cut at ``\\n`` alone; blank lines are no rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from neat_data.errors import InputError
+from neat_data.sources.row import Found, Unusable
+
+BOM = b"\xef\xbb\xbf"
+
+
+def lines(stream: BinaryIO) -> Iterator[Found]:
+    """The rows of JSON Lines; a line that is no JSON object becomes a `Found` with its problem."""
+    for number, line in enumerate(stream):
+        line = line.removeprefix(BOM) if number == 0 else line
+        line = line.rstrip(b"\r\n")
+        if line.strip():
+            yield _line(line)
+
+
+def _line(line: bytes) -> Found:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        return Found(line, problem=Unusable("not_utf8", f"byte {error.start} of the line"))
+    return _found(text)
+
+
+def _found(text: str) -> Found:
+    try:
+        return Found(text, columns=_object(text))
+    except Unusable as problem:
+        return Found(text, problem=problem)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
+        raise Unusable("not_json", str(error)) from None
+    if not isinstance(value, dict):
+        raise Unusable("not_json", f"the line holds {_kind(value)}, not an object")
+    if "\\u" in text:
+        _check_unicode(value)
+    return value
+
+
+def _kind(value: Any) -> str:
+    return {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _check_unicode(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Unusable("bad_unicode", f"lone surrogate U+{ord(error.object[error.start]):04X}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise Unusable("duplicate_key", next(name for name in names if names.count(name) > 1))
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def array(stream: BinaryIO) -> Iterator[Found]:
+    """The elements of a JSON array, each with the text it stood in; InputError where the array is broken.
+
+    The file is held in memory whole, as arrays are not made for streaming.
+    """
+    try:
+        text = stream.read().removeprefix(BOM).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"the JSON array is not UTF-8 at byte {error.start}; write it as JSON Lines") from None
+    for start, end in _elements(text):
+        yield _found(text[start:end])
+
+
+def _elements(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of every element of the array that `text` is."""
+    position = _blank(text, _blank(text, 0) + 1)
+    while text[position : position + 1] != "]":
+        try:
+            _, end = _SPANS.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"the JSON array is broken after {position:,} characters ({error}); is the file cut short?"
+            ) from None
+        yield position, end
+        position = _blank(text, end)
+        if text[position : position + 1] not in (",", "]"):
+            raise InputError(f"the JSON array breaks off after {position:,} characters; is the file cut short?")
+        if text[position] == ",":
+            position = _blank(text, position + 1)
+    if text[position + 1 :].strip():
+        raise InputError(f"text follows the JSON array's end after {position:,} characters")
+
+
+_SPANS = json.JSONDecoder()
+
+
+def _blank(text: str, position: int) -> int:
+    """The first position at or after `position` that holds no JSON whitespace."""
+    while text[position : position + 1] in (" ", "\t", "\r", "\n") and position < len(text):
+        position += 1
+    return position

@@ -1,0 +1,111 @@
+"""What a source hands on: each of its rows is either a `Row` that was understood or a `Reject` that says why not.
+
+The shapes raise `Unusable` where a row cannot be used; `Source.rows` turns that into a `Reject`. Nothing here knows
+about file formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from neat_data.record import Messages
+
+REASONS = {
+    "not_json": "The line is not a JSON object.",
+    "not_utf8": "The bytes are not UTF-8.",
+    "not_csv": "The line has another number of fields than the header, or its quotes are broken.",
+    "duplicate_key": "A JSON object names the same key twice, so it has no one meaning.",
+    "bad_unicode": "A text holds half of a surrogate pair, which no encoding can store.",
+    "missing_column": "A column that the shape needs is not there.",
+    "not_text": "A null, number, boolean or object stands where text belongs.",
+    "bad_message": "A message is not an object with a role and a content of text.",
+    "unknown_role": "A message's role is neither system, user nor assistant.",
+    "queries_differ": "The two sides do not answer the same query.",
+    "query_not_user_turn": "The query does not end in a user turn.",
+    "no_response_turn": "The dialogue does not end in an assistant turn.",
+    "empty_query": "There is no query, or its last turn is blank.",
+    "empty_response": "A response is blank.",
+    "identical_responses": "The responses are the same text.",
+    "too_few_responses": "A list holds fewer than two responses.",
+    "bad_label": "The label does not say which response is better, or whether the response is good.",
+    "bad_score": "A score is no finite number, or scores and responses differ in number.",
+}
+"""Every reason code a source gives, with one sentence each."""
+
+
+class Unusable(Exception):
+    """A row cannot be used: `reason` is a key of `REASONS`, `detail` says what in this row is wrong."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: `row` counts from 0 inside that file (inside that split, for a hub dataset)."""
+
+    name: str
+    subset: str | None
+    split: str | None
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response of a source row, stripped, with the reward and the model that the source gives it."""
+
+    text: str
+    reward: float | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a shape makes of one row: see `Row`, which adds the place and the raw row."""
+
+    messages: Messages
+    answers: tuple[Answer, ...]
+    order: tuple[int, ...] = ()
+    verdict: bool | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One source row, understood.
+
+    `messages` end in a user turn; `answers` are distinct and not empty, in source order; `order` indexes them best
+    first and is () where the source says nothing of them. Unpaired data has one answer, the order (0,) and a
+    `verdict`. `meta` holds the source columns that have no other place; `raw` is the row as it stood (a line of
+    text, or JSON for a table's row).
+    """
+
+    place: Place
+    messages: Messages
+    answers: tuple[Answer, ...]
+    order: tuple[int, ...]
+    verdict: bool | None
+    meta: dict[str, Any]
+    raw: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One source row that cannot be used; `raw` is bytes where they do not decode."""
+
+    place: Place
+    reason: str
+    detail: str
+    raw: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One row of a file before its shape is known: its columns, or the problem that kept them from being read."""
+
+    raw: str | bytes
+    columns: dict[str, Any] | None = None
+    problem: Unusable | None = None

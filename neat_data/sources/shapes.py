@@ -1,0 +1,58 @@
+"""The shapes of preference data that are known: which columns tell them, and who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.sources import pairs
+from neat_data.sources.row import Understood, Unusable
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`needs` are the columns without which a row cannot be read; `read` raises `Unusable`."""
+
+    name: str
+    needs: tuple[str, ...]
+    read: Callable[[dict[str, Any]], Understood]
+
+    def understand(self, row: dict[str, Any]) -> Understood:
+        """Read one row, refusing it where a needed column is missing."""
+        missing = [column for column in self.needs if column not in row]
+        if missing:
+            raise Unusable("missing_column", f"`{missing[0]}`")
+        return self.read(row)
+
+
+# The first whose columns are all there is taken: those that need more come before those that need less.
+SHAPES = (
+    Shape("messages", ("chosen_messages", "rejected_messages"), pairs.message_lists),
+    Shape("prompted", ("prompt", "chosen", "rejected"), pairs.prompted),
+    Shape("sharegpt", ("conversations", "chosen", "rejected"), pairs.sharegpt),
+    Shape("hh", ("chosen", "rejected"), pairs.hh),
+)
+NAMES = tuple(shape.name for shape in SHAPES)
+
+
+def named(name: str) -> Shape:
+    """The shape called `name`; InputError lists them."""
+    for shape in SHAPES:
+        if shape.name == name:
+            return shape
+    raise InputError(f"--format {name}: no such format; known are auto, {', '.join(NAMES)}")
+
+
+def recognise(columns: Iterable[str], where: str) -> Shape:
+    """The shape that has these columns; InputError lists the columns found and the shapes known."""
+    found = list(columns)
+    for shape in SHAPES:
+        if set(shape.needs) <= set(found):
+            return shape
+    known = "; ".join(f"{shape.name} ({', '.join(shape.needs)})" for shape in SHAPES)
+    shown = ", ".join(column[:40] for column in found[:20]) or "none"
+    raise InputError(
+        f"{where}: unknown shape. Columns found: {shown}.\nShapes known: {known}. Choose one with --format."
+    )
