@@ -1,0 +1,324 @@
+"""Score a preference dataset with a reward model: source -> plan -> shards of ranked records.
+
+`score` is the verb. It claims the folder, plans, loads the model, makes every shard that is missing, and finishes the
+manifest. `assemble` is its arithmetic: one record, one answer of the model, what is stored and what is rejected.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neat_data import scale
+from neat_data.errors import InputError, RunError
+from neat_data.models.reward import OutOfMemory, RewardModel, RewardSpec, Scored, Task, load_reward_model
+from neat_data.plan import Plan, count_reasons, excluding, make_plan
+from neat_data.record import Label, Record, canonical_json, to_table
+from neat_data.sources import Source, open_source
+from neat_data.sources.exclude import Exclusion
+from neat_data.sources.row import Place, Reject, Row
+from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.shard import ShardEntry, shard_metadata
+from neat_data.watch import Silent, Watcher
+
+SHARD_ROWS = 512
+_SMALLEST_BUDGET = 64
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What `neat-data score` was asked for.
+
+    Attributes:
+        source: a file, folder, glob or hub id.
+        out: the dataset's folder.
+        reward: the reward model; None keeps the rewards that the source carries.
+        subset, split, format: as `open_source` takes them.
+        exclude: datasets or sources whose queries are left out.
+        limit: source rows read at most.
+        shard_rows: source rows a shard.
+        workers: processes, one a device; 0 takes one for every device.
+    """
+
+    source: str
+    out: Path
+    reward: RewardSpec | None
+    subset: str | None = None
+    split: str | None = None
+    format: str = "auto"
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    shard_rows: int = SHARD_ROWS
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What came of it. `already` says that the folder was complete before; `counts` is the manifest's summary."""
+
+    out: Path
+    already: bool
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
+    """Score a source and store it; the same call again goes on where an earlier one stopped.
+
+    Raises:
+        InputError: bad source or model, or a folder that holds something else.
+        RunError: the device ran out of memory at the smallest budget, a reward is not finite, the disk is full.
+    """
+    watch = watch or Silent()
+    source = open_source(request.source, subset=request.subset, split=request.split, format=request.format)
+    exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
+    rows_settings = _rows_settings(source, exclusion, request)
+    with DatasetFolder.claim(request.out) as folder:
+        watch.phase("reading", request.limit)
+        plan = make_plan(
+            lambda: _rows(source, exclusion, request.limit),
+            request.out,
+            hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
+            shard_rows=request.shard_rows,
+            advance=watch.advance,
+        )
+        if not any(len(plan.records(shard)) for shard in range(plan.shards)):
+            raise InputError(_nothing_left(request.source, plan))
+        model = load_reward_model(request.reward) if request.reward else None
+        for note in model.notes if model else ():
+            watch.say(note)
+        reward_settings = model.settings if model else {"model": "given"}
+        folder.begin({**rows_settings, "reward_model": reward_settings}, versions=package_versions())
+        if folder.finished:
+            plan.remove()
+            return ScoreSummary(request.out, True, folder.summary(0))
+        watch.phase("scoring", plan.rows)
+        _make_missing(folder, plan, request, model, watch)
+        counts = _counts(folder, plan)
+        folder.finish(0, counts)
+        plan.remove()
+    return ScoreSummary(request.out, False, counts)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what can change a number; recorded, and warned about when they differ on resuming."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:
+    """The settings that decide which rows the dataset holds and how they are cut into shards."""
+    return {
+        "source": source.fingerprint,
+        "exclude": exclusion.fingerprint if exclusion else None,
+        "limit": request.limit,
+        "shard_rows": request.shard_rows,
+    }
+
+
+def _rows(source: Source, exclusion: Exclusion | None, limit: int | None) -> Iterator[Row | Reject]:
+    rows = islice(source.rows(), limit)
+    return excluding(rows, exclusion.reason) if exclusion else rows
+
+
+def _nothing_left(source: str, plan: Plan) -> str:
+    rejects = count_reasons(reject for shard in range(plan.shards) for reject in plan.rejects(shard))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.items())
+    return f"{source}: none of its {plan.rows:,} rows can be used ({reasons or 'it is empty'})"
+
+
+@dataclass(frozen=True)
+class _ShardWork:
+    """Everything a worker needs to make and commit a shard; picklable."""
+
+    out: Path
+    plan: Plan
+    fingerprint: str
+    settings: dict[str, Any]
+    spec: RewardSpec | None
+
+    def on_device(self, device: str) -> scale.Work[ShardEntry]:
+        """Load the model on `device`; the result makes one shard."""
+        assert self.spec is not None
+        return self.with_model(load_reward_model(replace(self.spec, device=device)))
+
+    def with_model(self, model: RewardModel | None) -> scale.Work[ShardEntry]:
+        return lambda shard, advance: self.commit(shard, model, advance)
+
+    def commit(self, shard: int, model: RewardModel | None, advance: scale.Advance) -> ShardEntry:
+        records = self.plan.records(shard)
+        tasks = [Task(record.messages, tuple(r.text for r in record.responses)) for record in records]
+        scored, budget = _score_tasks(tasks, records, model, advance)
+        check_finite(records, scored)
+        assembled = [assemble(record, answer) for record, answer in zip(records, scored, strict=True)]
+        stored = [record for record, _ in assembled if record is not None]
+        rejects = [_reject_line(reject) for reject in self.plan.rejects(shard)]
+        rejects += [reject for _, refused in assembled for reject in refused]
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "round": 0,
+            "number": shard,
+            "source_rows": self.plan.source_rows(shard),
+            "rejected": count_reasons(rejects),
+            "queries_cut": sum(answer.turns_cut > 0 for answer in scored),
+        }
+        if budget is not None:
+            metadata["token_budget"] = budget
+        # Rows without a model or a token count still move the bar; repeats folded in elsewhere are made up for here.
+        advance(self.plan.source_rows(shard) - len(tasks), 0)
+        return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata)
+
+
+def _make_missing(
+    folder: DatasetFolder, plan: Plan, request: ScoreRequest, model: RewardModel | None, watch: Watcher
+) -> None:
+    done = folder.done(0)
+    for shard in done:
+        watch.advance(plan.source_rows(shard))
+    missing = [shard for shard in range(plan.shards) if shard not in done]
+    work = _ShardWork(request.out, plan, folder.fingerprint, folder.settings, model.spec if model else None)
+    if model is None or request.workers == 1 or len(missing) < 2:
+        make = work.with_model(model)
+        for shard in missing:
+            folder.record(0, make(shard, watch.advance))
+        return
+    from neat_data.models.device import release, worker_devices
+
+    devices = worker_devices(model.spec.device, request.workers)[: len(missing)]
+    del model
+    release()
+    scale.run_in_processes(
+        missing,
+        work.on_device,
+        devices,
+        advance=watch.advance,
+        done=lambda _, entry: folder.record(0, entry),
+        warn=watch.say,
+    )
+
+
+def _score_tasks(
+    tasks: Sequence[Task], records: Sequence[Record], model: RewardModel | None, advance: scale.Advance
+) -> tuple[list[Scored], int | None]:
+    """Rewards for one shard, and the token budget where it had to be halved."""
+    if model is None:
+        advance(len(tasks), 0)
+        return [given(record) for record in records], None
+    budget = halved = None
+    while True:
+        try:
+            return model.score(tasks, token_budget=budget, advance=advance), halved
+        except OutOfMemory as error:
+            budget = halved = (budget or model.spec.token_budget or 0) // 2
+            if budget < _SMALLEST_BUDGET:
+                raise RunError(
+                    f"out of memory even with a small token budget: {error}\n"
+                    "Try a smaller --max-length, another --dtype, or another --device."
+                ) from error
+            logging.getLogger(__name__).warning("out of memory: this shard begins again with %s tokens", budget)
+
+
+def given(record: Record) -> Scored:
+    """The rewards that came with the source, in the form of a model's answer."""
+    rewards = tuple(response.reward for response in record.responses)
+    return Scored(rewards, tuple("no_reward" if reward is None else None for reward in rewards))
+
+
+def check_finite(records: Sequence[Record], scored: Sequence[Scored]) -> None:
+    """Raise RunError naming the source row of the first reward that is NaN or infinite."""
+    for record, answer in zip(records, scored, strict=True):
+        for response, reward in zip(record.responses, answer.rewards, strict=True):
+            if reward is not None and not math.isfinite(reward):
+                label = record.labels[0]
+                raise RunError(
+                    f"the reward model gave {reward} for response {response.response_id} of row {label.row} of "
+                    f"{label.name} (query {record.query_id}).\nTry another --dtype; rows can be looked at one by one."
+                )
+
+
+def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[str, Any]]]:
+    """Put rewards into a record.
+
+    A response that was refused leaves the record. A source row stays while two of the responses it put in order remain
+    (one, for a verdict or a row that says nothing); else it is rejected with the reason of the first that was refused.
+
+    Returns:
+        The ranked record, None where no source row is left of it, and the reject lines.
+    """
+    refused = {
+        response.response_id: reason
+        for response, reason in zip(record.responses, scored.refused, strict=True)
+        if reason is not None
+    }
+    kept = tuple(
+        replace(response, reward=reward)
+        for response, reward in zip(record.responses, scored.rewards, strict=True)
+        if response.response_id not in refused
+    )
+    labels, rejects = [], []
+    for label in record.labels:
+        order = tuple(identifier for identifier in label.order if identifier not in refused)
+        enough = len(order) >= min(2, len(label.order)) and bool(kept)
+        if enough:
+            labels.append(replace(label, order=order))
+        else:
+            reason = next(refused[i] for i in (*label.order, *refused) if i in refused)
+            rejects.append(_refused_line(record, label, reason))
+    if not labels:
+        return None, rejects
+    left_out = [{"reason": reason, "text": record.response(i).text} for i, reason in refused.items()]
+    meta = canonical_json({**json.loads(record.meta or "{}"), "left_out": left_out}) if left_out else record.meta
+    return replace(record, responses=kept, labels=tuple(labels), meta=meta).ranked(), rejects
+
+
+def _refused_line(record: Record, label: Label, reason: str) -> dict[str, Any]:
+    content = record.to_dict()
+    raw = {"messages": content["messages"], "responses": [r.text for r in record.responses]}
+    detail = "a response of this row could not be scored"
+    return {**_place(label), "reason": reason, "detail": detail, "raw": canonical_json(raw)}
+
+
+def _reject_line(reject: Reject) -> dict[str, Any]:
+    """A reject as one JSON line; bytes that are no UTF-8 go in as base64."""
+    line = {**_place(reject.place), "reason": reject.reason, "detail": reject.detail}
+    raw = reject.raw.encode() if isinstance(reject.raw, str) else reject.raw
+    try:
+        return {**line, "raw": raw.decode()}
+    except UnicodeDecodeError:
+        return {**line, "raw_base64": base64.b64encode(raw).decode()}
+
+
+def _place(at: Label | Place) -> dict[str, Any]:
+    return {"name": at.name, "subset": at.subset, "split": at.split, "row": at.row}
+
+
+def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:
+    """The manifest's summary of round 0, from what the shards say of themselves."""
+    rejected: Counter[str] = Counter()
+    cut = 0
+    for entry in folder.entries(0):
+        metadata = shard_metadata(folder.path / entry.name)
+        rejected.update(metadata["rejected"])
+        cut += metadata["queries_cut"]
+    return {
+        "source_rows": plan.rows,
+        "rejected": dict(sorted(rejected.items())),
+        "repeated_rows": plan.repeated_rows,
+        "queries_cut": cut,
+    }
