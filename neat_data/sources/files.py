@@ -69,7 +69,7 @@ def _text_kind(path: Path) -> str:
         first = list(islice((line for line in written if line), 50))
     if not first:
         raise InputError("the file is empty")
-    if first[0].startswith(b"[") and not (len(first) > 1 and _is_json(first[0], list)):
+    if json_text.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_json(first[0], list)):
         return "array"
     if first[0].startswith(b"{") or any(_is_json(line, dict) for line in first):
         return "lines"

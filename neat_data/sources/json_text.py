@@ -6,6 +6,7 @@ Bytes go in, `Found` rows come out. Lines are cut at ``\\n`` alone; blank lines 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -13,6 +14,8 @@ from neat_data.errors import InputError
 from neat_data.sources.row import Found, Unusable
 
 BOM = b"\xef\xbb\xbf"
+# An array, or the object that LMFlow and Online-RLHF put around one.
+_OPENING = re.compile(r"""\s*(\{\s*("type"\s*:\s*"[^"]*"\s*,\s*)?"instances"\s*:\s*)?\[\s*""")
 
 
 def lines(stream: BinaryIO) -> Iterator[Found]:
@@ -86,24 +89,34 @@ def array(stream: BinaryIO) -> Iterator[Found]:
         yield _found(text[start:end])
 
 
+def opens_array(head: bytes) -> bool:
+    """Whether a file that begins with `head` is an array, or an object around one (`{"instances": [`)."""
+    return _OPENING.match(head.removeprefix(BOM).decode(errors="replace")) is not None
+
+
 def _elements(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of every element of the array that `text` is."""
-    position = _blank(text, _blank(text, 0) + 1)
+    opening = _OPENING.match(text)
+    if opening is None:
+        raise InputError("no JSON array begins here")
+    position = opening.end()
     while text[position : position + 1] != "]":
         try:
             _, end = _SPANS.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"the JSON array is broken after {position:,} characters ({error}); is the file cut short?"
-            ) from None
+            raise _broken(position, str(error)) from None
         yield position, end
         position = _blank(text, end)
         if text[position : position + 1] not in (",", "]"):
-            raise InputError(f"the JSON array breaks off after {position:,} characters; is the file cut short?")
+            raise _broken(position, "no comma follows")
         if text[position] == ",":
             position = _blank(text, position + 1)
-    if text[position + 1 :].strip():
-        raise InputError(f"text follows the JSON array's end after {position:,} characters")
+    if text[position + 1 :].strip() != ("}" if opening[1] else ""):
+        raise _broken(position, "other text follows its end")
+
+
+def _broken(position: int, why: str) -> InputError:
+    return InputError(f"the JSON array is broken after {position:,} characters ({why}).\nIs the file cut short?")
 
 
 _SPANS = json.JSONDecoder()

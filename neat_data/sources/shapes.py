@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.sources import pairs
+from neat_data.sources import pairs, pku, ranked, ultrafeedback, unpaired
 from neat_data.sources.row import Understood, Unusable
 
 
@@ -29,10 +29,19 @@ class Shape:
 
 # The first whose columns are all there is taken: those that need more come before those that need less.
 SHAPES = (
+    Shape("pku", ("prompt", "response_0", "response_1", "better_response_id"), pku.responses),
+    Shape("ultrafeedback", ("instruction", "completions"), ultrafeedback.completions),
     Shape("messages", ("chosen_messages", "rejected_messages"), pairs.message_lists),
     Shape("prompted", ("prompt", "chosen", "rejected"), pairs.prompted),
     Shape("sharegpt", ("conversations", "chosen", "rejected"), pairs.sharegpt),
     Shape("hh", ("chosen", "rejected"), pairs.hh),
+    Shape("responses", ("prompt", "responses"), ranked.responses),
+    Shape("rrhf", ("query", "responses"), ranked.query_responses),
+    Shape("pro", ("prefix", "suffix"), ranked.pro),
+    Shape("instruction", ("instruction", "output"), ranked.instruction),
+    Shape("unpaired", ("prompt", "completion", "label"), unpaired.completion),
+    Shape("labelled-messages", ("messages", "label"), unpaired.messages),
+    Shape("labelled-sharegpt", ("conversations", "label"), unpaired.conversations),
 )
 NAMES = tuple(shape.name for shape in SHAPES)
 
