@@ -1,0 +1,148 @@
+"""Attention over a packed row of token trees, for an unmodified transformers model.
+
+Registered through `transformers.AttentionInterface`: the model calls one of these functions in every layer and hands
+on the `forest` that its caller passed to `forward`. A token sees itself and earlier tokens of its own tree's prefix
+and its own branch, nothing else. `TREES_SDPA` runs tree by tree with torch's own kernel (CPU, NPU); `TREES_FLEX` is one
+compiled FlexAttention call (CUDA). Neither name has a mask function, so transformers builds no mask of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+TREES_SDPA = "neat_trees_sdpa"
+TREES_FLEX = "neat_trees_flex"
+# What some models ask of their attention beyond a causal softmax; the functions here do none of it.
+_FOREIGN = ("softcap", "s_aux", "sliding_window", "position_bias", "head_mask")
+
+
+class UnsupportedAttention(RuntimeError):
+    """The model asks for something that attention over trees does not do, or never hands the forest on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """Which token of a packed row sees which, made once a row and used by every layer.
+
+    Attributes:
+        sizes: tokens of each tree, in row order.
+        masks: for each tree an additive mask (tokens, tokens), or None where plain causal attention is the same.
+        block_mask: FlexAttention's form of the whole row; None on the SDPA way.
+    """
+
+    sizes: tuple[int, ...]
+    masks: tuple[torch.Tensor | None, ...] = ()
+    block_mask: BlockMask | None = None
+
+
+def plant(lengths: Sequence[tuple[int, ...]], attention: str, dtype: torch.dtype, device: torch.device) -> Forest:
+    """The forest of a row laid out as `lengths` says (see `trees.Row`) for one of the two attention functions."""
+    sizes = tuple(sum(tree) for tree in lengths)
+    if attention == TREES_FLEX:
+        return Forest(sizes, block_mask=_block_mask(lengths, device))
+    return Forest(sizes, masks=tuple(_tree_mask(tree, dtype, device) for tree in lengths))
+
+
+def sees(tree: torch.Tensor, branch: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Whether the token at index `query` sees the one at `key`: earlier, in its tree's prefix or in its own branch.
+
+    `tree` and `branch` number the tokens of the row (branch 0 is the prefix)  # (tokens,)
+    """
+    own = (branch[key] == 0) | (branch[key] == branch[query])
+    return (key <= query) & (tree[key] == tree[query]) & own
+
+
+def numbers(lengths: Sequence[tuple[int, ...]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tree and the branch of every token of a row; branch 0 is the prefix  # (tokens,), (tokens,)"""
+    sizes = torch.tensor([sum(tree) for tree in lengths])
+    parts = torch.tensor([part for tree in lengths for part in tree])
+    branches = torch.tensor([branch for tree in lengths for branch in range(len(tree))])
+    tree = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    return tree.to(device), torch.repeat_interleave(branches, parts).to(device)
+
+
+def _tree_mask(tree: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
+    if len(tree) == 2:  # a single branch goes on where the prefix ended
+        return None
+    number, branch = numbers([tree], device)
+    index = torch.arange(len(number), device=device)
+    visible = sees(number, branch, index[:, None], index[None, :])
+    # Additive and in the model's dtype: a boolean mask is turned into this by every call in every layer.
+    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, float("-inf"))
+
+
+def _block_mask(lengths: Sequence[tuple[int, ...]], device: torch.device) -> BlockMask:
+    tree, branch = numbers(lengths, device)
+
+    def visible(_batch: Any, _head: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return sees(tree, branch, query, key)
+
+    tokens = len(tree)
+    return create_block_mask(visible, None, None, tokens, tokens, device=device)
+
+
+def tree_sdpa(
+    module: torch.nn.Module,
+    query: torch.Tensor,  # (1, heads, tokens, head size)
+    key: torch.Tensor,  # (1, key heads, tokens, head size)
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    forest: Forest | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention tree by tree; returns (1, tokens, heads, head size), as transformers expects."""
+    _check(forest, options)
+    assert forest is not None
+    grouped = query.shape[1] != key.shape[1]
+    # torch.split, not slices: the backward pass of a slice fills a full-size tensor with zeros for each tree.
+    pieces = zip(*(part.split(forest.sizes, dim=2) for part in (query, key, value)), forest.masks, strict=True)
+    outputs = [
+        scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped)
+        for q, k, v, mask in pieces
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def tree_flex(
+    module: torch.nn.Module,
+    query: torch.Tensor,  # (1, heads, tokens, head size)
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    forest: Forest | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """One FlexAttention call over the row; compiled with dynamic shapes, since a new shape costs seconds otherwise."""
+    _check(forest, options)
+    assert forest is not None
+    attend = flex_attention if query.device.type == "cpu" else _compiled_flex()
+    grouped = query.shape[1] != key.shape[1]
+    output = attend(query, key, value, block_mask=forest.block_mask, scale=scaling, enable_gqa=grouped)
+    return output.transpose(1, 2).contiguous(), None
+
+
+@cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _check(forest: Forest | None, options: dict[str, Any]) -> None:
+    if forest is None:
+        raise UnsupportedAttention("the model does not hand its keyword arguments on to its attention")
+    foreign = [name for name in _FOREIGN if options.get(name) is not None]
+    if foreign:
+        raise UnsupportedAttention(f"the model's attention asks for {', '.join(foreign)}")
+
+
+AttentionInterface.register(TREES_SDPA, tree_sdpa)
+AttentionInterface.register(TREES_FLEX, tree_flex)

@@ -1,0 +1,114 @@
+"""Which device and which number format a model runs on, and what running out of memory looks like there.
+
+Names are those of the command line: `auto`, `cpu`, `cuda`, `npu`, or one device of several (`cuda:1`). Everything goes
+through `torch.accelerator`, so that an Ascend card needs no branch of its own beyond being found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from neat_data.errors import InputError
+from neat_data.models.reward import OutOfMemory
+
+KINDS = ("cpu", "cuda", "npu")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `name` stands for; `auto` is the accelerator if there is one, else the CPU.
+
+    Raises:
+        InputError: an unknown name, a kind that this machine lacks, a number beyond the last device.
+    """
+    if name == "auto":
+        kind = _accelerator()
+        return torch.device(kind, 0) if kind else torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind not in KINDS or (number and not number.isdecimal()):
+        raise InputError(f"--device {name}: unknown; choose auto, cpu, cuda, npu, or one card such as cuda:1")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind == "npu":
+        _import_torch_npu()
+    if _accelerator() != kind:
+        raise InputError(f"--device {name}: this machine has no usable {kind} device; --device auto takes what it has")
+    if int(number or 0) >= torch.accelerator.device_count():
+        raise InputError(f"--device {name}: there are {torch.accelerator.device_count()}, counted from 0")
+    return torch.device(kind, int(number or 0))
+
+
+def device_names(name: str) -> list[str]:
+    """Every device that `name` covers, for one worker process each: all cards for a kind, itself for one card."""
+    device = resolve_device(name)
+    if device.type == "cpu" or ":" in name:
+        return [str(device)]
+    return [f"{device.type}:{number}" for number in range(torch.accelerator.device_count())]
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on accelerators and float32 on the CPU, where runs are to be equal byte for byte."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise InputError(f"--dtype {name}: unknown; choose auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The command line's name of a dtype: `float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: CPU and NPU say so in a plain RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+
+
+@contextmanager
+def out_of_memory_as_ours(device: torch.device, budget: int) -> Iterator[None]:
+    """Turns any way of running out of memory into `OutOfMemory` and gives cached blocks back to the device."""
+    try:
+        yield
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Raised outside the handler: the exception's traceback would keep the tensors of the failed pass alive.
+    release(device)
+    raise OutOfMemory(f"{device} has no room for a pass of {budget} tokens; try a smaller --token-budget")
+
+
+def release(device: torch.device) -> None:
+    """Gives cached blocks back; the CPU keeps none, and `torch.accelerator` raises where there is no accelerator."""
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()
+
+
+def _accelerator() -> str | None:
+    """`cuda` or `npu` where one can be used. transformers' own question about NPUs raises where CANN is missing."""
+    found = torch.accelerator.current_accelerator(check_available=False)
+    if found is None or found.type not in KINDS:
+        return None
+    backend = getattr(torch, found.type, None)
+    return found.type if backend is not None and backend.is_available() else None
+
+
+def _import_torch_npu() -> None:
+    """Imported only when asked for: where CANN is missing the import breaks torch itself."""
+    if hasattr(torch, "npu"):
+        return
+    if importlib.util.find_spec("torch_npu") is None:
+        raise InputError("--device npu needs torch_npu: pip install 'neat-align[npu]' on a machine with CANN")
+    try:
+        importlib.import_module("torch_npu")
+    except (ImportError, RuntimeError, OSError) as error:
+        raise InputError(f"--device npu: torch_npu does not load ({error}); is CANN's set_env.sh sourced?") from error

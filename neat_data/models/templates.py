@@ -1,0 +1,154 @@
+r"""Chat messages to token ids, through the model's own chat template.
+
+What comes out begins with exactly one BOS wherever the template or the tokenizer puts one, and never ends in the header
+of a turn that nobody has written: some templates append one to a finished dialogue. A model without a template
+is refused unless `--chat-template` names one (`hh` is the plain ``\n\nHuman:`` / ``\n\nAssistant:`` form).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from transformers import PreTrainedTokenizerBase
+
+from neat_data.errors import InputError
+from neat_data.record import Message, Messages
+
+HH = Path(__file__).with_name("hh.jinja")
+# Templates that write today's date would score differently tomorrow: this is the default of those that have one.
+DATE = "26 Jul 2024"
+_FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + DATE + "{%- endmacro -%}"
+_PROBE = (Message("user", "Knock knock."), Message("assistant", "Whoisthere"))
+
+
+class TemplateRefused(Exception):
+    """The template raised on this dialogue, for example because two user turns follow each other."""
+
+
+class ChatTemplate:
+    """A tokenizer with the template that its dialogues go through.
+
+    Attributes:
+        name: `auto`, `hh`, or `file`.
+        fingerprint: sha256 of the template's text and of the tokenizer, for settings.
+        unasked_header: what the template appends to every finished dialogue; stripped from all of them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, choice: str = "auto") -> None:
+        """Raises InputError where there is no template, or the one chosen fails on two plain turns."""
+        self.tokenizer = tokenizer
+        self.name = choice if choice in ("auto", "hh") else "file"
+        source = _read(tokenizer, choice)
+        self.fingerprint = {"template": _sha256(source), "tokenizer": _tokenizer_hash(tokenizer)}
+        self._template = _FIXED_CLOCK + source if "strftime_now" in source else source
+        self.unasked_header = ""
+        try:
+            self.unasked_header = self._find_unasked_header()
+        except TemplateRefused as error:
+            raise InputError(
+                f"the chat template ({choice}) fails on a plain question and answer: {error}\n"
+                "give another one with --chat-template hh|FILE"
+            ) from error
+        self._lead, self._trail = self._special_ids()
+
+    def text(self, messages: Messages, *, ask: bool = False) -> str:
+        """The rendered dialogue; with `ask`, followed by the header of the assistant's next turn.
+
+        Raises:
+            TemplateRefused: the template does not accept this dialogue.
+        """
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        options: dict[str, Any] = {"chat_template": self._template, "date_string": DATE}
+        try:
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **options)
+        except (jinja2.TemplateError, TypeError) as error:
+            raise TemplateRefused(str(error)) from error
+        assert isinstance(text, str)
+        return text if ask else text.removesuffix(self.unasked_header)
+
+    def ids(self, messages: Messages, *, ask: bool = False) -> list[int]:
+        """The dialogue's token ids, special tokens included. Arguments and errors as `text`."""
+        return self.encode_texts([self.text(messages, ask=ask)])[0]
+
+    def encode_texts(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of rendered dialogues, with the special tokens that belong around them."""
+        # verbose=False: a dialogue longer than the model's window is not worth a warning, it will be cut or refused.
+        found = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return [self._with_special_ids(ids) for ids in found["input_ids"]]
+
+    def _with_special_ids(self, ids: list[int]) -> list[int]:
+        lead = self._lead
+        if lead or (ids and ids[0] == self.tokenizer.bos_token_id):
+            start = 0
+            mark = lead[0] if lead else ids[0]
+            while start < len(ids) and ids[start] == mark:
+                start += 1
+            ids = [*(lead or [mark]), *ids[start:]]
+        return ids if ids[-len(self._trail) :] == self._trail else [*ids, *self._trail]
+
+    def _special_ids(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text.
+
+        A model's own template places its special tokens itself and lacks a BOS at most. `hh` is plain text, which gets
+        all that the tokenizer puts around plain text (an encoder's [CLS] and [SEP]).
+        """
+        plain = self.tokenizer("x", add_special_tokens=False)["input_ids"]
+        dressed = self.tokenizer("x")["input_ids"]
+        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
+        lead, trail = dressed[:at], dressed[at + len(plain) :]
+        return (lead, trail) if self.name == "hh" else (lead, [])
+
+    def _find_unasked_header(self) -> str:
+        """The header that the template appends to a finished dialogue without being asked, or nothing.
+
+        Such a template renders a query alike whether asked for the header or not, and the answer's text follows
+        right behind. What ends the finished dialogue is then an end of turn and that header; the first
+        special token closes the turn.
+        """
+        query, answer = _PROBE[:1], _PROBE[1].content
+        finished = self.text(_PROBE)
+        before, found, tail = finished.rpartition(answer)
+        asked = self.text(query, ask=True)
+        if not found or asked != self.text(query) or not finished.startswith(asked + answer):
+            return ""
+        specials = [str(token) for token in self.tokenizer.all_special_tokens]
+        ends = [tail.index(token) + len(token) for token in specials if token in tail]
+        header = tail[min(ends, default=0) :]
+        return header if before.endswith(header) else ""
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, choice: str) -> str:
+    if choice == "auto":
+        return _own_template(tokenizer)
+    path = HH if choice == "hh" else Path(choice)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--chat-template {choice}: cannot be read ({error}); choose auto, hh or a Jinja file"
+        ) from error
+
+
+def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    own = tokenizer.chat_template
+    if isinstance(own, dict):  # several named templates; transformers calls the ordinary one so
+        own = own.get("default")
+    if not own:
+        raise InputError(
+            "the reward model's tokenizer has no chat template: which words did its training put around a turn?\n"
+            "give them with --chat-template hh (\\n\\nHuman: / \\n\\nAssistant:) or --chat-template FILE.jinja"
+        )
+    return own
+
+
+def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return _sha256(vocabulary + repr(sorted(tokenizer.special_tokens_map.items())))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
