@@ -1,0 +1,104 @@
+"""Writing a file so that it has its name only when it is whole, and holding a folder against a second writer.
+
+A file is written under a temporary name beside its place, flushed to the disk and renamed; an exception or a kill at
+any point publishes nothing. What a killed writer leaves behind ends in `TEMPORARY` and is removed by `remove_leftovers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from neat_data.errors import InputError, RunError
+
+TEMPORARY = ".neat-tmp"
+LOCK = ".lock"
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Make `path` hold what `write` writes into the binary file it is given, whole or not at all.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    with full_disk_explained(path):
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn the system's word for a full disk, or a quota that is used up, into a RunError naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(
+            f"the disk is full: {path} could not be written. What was committed stays;\n"
+            "free some space and run the same command again."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename survives a power failure only when its folder was flushed too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left under `folder`; the caller holds its lock."""
+    for leftover in folder.rglob(f".*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` as its only writer; the end of the process, however it comes, lets go.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    path = folder / LOCK
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        with full_disk_explained(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"{path.parent}: another process is writing to this folder.\nWait for it to end, or choose another --out."
+            ) from error
+        # The holder before us removes the file as it leaves: a lock on a removed file holds nobody off.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)

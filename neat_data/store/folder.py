@@ -1,0 +1,355 @@
+"""The writing side of a dataset: a folder held by one writer, to which shards are committed one by one.
+
+A shard is committed when it has its final name. Its rejects are written before it and its manifest entry after it, so
+whatever the moment of a kill, the same command again finds whole shards, adopts those that the manifest does not know
+yet, and makes the rest; the folder that results equals that of an undisturbed run byte for byte. Reading is in `dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from neat_data.errors import InputError, RunError
+from neat_data.record import canonical_json
+from neat_data.store import manifest as manifests
+from neat_data.store.atomic import (
+    LOCK,
+    TEMPORARY,
+    full_disk_explained,
+    locked,
+    remove_leftovers,
+    write_atomically,
+)
+from neat_data.store.manifest import FORMAT_VERSION, Manifest, rejects_name, shard_name, shard_number
+from neat_data.store.readme import with_body
+from neat_data.store.shard import ShardEntry, elements, shard_entry, shard_metadata, write_shard
+
+PLAN = ".plan"  # where a verb keeps what it works from; it may lie in a folder that has no manifest yet
+
+
+class DatasetFolder:
+    """A dataset's folder, held for writing until `close` (or the end of a `with`, or the process's death).
+
+    Attributes:
+        path: the folder.
+        notes: lines worth telling the user: versions that changed since the first run.
+    """
+
+    def __init__(self, path: Path, held: ExitStack) -> None:
+        """Use `claim` or `open`."""
+        self.path = path
+        self.notes: list[str] = []
+        self._held = held
+        self._manifest = _load(path)
+
+    @classmethod
+    def open(cls, path: Path, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> Self:
+        """`claim` and `begin` in one."""
+        folder = cls.claim(path)
+        try:
+            folder.begin(settings, versions=versions, kind=kind)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    @classmethod
+    def claim(cls, path: Path) -> Self:
+        """Hold `path`, made where it does not exist, before the settings are known.
+
+        Raises:
+            InputError: the folder holds something else, another process writes to it, or it cannot be written to.
+        """
+        _refuse_urls(path)
+        try:
+            with full_disk_explained(path):
+                path.mkdir(parents=True, exist_ok=True)
+            _refuse_others_folders(path)
+            with ExitStack() as stack:
+                stack.enter_context(locked(path))
+                remove_leftovers(path)
+                return cls(path, stack.pop_all())
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise InputError(f"{path}: cannot be used as a folder to write to ({error.strerror}).") from error
+
+    def begin(self, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> None:
+        """Start the dataset, or take up the one that was started with the same settings.
+
+        Args:
+            settings: JSON-able; the resolved settings that can change a byte.
+            versions: of packages; a difference to those of the first run is noted and otherwise ignored.
+            kind: the verb.
+
+        Raises:
+            InputError: the folder holds a dataset that was made with other settings.
+        """
+        settings = json.loads(canonical_json(settings))
+        fresh = Manifest(kind, manifests.fingerprint_of(settings), settings, versions)
+        if self._manifest is None:
+            self._write(fresh)
+            return
+        self._refuse_other_settings(fresh)
+        self.notes += _version_notes(self._manifest.versions, versions)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What `dataset.json` says. RuntimeError before `begin`."""
+        if self._manifest is None:
+            raise RuntimeError("begin() comes first")
+        return self._manifest
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the dataset was begun with."""
+        return self.manifest.settings
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the canonical JSON of `settings`."""
+        return self.manifest.fingerprint
+
+    @property
+    def finished(self) -> bool:
+        """Whether round 0 is complete and all of its shards are there in full length."""
+        first = self.manifest.round(0)
+        return first.complete and all(_size(self.path / entry.name) == entry.bytes for entry in first.shards)
+
+    def summary(self, round: int) -> dict[str, Any]:
+        """What `finish` stored for this round."""
+        return self.manifest.round(round).summary
+
+    def entries(self, round: int) -> tuple[ShardEntry, ...]:
+        """The shards of a round that the manifest knows, by number."""
+        return self.manifest.round(round).shards
+
+    def done(self, round: int) -> set[int]:
+        """Numbers of the committed shards; those that the manifest does not know yet are hashed and entered.
+
+        Raises:
+            InputError: a shard was made with other settings, or is damaged.
+        """
+        known = self.manifest.round(round).numbers()
+        numbers = set()
+        adopted = []
+        for number, path in _shards_on_disk(self.path, round):
+            if number not in known:
+                adopted.append(self._adopt(path))
+            elif _size(path) != known[number].bytes:
+                raise InputError(_damaged(path, "its length is not what the manifest says"))
+            numbers.add(number)
+        if adopted:
+            self._write(self.manifest.with_entries(round, adopted))
+        return numbers
+
+    def commit(
+        self,
+        round: int,
+        number: int,
+        table: pa.Table,
+        rejects: list[dict[str, Any]],
+        metadata: dict[str, Any],
+    ) -> ShardEntry:
+        """`commit_shard` with this folder's fingerprint and settings in the metadata; `record` comes after it."""
+        manifest = self.manifest
+        identity = {
+            "kind": manifest.kind,
+            "fingerprint": manifest.fingerprint,
+            "settings": manifest.settings,
+        }
+        return commit_shard(self.path, round, number, table, rejects, {**identity, **metadata})
+
+    def record(self, round: int, entry: ShardEntry) -> None:
+        """Enter a committed shard into the manifest, at once."""
+        self._write(self.manifest.with_entries(round, [entry]))
+
+    def finish(self, round: int, summary: dict[str, Any]) -> None:
+        """Mark a round complete.
+
+        Args:
+            round: its number.
+            summary: JSON-able counts. `source_rows`, where given, must be rows in labels + rows rejected. Records,
+                responses, labels and rejects by reason are counted here and added.
+
+        Raises:
+            RunError: the rows do not add up, or a shard is missing.
+        """
+        at = self.manifest.round(round)
+        counts = _counts(self.path, at)
+        if round == 0 and sorted(at.numbers()) != list(range(len(at.shards))):
+            raise RunError(f"{self.path}: shards are missing; run the same command again.")
+        accounted = counts["labels"] + sum(counts["rejected"].values())
+        if summary.get("source_rows", accounted) != accounted:
+            raise RunError(
+                f"{self.path}: {summary['source_rows']} source rows went in, but {counts['labels']} are in labels and "
+                f"{accounted - counts['labels']} were rejected. This is a mistake of this program; please report it."
+            )
+        done = replace(at, complete=True, summary={**summary, **counts})
+        self._write(self.manifest.with_round(done))
+
+    def write_card(self, body: str) -> None:
+        """Put `body` (Markdown) between the markers of README.md; what is around them stays."""
+        path = self.path / "README.md"
+        content = with_body(path.read_bytes() if path.exists() else b"", body)
+        write_atomically(path, lambda file: file.write(content))
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write(self, manifest: Manifest) -> None:
+        content = manifest.to_bytes()
+        write_atomically(self.path / manifests.FILE, lambda file: file.write(content))
+        self._manifest = manifest
+
+    def _refuse_other_settings(self, fresh: Manifest) -> None:
+        was = self.manifest
+        if was.kind != fresh.kind:
+            raise InputError(f"{self.path}: was made by `{was.kind}`, not by `{fresh.kind}`. Choose another --out.")
+        if was.fingerprint != fresh.fingerprint:
+            changed = manifests.differences(was.settings, fresh.settings)
+            raise InputError(
+                f"{self.path}: was made with other settings ({'; '.join(changed)}).\n"
+                "Choose another --out, or run with the settings that it was made with."
+            )
+
+    def _adopt(self, path: Path) -> ShardEntry:
+        """The entry of a shard whose writer was killed between the rename and the manifest."""
+        try:
+            metadata, entry = shard_metadata(path), shard_entry(path)
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(_damaged(path, "it is no whole Arrow file")) from error
+        if metadata.get("fingerprint") != self.fingerprint:
+            raise InputError(
+                f"{path}: was made with other settings than this folder's.\n"
+                "Move it elsewhere and run the same command again."
+            )
+        return entry
+
+
+def commit_shard(
+    root: Path,
+    round: int,
+    number: int,
+    table: pa.Table,
+    rejects: list[dict[str, Any]],
+    metadata: dict[str, Any],
+) -> ShardEntry:
+    """Commit one shard: its rejects first, then the shard itself. Opens nothing else, so any process may call it.
+
+    Args:
+        root: the dataset's folder, held by this process or the one that started it.
+        round: 0 for what came with the source.
+        number: the shard's number.
+        table: rows of `neat_data.record.SCHEMA`; may be empty.
+        rejects: one dict a rejected source row, with `reason`; stored as JSON lines.
+        metadata: JSON-able; `fingerprint` and `settings` of the dataset, and `source_rows`. Counts of labels and
+            rejects and the hash of the rejects are added.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    path = root / shard_name(round, number)
+    with full_disk_explained(path):
+        path.parent.mkdir(exist_ok=True)
+    own = {
+        "format_version": FORMAT_VERSION,
+        "round": round,
+        "number": number,
+        "labels": elements(table, "labels"),
+        "rejected": dict(Counter(reject["reason"] for reject in rejects)),
+        "rejects_sha256": _write_rejects(root / rejects_name(number), rejects) if rejects else None,
+    }
+    return write_shard(path, table, {**metadata, **own})
+
+
+def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> str:
+    """Write one JSON line a reject; returns the file's sha256."""
+    lines = "".join(canonical_json(reject) + "\n" for reject in rejects)
+    content = lines.encode(errors="backslashreplace")  # a lone surrogate becomes JSON's own escape for it
+    with full_disk_explained(path):
+        path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _refuse_urls(path: Path) -> None:
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise InputError(
+            f"{path}: datasets are written to a local folder only. Write it there, then upload the folder;\n"
+            "neat_data.open() and the verbs that read take its URL."
+        )
+
+
+def _refuse_others_folders(path: Path) -> None:
+    """Raise InputError unless `path` holds a dataset of ours, the beginnings of one, or nothing."""
+    names = {entry.name for entry in path.iterdir()}
+    if manifests.FILE in names:
+        return
+    others = sorted(name for name in names if name not in (LOCK, PLAN) and not name.endswith(TEMPORARY))
+    if "round-0000" in others:
+        raise InputError(
+            f"{path}: holds shards, but {manifests.FILE} is missing. `neat-data verify {path} --rebuild` makes it anew."
+        )
+    if others:
+        raise InputError(
+            f"{path}: holds something else ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}).\n"
+            "Choose a folder that is new or empty, or one that this command has written."
+        )
+
+
+def _load(path: Path) -> Manifest | None:
+    file = path / manifests.FILE
+    return Manifest.from_bytes(file.read_bytes(), file) if file.exists() else None
+
+
+def _version_notes(first: dict[str, str], now: dict[str, str]) -> list[str]:
+    changed = manifests.differences(first, now) if first else []
+    return [f"version changed since the first run: {line}" for line in changed]
+
+
+def _shards_on_disk(root: Path, round: int) -> Iterator[tuple[int, Path]]:
+    """(number, path) of everything in a round's folder that has a shard's final name, by number."""
+    for path in sorted((root / shard_name(round, 0)).parent.glob("*.arrow")):
+        numbers = shard_number(f"{path.parent.name}/{path.name}")
+        if numbers:
+            yield numbers[1], path
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path}: damaged: {why}.\nRemove it and run the same command again: it is made anew."
+
+
+def _counts(root: Path, round: manifests.Round) -> dict[str, Any]:
+    """What a round holds, from what its shards say of themselves."""
+    rejected: Counter[str] = Counter()
+    labels = 0
+    for entry in round.shards:
+        metadata = shard_metadata(root / entry.name)
+        rejected.update(metadata["rejected"])
+        labels += metadata["labels"]
+    return {
+        "records": sum(entry.rows for entry in round.shards),
+        "responses": sum(entry.responses for entry in round.shards),
+        "labels": labels,
+        "rejected": dict(sorted(rejected.items())),
+    }

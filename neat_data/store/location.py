@@ -1,0 +1,118 @@
+"""Where a dataset is read from: a local folder, or any URL that fsspec opens.
+
+Shards of a URL are fetched into a cache under the user's cache folder, named by their sha256 and checked against it, so that
+a dataset that changes under its URL never gives an old shard, nor a damaged transfer a wrong one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from neat_data.errors import InputError, RunError
+from neat_data.store.atomic import write_atomically
+from neat_data.store.shard import ShardEntry, file_sha256
+
+
+class Location(Protocol):
+    """A place that holds a dataset."""
+
+    def read(self, name: str) -> bytes | None:
+        """A small file's content, None where there is no such file."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Files right under `folder`, as names relative to the dataset, sorted."""
+        ...
+
+    def shard(self, entry: ShardEntry) -> Path:
+        """The shard as a local file."""
+        ...
+
+
+def locate(path: str | os.PathLike[str]) -> Location:
+    """The location that a path or URL names.
+
+    Raises:
+        InputError: the URL needs a package that is not installed.
+    """
+    if "://" not in str(path):
+        return _Folder(Path(path))
+    import fsspec
+
+    try:
+        system, root = fsspec.url_to_fs(str(path))
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return _Url(system, root.rstrip("/"))
+
+
+def cache_folder() -> Path:
+    """Where this project keeps what it can always make or fetch again."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "neat-align"
+
+
+@dataclass(frozen=True)
+class _Folder:
+    root: Path
+
+    def read(self, name: str) -> bytes | None:
+        path = self.root / name
+        return path.read_bytes() if path.is_file() else None
+
+    def names(self, folder: str) -> list[str]:
+        paths = (self.root / folder).glob("*")
+        return sorted(f"{folder}/{path.name}" for path in paths if path.is_file())
+
+    def shard(self, entry: ShardEntry) -> Path:
+        return self.root / entry.name
+
+
+@dataclass(frozen=True)
+class _Url:
+    system: Any  # fsspec.AbstractFileSystem
+    root: str
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return self.system.cat_file(f"{self.root}/{name}")
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            found = self.system.ls(f"{self.root}/{folder}", detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(f"{folder}/{name.rsplit('/', 1)[1]}" for name in found)
+
+    def shard(self, entry: ShardEntry) -> Path:
+        path = cache_folder() / "shards" / f"{entry.sha256}.arrow"
+        if not path.exists() or file_sha256(path) != entry.sha256:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda file: self._fetch(entry, file))
+        return path
+
+    def _fetch(self, entry: ShardEntry, into: BinaryIO) -> None:
+        digest = hashlib.sha256()
+        with self.system.open(f"{self.root}/{entry.name}", "rb") as source:
+            shutil.copyfileobj(source, _Hashed(into, digest))
+        if digest.hexdigest() != entry.sha256:
+            raise RunError(f"{self.root}/{entry.name}: its sha256 is not what the manifest says; it is damaged.")
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A file that hashes what is written to it."""
+
+    file: BinaryIO
+    digest: Any
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self.file.write(content)

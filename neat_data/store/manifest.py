@@ -1,0 +1,165 @@
+"""`dataset.json`: what a dataset was made with, and every shard of every round with its hash.
+
+The manifest is derived from shards and settings: it tells no time, no machine and no path, and does not depend on the
+order in which shards were committed. `Manifest` is immutable; the writing side replaces the file with each change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.record import canonical_json
+from neat_data.store.shard import ShardEntry
+
+FILE = "dataset.json"
+FORMAT_VERSION = 1
+_SHARD = re.compile(r"round-(\d{4,})/(\d{5,})\.arrow")
+
+
+def shard_name(round: int, number: int) -> str:
+    """A shard's name inside its dataset.
+
+    >>> shard_name(0, 12)
+    'round-0000/00012.arrow'
+    """
+    return f"round-{round:04d}/{number:05d}.arrow"
+
+
+def rejects_name(number: int) -> str:
+    """The name of the file that holds the rejected rows of base shard `number`."""
+    return f"rejects/{number:05d}.jsonl"
+
+
+def shard_number(name: str) -> tuple[int, int] | None:
+    """(round, number) of a shard's name, None where it is not one.
+
+    >>> shard_number("round-0001/00012.arrow")
+    (1, 12)
+    """
+    found = _SHARD.fullmatch(name)
+    numbers = (int(found[1]), int(found[2])) if found else None
+    return numbers if numbers and shard_name(*numbers) == name else None
+
+
+@dataclass(frozen=True)
+class Round:
+    """The shards of one round, sorted by number; `summary` is what its writer counted, once it is complete."""
+
+    round: int
+    complete: bool = False
+    summary: dict[str, Any] = field(default_factory=dict)
+    shards: tuple[ShardEntry, ...] = ()
+
+    def numbers(self) -> dict[int, ShardEntry]:
+        """Entries by shard number."""
+        return {number: entry for entry in self.shards if (number := _number(entry)) is not None}
+
+
+def _number(entry: ShardEntry) -> int | None:
+    numbers = shard_number(entry.name)
+    return numbers[1] if numbers else None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `dataset.json`.
+
+    Attributes:
+        kind: the verb that made the dataset.
+        fingerprint: sha256 over the canonical JSON of `settings`.
+        settings: the resolved settings that can change a byte.
+        versions: packages of the first run.
+        rounds: in order.
+    """
+
+    kind: str
+    fingerprint: str
+    settings: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    rounds: tuple[Round, ...] = ()
+
+    def round(self, number: int) -> Round:
+        """The round with this number, an empty one where there is none yet."""
+        return next((r for r in self.rounds if r.round == number), Round(number))
+
+    def with_round(self, changed: Round) -> Manifest:
+        """The same manifest with this round replaced or added."""
+        others = [r for r in self.rounds if r.round != changed.round]
+        shards = tuple(sorted(changed.shards, key=lambda entry: _number(entry) or 0))
+        rounds = sorted([*others, replace(changed, shards=shards)], key=lambda r: r.round)
+        return replace(self, rounds=tuple(rounds))
+
+    def with_entries(self, round: int, entries: Iterable[ShardEntry]) -> Manifest:
+        """The same manifest with these entries in place of those of the same names."""
+        at = self.round(round)
+        by_name = {entry.name: entry for entry in (*at.shards, *entries)}
+        return self.with_round(replace(at, shards=tuple(by_name.values())))
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        content = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: object) -> Manifest:
+        """The inverse of `to_bytes`.
+
+        Args:
+            content: the file's bytes.
+            where: its place, for the message.
+
+        Raises:
+            InputError: damaged, or written by a later version of this project.
+        """
+        try:
+            found = json.loads(content)
+            version = found.pop("format_version")
+            if version == FORMAT_VERSION:
+                return cls(**{**found, "rounds": tuple(_round(r) for r in found["rounds"])})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{where}: damaged ({type(error).__name__}: {error}).\n"
+                "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
+            ) from error
+        raise InputError(f"{where}: format version {version} is unknown here; a newer neat-align reads it.")
+
+
+def _round(content: dict[str, Any]) -> Round:
+    shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+    for entry in shards:
+        numbers = shard_number(entry.name)
+        if numbers is None or numbers[0] != content["round"]:  # nothing outside the folder is ever opened
+            raise ValueError(f"{entry.name!r} is no shard of round {content['round']}")
+    return Round(**{**content, "shards": shards})
+
+
+def fingerprint_of(settings: dict[str, Any]) -> str:
+    """sha256 over the canonical JSON of `settings`."""
+    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Which settings differ, a line each.
+
+    >>> differences({"model": {"dtype": "float32"}, "seed": 1}, {"model": {"dtype": "bfloat16"}, "seed": 1})
+    ['model.dtype: "float32" -> "bfloat16"']
+    """
+    before, after = _flat(old), _flat(new)
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}" for key in keys]
+
+
+def _flat(value: Any, key: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys with JSON values."""
+    if not isinstance(value, dict) or not value:
+        return {key: canonical_json(value)}
+    flat: dict[str, str] = {}
+    for name, below in value.items():
+        flat |= _flat(below, f"{key}.{name}" if key else name)
+    return flat

@@ -1,0 +1,102 @@
+"""One shard: an Arrow IPC file whose bytes are a function of its rows and metadata alone.
+
+The file format (never the stream format, which reads truncated files as shorter ones), uncompressed so that every
+library maps it, one record batch. What is known of a shard stands in its schema metadata under one key as canonical JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from neat_data.record import canonical_json
+from neat_data.store.atomic import write_atomically
+
+METADATA_KEY = b"neat_align"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """What the manifest says of a shard. `name` is relative to the dataset (`round-0000/00000.arrow`)."""
+
+    name: str
+    rows: int
+    responses: int
+    bytes: int
+    sha256: str
+
+
+def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any]) -> ShardEntry:
+    """Write `table` atomically to `path`; equal rows and metadata give equal bytes, however the table was put together.
+
+    Args:
+        path: its last two parts become the entry's name.
+        table: any schema; its own schema metadata is dropped.
+        metadata: JSON-able; read back by `shard_metadata`.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    content = shard_bytes(table, metadata)
+    write_atomically(path, lambda file: file.write(content))
+    digest = hashlib.sha256(content).hexdigest()
+    return ShardEntry(_name(path), len(table), elements(table, "responses"), content.size, digest)
+
+
+def shard_bytes(table: pa.Table, metadata: dict[str, Any]) -> pa.Buffer:
+    """The bytes of a shard."""
+    table = _rebuilt(table).replace_schema_metadata({METADATA_KEY: canonical_json(metadata)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _rebuilt(table: pa.Table) -> pa.Table:
+    """The same rows in fresh buffers: a slice drags along offsets and validity bits of the table it was cut from."""
+    return table.combine_chunks().take(pa.array(range(len(table)), pa.int64())).combine_chunks()
+
+
+def read_shard(path: Path) -> pa.Table:
+    """The shard's rows, memory-mapped.
+
+    Raises:
+        pyarrow.ArrowInvalid: the file is truncated, or no Arrow file at all.
+    """
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def shard_metadata(path: Path) -> dict[str, Any]:
+    """What `write_shard` was given as metadata; `{}` for an Arrow file that is not ours."""
+    with pa.memory_map(str(path)) as source:
+        schema = pa.ipc.open_file(source).schema
+    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+
+
+def shard_entry(path: Path) -> ShardEntry:
+    """The entry of a shard that lies on disk; its hash is computed."""
+    table = read_shard(path)
+    return ShardEntry(_name(path), len(table), elements(table, "responses"), path.stat().st_size, file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def elements(table: pa.Table, column: str) -> int:
+    """Elements of a list column, all rows together; 0 where the table has no such column."""
+    if column not in table.column_names:
+        return 0
+    return sum(len(chunk.flatten()) for chunk in table[column].chunks)
