@@ -1,0 +1,201 @@
+"""`Stats` as tables of text, the same for terminal, page and card.
+
+Names that come from the dataset are already visible (`visible.one_line`); each renderer escapes its own markup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neat_data.measures import Share, Summary
+from neat_data.report.visible import one_line
+from neat_data.stats import Group, Stats
+
+MISSING = "–"
+OTHER_SCALE = "Not the paper's reward model, so another scale: its 25 % and < 0.5 % do not compare."
+WARNING = "Preference data of this kind may hold offensive, harmful or distressing text: it exists to be learnt from."
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A heading, columns (the first is text, the others are figures), rows, and a remark below."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(stats: Stats) -> list[Table]:
+    """Every table that has something to say about these stats."""
+    found = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
+    found += [unpaired(stats), groups(stats)]
+    return [table for table in found if table.rows]
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent, a second decimal below one per cent.
+
+    >>> percent(0.2534), percent(0.00312), percent(None)
+    ('25.3 %', '0.31 %', '–')
+    """
+    if value is None:
+        return MISSING
+    return f"{100 * value:.{2 if 0 < value < 0.01 else 1}f} %"
+
+
+def interval(share: Share) -> str:
+    """The 95 % interval in per cent, with the decimals of the share."""
+    if share.share is None or share.low is None or share.high is None:
+        return MISSING
+    digits = 2 if 0 < share.share < 0.01 else 1
+    return f"{100 * share.low:.{digits}f} to {100 * share.high:.{digits}f}"
+
+
+def number(value: float | None) -> str:
+    """A reward or a gap, two decimals."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def level(threshold: float) -> str:
+    """A threshold as short as it can be said: 1, 5, 0.25."""
+    return f"{threshold:g}"
+
+
+def dataset(stats: Stats) -> Table:
+    """What was counted, and what became of the source rows that were not."""
+    counts = stats.counts
+    rows = [
+        ("reward model", one_line(stats.reward_model or "not stated")),
+        ("records", f"{counts.records:,}"),
+        ("responses", _with(counts.responses, "without a reward", counts.unscored)),
+        ("labels", _with(counts.labels, "of repeated queries", counts.repeated)),
+        ("pairs", _with(counts.pairs, "left out, without a reward", counts.unscored_pairs)),
+    ]
+    if not stats.complete:
+        rows.append(("unfinished", "what was committed so far"))
+    if stats.where is not None:
+        rows.insert(1, ("where", one_line(stats.where)))
+    if counts.truncated:
+        rows.append(("truncated responses", f"{counts.truncated:,}"))
+    if counts.queries_cut:
+        rows.append(("queries that lost turns", f"{counts.queries_cut:,}"))
+    if counts.source_rows is not None:
+        rows.append(("source rows", f"{counts.source_rows:,}"))
+    rows.append(("rejected rows", f"{sum(counts.rejected.values()):,}"))
+    rows += [(f"  {one_line(reason)}", f"{count:,}") for reason, count in counts.rejected.items()]
+    return Table("Dataset", ("", ""), tuple(rows))
+
+
+def _with(count: int, what: str, part: int) -> str:
+    return f"{count:,} ({part:,} {what})" if part else f"{count:,}"
+
+
+def shares(stats: Stats) -> Table:
+    """The headline: shares of pairs beyond each threshold, ties, disagreement."""
+    lines = [(f"|gap| > {level(t.threshold)}", t.absolute, t.paper) for t in stats.thresholds]
+    lines += [(f"gap > {level(t.threshold)}", t.signed, None) for t in stats.thresholds]
+    lines += [("gap = 0, a tie", stats.ties, None), ("gap < 0, against people", stats.disagreement, None)]
+    paper = stats.scale == "paper"
+    rows = [
+        (name, percent(share.share), interval(share), f"{share.count:,}", *([published or ""] if paper else []))
+        for name, share, published in lines
+    ]
+    columns = ("pairs with", "share", "95 % interval", "pairs", *(["the paper"] if paper else []))
+    return Table("Gap: reward of chosen minus reward of rejected", columns, tuple(rows), _remarks(stats))
+
+
+def _remarks(stats: Stats) -> str:
+    remarks = [] if stats.scale == "paper" else [OTHER_SCALE]
+    if stats.ties.clusters < stats.ties.total:
+        remarks.append(
+            f"{stats.ties.total:,} pairs of {stats.ties.clusters:,} queries: intervals allow for pairs that share one."
+        )
+    return " ".join(remarks)
+
+
+def spread(stats: Stats) -> Table:
+    """Quantiles of the gap and of the figures that no scale touches."""
+    gaps = stats.gaps
+    lines = [
+        ("gap", gaps.signed),
+        ("|gap|", gaps.absolute),
+        ("sigmoid(gap)", gaps.probability),
+        ("|gap| / sd of rewards", gaps.relative),
+        ("best minus worst of 3+", gaps.best_to_worst),
+    ]
+    rows = [(name, *_quantiles(summary)) for name, summary in lines if summary.count]
+    columns = ("quantiles", "5 %", "25 %", "50 %", "75 %", "95 %", "99 %", "max")
+    return Table("How wide the gaps are", columns, tuple(rows))
+
+
+def _quantiles(summary: Summary) -> list[str]:
+    values = (summary.q05, summary.q25, summary.median, summary.q75, summary.q95, summary.q99, summary.maximum)
+    return [number(value) for value in values]
+
+
+def agreement(stats: Stats) -> Table:
+    """Agreement with people by size of the gap, in fifths of the pairs."""
+    rows = [
+        (
+            f"{number(part.low)} to {number(part.high)}",
+            percent(part.agreement.share),
+            interval(part.agreement),
+            f"{part.agreement.total:,}",
+        )
+        for part in stats.gap_bins
+    ]
+    columns = ("|gap|", "agrees", "95 % interval", "pairs")
+    return Table("The reward agrees with people", columns, tuple(rows), "Fifths of the pairs, ties left out.")
+
+
+def rewards(stats: Stats) -> Table:
+    """Rewards of all responses, then by origin, polarity and round."""
+    rows = []
+    for group in stats.rewards:
+        name = "all" if group.kind == "all" else f"{group.kind} {one_line(group.name or 'none')}"
+        values = group.rewards
+        figures = (values.mean, values.std, values.q05, values.median, values.q95)
+        rows.append((name, f"{values.count:,}", *(number(value) for value in figures)))
+    columns = ("responses", "count", "mean", "sd", "5 %", "50 %", "95 %")
+    return Table("Rewards", columns, tuple(rows))
+
+
+def length(stats: Stats) -> Table:
+    """What length explains."""
+    found = stats.length
+    lines = [("longer one wins, by reward", found.by_reward), ("longer one wins, by people", found.by_people)]
+    rows = [(name, percent(share.share), interval(share), f"{share.total:,}") for name, share in lines]
+    rows.insert(0, ("Spearman, reward and length", number(found.spearman), "", f"{stats.rewards[0].rewards.count:,}"))
+    columns = ("length in characters", "figure", "95 % interval", "of")
+    return Table("Is it length that is rewarded?", columns, tuple(rows))
+
+
+def unpaired(stats: Stats) -> Table:
+    """Single responses with a verdict."""
+    lines = [("accepted", stats.unpaired.accepted), ("refused", stats.unpaired.refused)]
+    rows = [(name, f"{s.count:,}", number(s.mean), number(s.std), number(s.median)) for name, s in lines if s.count]
+    area = stats.unpaired.auc
+    note = "" if area is None else f"An accepted response has more reward than a refused one in {percent(area)} (AUC)."
+    return Table("Single responses, by people's verdict", ("verdict", "count", "mean", "sd", "50 %"), tuple(rows), note)
+
+
+def groups(stats: Stats) -> Table:
+    """The pairs by `--by`."""
+    heads = [f"|gap| > {level(t.threshold)}" for t in stats.thresholds]
+    columns = (one_line(stats.by or ""), "pairs", *heads, "ties", "gap < 0", "median |gap|")
+    left_out = f"{stats.groups_left_out:,} smaller groups are not shown." if stats.groups_left_out else ""
+    return Table(f"By {one_line(stats.by or '')}", columns, tuple(_group(group) for group in stats.groups), left_out)
+
+
+def _group(group: Group) -> tuple[str, ...]:
+    beyond = [percent(threshold.absolute.share) for threshold in group.thresholds]
+    name = "none" if group.name is None else one_line(group.name)
+    return (
+        name,
+        f"{group.pairs:,}",
+        *beyond,
+        percent(group.ties.share),
+        percent(group.disagreement.share),
+        number(group.median_gap),
+    )

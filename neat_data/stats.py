@@ -1,0 +1,471 @@
+"""How far apart the responses of a dataset are, and what the reward may really be measuring.
+
+`compute` reads a dataset once (`pairs.columns`) and returns `Stats`: counts, shares with intervals, quantiles and what
+the figures draw. Everything about people's judgement runs over the labels' pairs. Printing and drawing are `report`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neat_data.errors import InputError
+from neat_data.measures import Share, Summary, auc, histogram, quantiles, share, sigmoid, spearman, summary
+from neat_data.pairs import Columns, Pairs, Responses, Verdicts, columns
+
+if TYPE_CHECKING:
+    from neat_data.store.dataset import PreferenceDataset
+
+PAPER_MODEL = "sfairXC/FsfairX-LLaMA3-RM-v0.1"
+PAPER = {1.0: "around 25 %", 5.0: "less than 0.5 %"}
+GROUPS = 100
+EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the dataset holds. `repeated`: source rows whose query stood in an earlier row."""
+
+    records: int
+    responses: int
+    unscored: int
+    truncated: int
+    labels: int
+    pairs: int
+    unscored_pairs: int
+    repeated: int
+    source_rows: int | None
+    queries_cut: int | None
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Pairs whose gap exceeds `threshold` (strictly), and the paper's figure where the reward model is the paper's."""
+
+    threshold: float
+    absolute: Share
+    signed: Share
+    paper: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The gap of the pairs, in the reward's own unit and in figures that no reward model's scale touches.
+
+    Attributes:
+        signed, absolute: reward of chosen minus reward of rejected, and its size.
+        probability: sigmoid of the signed gap, the chance that a Bradley-Terry model gives the chosen response.
+        relative: size of the gap over the standard deviation of all rewards.
+        best_to_worst: of the records with more than two scored responses.
+    """
+
+    signed: Summary
+    absolute: Summary
+    probability: Summary
+    relative: Summary
+    best_to_worst: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class GapBin:
+    """A fifth of the pairs with unequal rewards, by size of the gap: how often the reward sides with people."""
+
+    low: float
+    high: float
+    agreement: Share
+
+
+@dataclass(frozen=True, slots=True)
+class RewardGroup:
+    """The rewards of the responses of one origin, polarity or round (`kind`); all of them for kind `all`."""
+
+    kind: str
+    name: str | None
+    rewards: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What length explains. `by_reward` and `by_people`: share of pairs of unequal length that the longer one wins."""
+
+    spearman: float | None
+    by_reward: Share
+    by_people: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """Labels of a single response: the rewards of those people accepted and of those they did not."""
+
+    accepted: Summary
+    refused: Summary
+    auc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The pairs of one value of `--by`."""
+
+    name: str | None
+    pairs: int
+    thresholds: tuple[Threshold, ...]
+    ties: Share
+    disagreement: Share
+    mean_gap: float | None
+    median_gap: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairAt:
+    """Where a pair stands: record number, positions of its responses in the record, signed gap."""
+
+    record: int
+    chosen: int
+    rejected: int
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the pictures draw; counts between edges, outermost bins holding what lies beyond.
+
+    Attributes:
+        gap_edges, gap_counts: signed gap.
+        cumulative: sizes of the gap at 0, 0.5, … 100 % of the pairs.
+        reward_edges, reward_counts: rewards, by origin.
+        length_edges: characters, geometric.
+        density: counts (length bin, reward bin).
+        length_mean: mean reward in each length bin, None where it is empty.
+    """
+
+    gap_edges: tuple[float, ...]
+    gap_counts: tuple[int, ...]
+    cumulative: tuple[float, ...]
+    reward_edges: tuple[float, ...]
+    reward_counts: dict[str, tuple[int, ...]]
+    length_edges: tuple[float, ...]
+    density: tuple[tuple[int, ...], ...]
+    length_mean: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Every figure of `neat-data stats`.
+
+    Attributes:
+        reward_model: as the manifest names it; None where it does not.
+        complete: whether every round was finished.
+        scale: `paper` where the reward model is the paper's own, else `another`.
+        ties: pairs with equal rewards.
+        disagreement: pairs whose signed gap is below 0.
+        groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
+        widest, narrowest, wrong: pairs worth reading, no more than one a record.
+    """
+
+    reward_model: str | None
+    complete: bool
+    scale: str
+    by: str | None
+    where: str | None
+    counts: Counts
+    thresholds: tuple[Threshold, ...]
+    ties: Share
+    disagreement: Share
+    reward_std: float | None
+    gaps: Gaps
+    gap_bins: tuple[GapBin, ...]
+    rewards: tuple[RewardGroup, ...]
+    length: Length
+    unpaired: Unpaired
+    groups: tuple[Group, ...]
+    groups_left_out: int
+    widest: tuple[PairAt, ...]
+    narrowest: tuple[PairAt, ...]
+    wrong: tuple[PairAt, ...]
+    figures: Figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python for JSON: finite numbers, None where a figure is not defined; without `figures`."""
+        content = asdict(self)
+        del content["figures"]
+        return content
+
+
+def compute(
+    dataset: PreferenceDataset,
+    *,
+    thresholds: Sequence[float] = (1.0, 5.0),
+    by: str | None = None,
+    where: str | None = None,
+) -> Stats:
+    """The figures of a dataset, in one streaming pass over its records.
+
+    Args:
+        dataset: what `neat_data.open` returns.
+        thresholds: gaps, in the reward's unit; shares count what exceeds them strictly.
+        by: source, subset, split, turns or meta.KEY.
+        where: a SQL expression over the record; see `where.select`.
+
+    Raises:
+        InputError: a threshold below 0 or not finite; `by` or `where` cannot be understood.
+    """
+    for threshold in thresholds:
+        if not 0 <= threshold < float("inf"):
+            raise InputError(f"--threshold {threshold}: a gap is a number from 0 up")
+    model = reward_model(dataset.manifest.settings)
+    scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
+    read = columns(dataset.scan_records(), by=by, where=where)
+    pairs, scored = read.pairs, ~np.isnan(read.responses.reward)
+    rewards = read.responses.reward[scored].astype(np.float64)
+    deviation = float(rewards.std()) if len(rewards) else None
+    groups = by_group(pairs, read.names["group"], thresholds, scale) if by else []
+    groups.sort(key=_turns if by == "turns" else _size)
+    return Stats(
+        reward_model=model,
+        complete=dataset.complete,
+        scale=scale,
+        by=by,
+        where=where,
+        counts=_counts(read, dataset),
+        thresholds=beyond(pairs, thresholds, scale),
+        ties=share(pairs.gap == 0, pairs.record),
+        disagreement=share(pairs.gap < 0, pairs.record),
+        reward_std=deviation,
+        gaps=gap_summaries(pairs.gap, deviation, read.spread),
+        gap_bins=gap_bins(pairs),
+        rewards=reward_groups(read, scored),
+        length=length_effect(read.responses, pairs, scored),
+        unpaired=unpaired(read.verdicts),
+        groups=tuple(groups[:GROUPS]),
+        groups_left_out=max(0, len(groups) - GROUPS),
+        widest=examples(pairs, np.abs(pairs.gap)),
+        narrowest=examples(pairs, -np.abs(pairs.gap)),
+        wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
+        figures=figures(read, rewards, scored, thresholds),
+    )
+
+
+def reward_model(settings: dict[str, Any]) -> str | None:
+    """The reward model that a manifest's settings name, None where there is none."""
+    model = (settings.get("reward_model") or {}).get("model")
+    return None if model is None else str(model)
+
+
+def beyond(pairs: Pairs, thresholds: Sequence[float], scale: str) -> tuple[Threshold, ...]:
+    """The shares of pairs beyond each threshold, strictly."""
+    return tuple(
+        Threshold(
+            threshold=float(threshold),
+            absolute=share(np.abs(pairs.gap) > threshold, pairs.record),
+            signed=share(pairs.gap > threshold, pairs.record),
+            paper=PAPER.get(threshold) if scale == "paper" else None,
+        )
+        for threshold in thresholds
+    )
+
+
+def gap_summaries(gap: np.ndarray, deviation: float | None, spread: np.ndarray) -> Gaps:
+    """Summaries of the signed gap and of what follows from it."""
+    size = np.abs(gap)
+    return Gaps(
+        signed=summary(gap),
+        absolute=summary(size),
+        probability=summary(sigmoid(gap)),
+        relative=summary(size / deviation if deviation else size[:0]),
+        best_to_worst=summary(spread),
+    )
+
+
+def gap_bins(pairs: Pairs, bins: int = 5) -> tuple[GapBin, ...]:
+    """Pairs with unequal rewards cut at the quintiles of the gap's size; each bin includes its upper edge."""
+    unequal = pairs.gap != 0
+    size, record, agrees = np.abs(pairs.gap[unequal]), pairs.record[unequal], pairs.gap[unequal] > 0
+    if not len(size):
+        return ()
+    edges = quantiles(np.sort(size), tuple(i / bins for i in range(bins + 1)))
+    place = np.searchsorted(edges[1:-1], size, side="left")
+    inside = [(i, place == i) for i in range(bins)]
+    return tuple(GapBin(edges[i], edges[i + 1], share(agrees[m], record[m])) for i, m in inside if m.any())
+
+
+def reward_groups(read: Columns, scored: np.ndarray) -> tuple[RewardGroup, ...]:
+    """Rewards of all responses, then by origin, polarity and round."""
+    responses = read.responses
+    reward = responses.reward[scored]
+    found = [RewardGroup("all", None, summary(reward))]
+    for kind, codes in (("origin", responses.origin), ("polarity", responses.polarity), ("round", responses.round)):
+        values, inverse = np.unique(codes[scored], return_inverse=True)
+        names = [str(value) if kind == "round" else read.names[kind][int(value)] for value in values]
+        if names == [None]:
+            continue  # a polarity that no response has says nothing
+        groups = [RewardGroup(kind, name, summary(reward[inverse == i])) for i, name in enumerate(names)]
+        found += groups if kind == "round" else sorted(groups, key=lambda group: group.name or "")
+    return tuple(found)
+
+
+def length_effect(responses: Responses, pairs: Pairs, scored: np.ndarray) -> Length:
+    """Does the longer response win? Ties of the reward and pairs of equal length say nothing and are left out."""
+    unequal = pairs.longer != 0
+    decided = unequal & (pairs.gap != 0)
+    return Length(
+        spearman=spearman(responses.reward[scored], responses.chars[scored].astype(np.int32)),
+        by_reward=share((pairs.longer[decided] > 0) == (pairs.gap[decided] > 0), pairs.record[decided]),
+        by_people=share(pairs.longer[unequal] > 0, pairs.record[unequal]),
+    )
+
+
+def unpaired(verdicts: Verdicts) -> Unpaired:
+    """Rewards by verdict, and the chance that an accepted response has more reward than a refused one."""
+    said = verdicts.verdict.astype(bool)
+    accepted, refused = verdicts.reward[said], verdicts.reward[~said]
+    return Unpaired(summary(accepted), summary(refused), auc(accepted, refused))
+
+
+def by_group(pairs: Pairs, names: Sequence[str | None], thresholds: Sequence[float], scale: str) -> list[Group]:
+    """The pairs' figures for every group that has any."""
+    order = np.argsort(pairs.group, kind="stable")
+    ends = np.cumsum(np.bincount(pairs.group.astype(np.int64), minlength=len(names)))
+    parts = np.split(order, ends[:-1])  # the stable sort keeps a query's pairs side by side
+    taken = [(name, _taken(pairs, these)) for name, these in zip(names, parts, strict=True) if len(these)]
+    return [_group(part, name, thresholds, scale) for name, part in taken]
+
+
+def _taken(pairs: Pairs, these: np.ndarray) -> Pairs:
+    return Pairs(*(getattr(pairs, name)[these] for name in Pairs.__slots__))
+
+
+def _group(pairs: Pairs, name: str | None, thresholds: Sequence[float], scale: str) -> Group:
+    return Group(
+        name=name,
+        pairs=len(pairs.gap),
+        thresholds=beyond(pairs, thresholds, scale),
+        ties=share(pairs.gap == 0, pairs.record),
+        disagreement=share(pairs.gap < 0, pairs.record),
+        mean_gap=float(pairs.gap.mean()),
+        median_gap=float(np.median(np.abs(pairs.gap))),
+    )
+
+
+def _size(group: Group) -> tuple[int, str]:
+    return -group.pairs, group.name or ""
+
+
+def _turns(group: Group) -> tuple[int, str]:
+    return int(group.name or 0), ""
+
+
+def examples(
+    pairs: Pairs, merit: np.ndarray, among: np.ndarray | None = None, count: int = EXAMPLES
+) -> tuple[PairAt, ...]:
+    """The pairs of highest merit, one a record, ties in the dataset's order.
+
+    Args:
+        merit: float, one a pair.
+        among: bool, one a pair: those that may be taken.
+    """
+    merit = merit if among is None else np.where(among, merit, -np.inf)
+    allowed = np.flatnonzero(merit > -np.inf)
+    if not len(allowed):
+        return ()
+    best_of = _best_of_each(pairs.record[allowed], merit[allowed])
+    allowed = allowed[best_of]
+    cut = min(count, len(allowed))
+    floor = np.partition(merit[allowed], -cut)[-cut]
+    top = allowed[merit[allowed] >= floor]
+    top = top[np.argsort(-merit[top], kind="stable")][:cut]
+    return tuple(
+        PairAt(int(pairs.record[i]), int(pairs.chosen[i]), int(pairs.rejected[i]), float(pairs.gap[i])) for i in top
+    )
+
+
+def _best_of_each(record: np.ndarray, merit: np.ndarray) -> np.ndarray:
+    """Index of the first entry of highest merit in every run of equal records."""
+    begins = np.flatnonzero(np.concatenate([[True], record[1:] != record[:-1]]))
+    if len(begins) == len(record):
+        return begins
+    runs = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(record))))
+    is_best = np.flatnonzero(merit == np.maximum.reduceat(merit, begins)[runs])
+    return is_best[np.unique(runs[is_best], return_index=True)[1]]
+
+
+def figures(read: Columns, rewards: np.ndarray, scored: np.ndarray, thresholds: Sequence[float]) -> Figures:
+    """The counts behind the pictures, of fixed size whatever the dataset's."""
+    size = np.sort(np.abs(read.pairs.gap))
+    gap_edges = np.linspace(-1, 1, 62) * _reach(size, thresholds)
+    chars = read.responses.chars[scored].astype(np.float64)
+    length_edges = np.geomspace(1, max(10.0, float(chars.max(initial=0)) * 1.01), 41)
+    log_edges = np.log(length_edges)
+    reward_edges = np.linspace(*_range(rewards), 41)
+    column = _bin(np.log(np.maximum(chars, 1)), log_edges)
+    cells = np.bincount(column * 40 + _bin(rewards, reward_edges), minlength=1600).reshape(40, 40)
+    sums, filled = np.bincount(column, weights=rewards, minlength=40), cells.sum(axis=1)
+    origin = read.responses.origin[scored]
+    return Figures(
+        gap_edges=_floats(gap_edges),
+        gap_counts=_ints(histogram(read.pairs.gap, gap_edges)),
+        cumulative=tuple(quantiles(size, tuple(i / 200 for i in range(201)))) if len(size) else (),
+        reward_edges=_floats(reward_edges),
+        reward_counts={
+            name or "": _ints(histogram(rewards[origin == code], reward_edges))
+            for code, name in enumerate(read.names["origin"])
+        },
+        length_edges=_floats(length_edges),
+        density=tuple(_ints(row) for row in cells),
+        length_mean=tuple(float(s / n) if n else None for s, n in zip(sums, filled, strict=True)),
+    )
+
+
+def _reach(size: np.ndarray, thresholds: Sequence[float]) -> float:
+    """How far the gap's histogram goes to either side: nearly all gaps, and a threshold that is not far beyond."""
+    if not len(size) or size[-1] == 0:
+        return 1.0
+    most = quantiles(size, (0.995,))[0] or float(size[-1])
+    near = [threshold * 1.1 for threshold in thresholds if threshold <= 2.5 * most]
+    return max([most * 1.05, *near])
+
+
+def _range(rewards: np.ndarray) -> tuple[float, float]:
+    if not len(rewards):
+        return 0.0, 1.0
+    low, high = quantiles(np.sort(rewards), (0.001, 0.999))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    bins = len(edges) - 1
+    return np.clip((values - edges[0]) * (bins / (edges[-1] - edges[0])), 0, bins - 1).astype(np.int64)
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _ints(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _counts(read: Columns, dataset: PreferenceDataset) -> Counts:
+    """What was read, beside what the manifest says of rows that never became records."""
+    rejected: dict[str, int] = {}
+    told: dict[str, Any] = {}
+    for part in dataset.manifest.rounds:
+        told |= {name: part.summary[name] for name in ("source_rows", "queries_cut") if name in part.summary}
+        for reason, count in part.summary.get("rejected", {}).items():
+            rejected[reason] = rejected.get(reason, 0) + int(count)
+    return Counts(
+        records=read.counts["records"],
+        responses=len(read.responses.reward),
+        unscored=int(np.isnan(read.responses.reward).sum()),
+        truncated=read.counts["truncated"],
+        labels=read.counts["labels"],
+        pairs=len(read.pairs.gap),
+        unscored_pairs=read.counts["unscored_pairs"],
+        repeated=read.counts["repeated"],
+        source_rows=told.get("source_rows"),
+        queries_cut=told.get("queries_cut"),
+        rejected=dict(sorted(rejected.items())),
+    )

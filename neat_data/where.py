@@ -1,0 +1,106 @@
+"""What `--where` and `--by` may name: the record's own columns and a few that are worked out from them.
+
+`select` keeps the records that a SQL expression (read by `polars.sql_expr`, never evaluated as Python) is true for;
+`grouping` gives the column behind a `--by`. Both work on a lazy frame of records in the shape of `record.SCHEMA` and
+add only the columns that are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from neat_data.errors import InputError
+
+LABEL_KEYS = ("source", "subset", "split")
+BY = (*LABEL_KEYS, "turns", "meta.KEY")
+
+
+def inner(column: str, field: str) -> pl.Expr:
+    """The list column's `field` of every element: list<struct> -> list<field>."""
+    return pl.col(column).list.eval(pl.element().struct.field(field))
+
+
+def first_label_gap(frame: pl.DataFrame) -> pl.Series:
+    """Signed gap of each record's first label: reward of its first response minus reward of its last, float64."""
+    first = pl.col("labels").list.get(0, null_on_oob=True).struct.field("order")
+    ends = frame.with_row_index("at").select(
+        "at", "responses", best=first.list.get(0, null_on_oob=True), worst=first.list.get(-1, null_on_oob=True)
+    )
+    answers = ends.explode("responses").with_columns(pl.col("responses").struct.unnest())
+    gaps = answers.group_by("at", maintain_order=True).agg(
+        best=pl.col("reward").filter(pl.col("response_id") == pl.col("best")).first(),
+        worst=pl.col("reward").filter(pl.col("response_id") == pl.col("worst")).first(),
+        several=(pl.col("best") != pl.col("worst")).first(),
+    )
+    gap = pl.col("best").cast(pl.Float64) - pl.col("worst").cast(pl.Float64)
+    return gaps.select(pl.when("several").then(gap).alias("gap")).to_series()
+
+
+def _gap() -> pl.Expr:
+    return pl.struct("responses", "labels").map_batches(
+        lambda structs: first_label_gap(structs.struct.unnest()), return_dtype=pl.Float64, is_elementwise=True
+    )
+
+
+def _first_label(field: str) -> pl.Expr:
+    return pl.col("labels").list.get(0, null_on_oob=True).struct.field(field)
+
+
+def worked_out() -> dict[str, pl.Expr]:
+    """The columns beside the record's own. Where a record has several labels, its first one speaks."""
+    return {
+        "source": _first_label("name"),
+        "subset": _first_label("subset"),
+        "split": _first_label("split"),
+        "turns": inner("messages", "role").list.count_matches("user"),
+        "n_responses": pl.col("responses").list.len(),
+        "reward_best": inner("responses", "reward").list.max(),
+        "reward_worst": inner("responses", "reward").list.min(),
+        "gap": _gap(),
+        "gap_abs": _gap().abs(),
+    }
+
+
+def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
+    """The records for which `where` is true, with the columns of `frame`; all of them where it is None.
+
+    `gap` is the signed gap of a record's first label (reward of its first response minus reward of its last).
+
+    Raises:
+        InputError: the expression cannot be read, names an unknown column, or is neither true nor false.
+    """
+    if where is None:
+        return frame
+    own, extra = frame.collect_schema().names(), worked_out()
+    columns = ", ".join([*(name for name in own if name != "record"), *extra])
+    try:
+        condition = pl.sql_expr(where)
+        used = dict.fromkeys(condition.meta.root_names())
+        unknown = [name for name in used if name not in own and name not in extra]
+        if unknown:
+            raise InputError(f"--where {where!r}: there is no column {unknown[0]!r}\ncolumns: {columns}")
+        chosen = frame.with_columns(**{name: extra[name] for name in used if name in extra})
+        kind = chosen.select(condition).collect_schema().dtypes()[0]
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--where {where!r}: {reason}\ncolumns: {columns}") from error
+    if kind != pl.Boolean:
+        raise InputError(f"--where {where!r} is neither true nor false; compare, as in 'gap > 1'\ncolumns: {columns}")
+    return chosen.filter(condition).select(own)
+
+
+def grouping(by: str) -> pl.Expr:
+    """The column that `by` names: a list with one text a label (source, subset, split), or one text a record.
+
+    Raises:
+        InputError: `by` is none of the names in `BY`.
+    """
+    if by in LABEL_KEYS:
+        return inner("labels", "name" if by == "source" else by)
+    if by == "turns":
+        return worked_out()["turns"].cast(pl.String)
+    if by.startswith("meta.") and len(by) > len("meta."):
+        return pl.col("meta").str.json_path_match(f"$[{json.dumps(by[5:], ensure_ascii=False)}]")
+    raise InputError(f"--by {by!r} is none of {', '.join(BY)}")
