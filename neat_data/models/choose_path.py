@@ -65,7 +65,7 @@ def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        release(model.device)
+        release()
         choice = _choose(model, groups, spec, attention, pad, CLOSE)
     if choice.path == "batches":
         model.set_attn_implementation(own)

@@ -43,12 +43,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind, int(number or 0))
 
 
-def device_names(name: str) -> list[str]:
-    """Every device that `name` covers, for one worker process each: all cards for a kind, itself for one card."""
+def worker_devices(name: str, workers: int) -> list[str]:
+    """A device for each of some worker processes; 0 workers is one for every device that `name` covers.
+
+    A card takes one process. Any number may share the CPU, and 0 is one process there.
+
+    Raises:
+        InputError: more workers than cards.
+    """
     device = resolve_device(name)
-    if device.type == "cpu" or ":" in name:
-        return [str(device)]
-    return [f"{device.type}:{number}" for number in range(torch.accelerator.device_count())]
+    if device.type == "cpu":
+        return ["cpu"] * max(workers, 1)
+    count = 1 if ":" in name else torch.accelerator.device_count()
+    names = [name] if ":" in name else [f"{device.type}:{number}" for number in range(count)]
+    if workers > count:
+        raise InputError(f"--workers {workers}: --device {name} has {count}; a card takes one process")
+    return names[: workers or count]
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -83,13 +93,13 @@ def out_of_memory_as_ours(device: torch.device, budget: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
     # Raised outside the handler: the exception's traceback would keep the tensors of the failed pass alive.
-    release(device)
+    release()
     raise OutOfMemory(f"{device} has no room for a pass of {budget} tokens; try a smaller --token-budget")
 
 
-def release(device: torch.device) -> None:
-    """Gives cached blocks back; the CPU keeps none, and `torch.accelerator` raises where there is no accelerator."""
-    if device.type != "cpu":
+def release() -> None:
+    """Gives cached blocks back to an accelerator; the CPU keeps none, and `torch.accelerator` raises without one."""
+    if _accelerator() is not None:
         torch.accelerator.empty_cache()
 
 

@@ -28,7 +28,8 @@ class Scored:
 
     Attributes:
         rewards: raw logits, one a response; None where the response was refused.
-        refused: a reason code for each response that was refused (`response_too_long`, `template_refused`), else None.
+        refused: a reason code for each response that was refused, else None: `response_too_long`, `query_too_long` (its
+            last turn alone exceeds its share of the length), `template_refused` (the chat template raised).
         turns_cut: whole turns that the query lost so as to fit the model's length.
         tokens: tokens of the separate sequences, as a plain loop would have run them (k times the query).
         tokens_run: tokens that went through the model (less where responses share their query).

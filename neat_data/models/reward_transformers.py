@@ -57,7 +57,11 @@ class TransformersRewardModel:
         choice = choose_path(self.model, self.template, spec, self.attention, self.pad)
         self.head = linear_head(self.model) if choice.linear else None
         self.spec = replace(
-            spec, model=found.source.reference, device=str(self.device), dtype=dtype_name(dtype), path=choice.path
+            spec,
+            model=found.source.reference,
+            device=_device_name(spec.device, self.device),
+            dtype=dtype_name(dtype),
+            path=choice.path,
         )
         self.spec = replace(self.spec, token_budget=self._probed_budget())
         self.settings = self._settings(found.source.label, found.identity)
@@ -134,7 +138,7 @@ class TransformersRewardModel:
                 if budget <= longest:
                     raise
                 budget = max(budget // 2, longest)
-        release(self.device)
+        release()
         return budget
 
     def _settings(self, name: str, identity: dict[str, str]) -> dict[str, Any]:
@@ -163,6 +167,11 @@ class TransformersRewardModel:
         if self.template.unasked_header:
             notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
         return notes
+
+
+def _device_name(asked: str, device: torch.device) -> str:
+    """One card where one was asked for, else the kind, which leaves workers the others."""
+    return str(device) if ":" in asked else device.type
 
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:
