@@ -14,7 +14,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.sources import files as data_files
-from neat_data.sources import locate, shapes
+from neat_data.sources import hub, locate, shapes
 from neat_data.sources.compressed import sha256
 from neat_data.sources.locate import DataFile
 from neat_data.sources.row import Answer, Found, Place, Reject, Row, Unusable
@@ -60,12 +60,13 @@ def open_source(spec: str, *, subset: str | None = None, split: str | None = Non
     wanted = None if format == "auto" else shapes.named(format)
     chosen, revision = locate.local(spec, subset, split), None
     if chosen is None:
-        raise InputError(f"{spec}: no such file or folder")
+        chosen, revision = hub.find(spec, subset, split)
     shaped = [(file, wanted or _recognise(file)) for file in chosen]
     return Source(
-        name=spec if revision else chosen[0].name,
+        name=spec.rstrip("/").rpartition("/")[2] if revision is None else chosen[0].name,
         format="+".join(dict.fromkeys(shape.name for _, shape in shaped)),
         fingerprint={
+            "name": chosen[0].name if revision else None,
             "files": {file.key: sha256(file.path) for file in chosen},
             "revision": revision,
             "subset": subset,

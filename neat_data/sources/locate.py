@@ -23,6 +23,8 @@ _SPLIT_WORDS = {
     "eval": "test",
     "evaluation": "test",
 }
+# The hub's own name for a shard says its split in full.
+_SHARD = re.compile(r"(?:^|/)data/([\w.]+)-\d{5}-of-\d{5}[^/]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,11 @@ class DataFile:
 def split_of(name: str) -> str | None:
     """The split that a file's path names as a word, the file's own name first, as `datasets` guesses it.
 
-    >>> split_of("helpful-base/train.jsonl.gz"), split_of("latest.json")
-    ('train', None)
+    >>> [split_of(name) for name in ("helpful-base/train.jsonl", "latest.json", "data/test_sft-00000-of-00001.parquet")]
+    ['train', None, 'test_sft']
     """
+    if shard := _SHARD.search(name):
+        return shard[1]
     for part in reversed(PurePosixPath(name).parts):
         for word in re.split(r"[^a-z]+", part.lower()):
             if word in _SPLIT_WORDS:
