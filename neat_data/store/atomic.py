@@ -1,7 +1,7 @@
 """Writing a file so that it has its name only when it is whole, and holding a folder against a second writer.
 
 A file is written under a temporary name beside its place, flushed to the disk and renamed; an exception or a kill at
-any point publishes nothing. What a killed writer leaves behind ends in `TEMPORARY` and is removed by `remove_leftovers`.
+any point publishes nothing. What a killed writer leaves behind ends in `TEMPORARY`; `remove_leftovers` deletes it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _lock(path: Path) -> int:
         except BlockingIOError as error:
             os.close(descriptor)
             raise InputError(
-                f"{path.parent}: another process is writing to this folder.\nWait for it to end, or choose another --out."
+                f"{path.parent}: another process is writing to this folder.\nWait for its end, or choose another --out."
             ) from error
         # The holder before us removes the file as it leaves: a lock on a removed file holds nobody off.
         with contextlib.suppress(FileNotFoundError):

@@ -2,7 +2,7 @@
 
 A shard is committed when it has its final name. Its rejects are written before it and its manifest entry after it, so
 whatever the moment of a kill, the same command again finds whole shards, adopts those that the manifest does not know
-yet, and makes the rest; the folder that results equals that of an undisturbed run byte for byte. Reading is in `dataset`.
+yet, and makes the rest; the resulting folder equals that of an undisturbed run byte for byte. Reading is in `dataset`.
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ class DatasetFolder:
             return
         self._refuse_other_settings(fresh)
         self.notes += _version_notes(self._manifest.versions, versions)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a manifest, from `begin` or an earlier run."""
+        return self._manifest is not None
 
     @property
     def manifest(self) -> Manifest:

@@ -1,7 +1,7 @@
 """Where a dataset is read from: a local folder, or any URL that fsspec opens.
 
-Shards of a URL are fetched into a cache under the user's cache folder, named by their sha256 and checked against it, so that
-a dataset that changes under its URL never gives an old shard, nor a damaged transfer a wrong one.
+Shards of a URL are fetched into the user's cache folder, named by their sha256 and checked against it, so that a
+dataset that changes under its URL never gives an old shard, nor a damaged transfer a wrong one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One shard: an Arrow IPC file whose bytes are a function of its rows and metadata alone.
 
 The file format (never the stream format, which reads truncated files as shorter ones), uncompressed so that every
-library maps it, one record batch. What is known of a shard stands in its schema metadata under one key as canonical JSON.
+library maps it, one record batch. What is known of a shard stands in its schema metadata, canonical JSON under one key.
 """
 
 from __future__ import annotations

@@ -1,0 +1,71 @@
+"""What every stored record promises, as pure functions: each yields one short line a broken promise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from neat_data.record import Label, Record, Response, query_id, ranked, response_id
+
+
+def base_faults(record: Record) -> Iterator[str]:
+    """What is wrong with a record of round 0."""
+    if record.query_id != query_id(record.messages):
+        yield "its query_id does not match its messages"
+    if not record.messages or record.messages[-1].role != "user":
+        yield "its messages do not end in a user turn"
+    if any(message.content != message.content.strip() for message in record.messages):
+        yield "a message has surrounding whitespace"
+    yield from response_faults(record, 0)
+    ids = {response.response_id for response in record.responses}
+    for label in record.labels:
+        yield from _label_faults(label, ids)
+    if not record.labels:
+        yield "it has no label, so no source row accounts for it"
+
+
+def added_faults(record: Record, round: int, base: set[str]) -> Iterator[str]:
+    """What is wrong with a row of a later round; `base` holds the query ids of the base shard of the same number."""
+    if record.query_id not in base:
+        yield "its query is not in the base shard of the same number"
+    yield from response_faults(record, round)
+
+
+def response_faults(record: Record, round: int) -> Iterator[str]:
+    """What is wrong with the responses that a record got in `round`."""
+    responses = record.responses
+    if not responses:
+        yield "it has no response"
+    for response in responses:
+        for fault in _response_faults(response, record.query_id, round):
+            yield f"response {response.response_id}: {fault}"
+    if len({response.response_id for response in responses}) < len(responses):
+        yield "a response occurs twice"
+    if all(_finite(response) for response in responses) and ranked(responses) != responses:
+        yield "its responses are not in ranking order"
+
+
+def _response_faults(response: Response, query: str, round: int) -> Iterator[str]:
+    if response.response_id != response_id(query, response.text):
+        yield "the id does not match the text"
+    if response.text != response.text.strip():
+        yield "the text has surrounding whitespace"
+    if not _finite(response):
+        yield f"the reward is {response.reward}, not a finite number"
+    if response.round != round:
+        yield f"it says round {response.round} but lies in round {round}"
+
+
+def _finite(response: Response) -> bool:
+    return response.reward is not None and math.isfinite(response.reward)
+
+
+def _label_faults(label: Label, ids: set[str]) -> Iterator[str]:
+    where = f"label of row {label.row} of {label.name}"
+    unknown = [identifier for identifier in label.order if identifier not in ids]
+    if unknown:
+        yield f"{where}: names {', '.join(unknown)}, which is no response of this record"
+    if len(set(label.order)) < len(label.order):
+        yield f"{where}: names a response twice"
+    if label.verdict is not None and len(label.order) != 1:
+        yield f"{where}: has a verdict, but not exactly one response"

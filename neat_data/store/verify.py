@@ -1,0 +1,271 @@
+"""Check a dataset folder: every hash first, then every promise of every record.
+
+Damage is reported, never raised. Bytes and sha256 are compared before anything in a shard is believed. Memory is that
+of one shard, and 16 bytes a record for finding queries that occur twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from neat_data.errors import InputError
+from neat_data.record import SCHEMA, Record, from_table
+from neat_data.store import manifest as manifests
+from neat_data.store.atomic import TEMPORARY
+from neat_data.store.invariants import added_faults, base_faults
+from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
+from neat_data.store.rebuild import CAVEATS, rebuild_manifest
+from neat_data.store.shard import ShardEntry, elements, file_sha256, read_shard, shard_metadata
+
+_LINES_A_SHARD = 5
+_ROWS_AT_ONCE = 1024
+_OWN_FILES = {manifests.FILE, "README.md"}
+_OWN_FOLDERS = {"reviews", "scores"}
+
+
+@dataclass
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        findings: what is wrong, a short line each; empty where all is well.
+        notes: what is worth knowing and harms nothing.
+        shards, records, responses, labels: how many were looked at.
+        rejected: rejected source rows by reason.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    shards: int = 0
+    records: int = 0
+    responses: int = 0
+    labels: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        counts = {name: getattr(self, name) for name in ("shards", "records", "responses", "labels")}
+        found = {"ok": self.ok, "findings": self.findings, "notes": self.notes}
+        return {**found, **counts, "rejected": dict(sorted(self.rejected.items()))}
+
+
+def verify(path: str | Path, rebuild: bool = False) -> Verification:
+    """Check the dataset folder `path`.
+
+    Args:
+        path: a local folder.
+        rebuild: make a lost or unreadable manifest anew from what the shards say of themselves.
+
+    Raises:
+        InputError: there is no such folder; or, with `rebuild`, another process writes to it.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise InputError(f"{path}: no such local folder. A dataset at a URL is verified after downloading it.")
+    result = Verification()
+    manifest = _manifest(root, rebuild, result)
+    if manifest is not None:
+        _Verifier(root, manifest, result).run()
+    return result
+
+
+def _manifest(root: Path, rebuild: bool, result: Verification) -> Manifest | None:
+    """The manifest, made anew if that is wanted and needed; None where there is none to go by."""
+    file = root / manifests.FILE
+    try:
+        manifest = Manifest.from_bytes(file.read_bytes(), manifests.FILE)
+    except FileNotFoundError:
+        trouble = f"{manifests.FILE}: missing"
+    except (InputError, OSError) as error:
+        trouble = str(error).splitlines()[0]
+    else:
+        if rebuild:
+            result.notes.append(f"{manifests.FILE} is there and can be read, so it was not made anew")
+        return manifest
+    if not rebuild:
+        result.findings.append(f"{trouble} (`neat-data verify {root} --rebuild` makes it anew)")
+        return None
+    rebuilt = rebuild_manifest(root)
+    result.findings += rebuilt.left_out
+    if rebuilt.manifest is None:
+        result.findings.append(f"{trouble}, and there is no shard to make it from")
+    else:
+        result.notes += CAVEATS
+    return rebuilt.manifest
+
+
+@dataclass
+class _Verifier:
+    """One run of `verify` over a folder whose manifest can be read."""
+
+    root: Path
+    manifest: Manifest
+    result: Verification
+    queries: bytearray = field(default_factory=bytearray)  # 16 bytes a record of round 0
+    source_rows: int = 0
+    whole: bool = True  # no shard is missing or damaged, so that sums mean something
+
+    def run(self) -> None:
+        findings = self.result.findings
+        if self.manifest.fingerprint != manifests.fingerprint_of(self.manifest.settings):
+            findings.append(f"{manifests.FILE}: the fingerprint does not match the settings")
+        self._check_names()
+        for at in self.manifest.rounds:
+            for number, entry in at.numbers().items():
+                findings += _shortened(entry.name, list(self._shard_faults(at.round, number, entry)))
+        findings += _repeated(self.queries)
+        first = self.manifest.round(0)
+        findings += self._sum_faults(first) if first.complete else ()
+        unfinished = [at.round for at in self.manifest.rounds if not at.complete]
+        self.result.notes += [f"round {number} is not finished" for number in unfinished]
+
+    def _check_names(self) -> None:
+        """Look for files that do not belong, and for gaps in the numbers of the shards."""
+        first = self.manifest.round(0)
+        known = {entry.name for at in self.manifest.rounds for entry in at.shards}
+        known |= {rejects_name(number) for number in first.numbers()} | _OWN_FILES
+        for name in _files(self.root):
+            if name.endswith(TEMPORARY):
+                self.result.notes.append(f"{name}: left by a killed writer; the next run removes it")
+            elif shard_number(name) and name not in known:
+                self.result.findings.append(f"{name}: not in the manifest (the same command again adopts it)")
+            elif name.startswith("rejects/") and name not in known and first.complete:
+                self.result.findings.append(f"{name}: belongs to no shard")
+            elif name not in known and name.split("/")[0] not in {"rejects", *_OWN_FOLDERS}:
+                self.result.notes.append(f"{name}: not a file of this dataset")
+        missing = set(range(max(first.numbers(), default=-1) + 1)) - set(first.numbers())
+        if first.complete and missing:
+            self.whole = False
+            self.result.findings += [f"{shard_name(0, n)}: not in the manifest" for n in sorted(missing)]
+
+    def _shard_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
+        self.result.shards += 1
+        damage = _damage(self.root / entry.name, entry)
+        if damage:
+            self.whole = False
+            yield damage
+            return
+        try:
+            yield from self._content_faults(round, number, entry)
+        except Exception as error:  # what was stored wrongly may break any reader: that is a finding too
+            self.whole = False
+            yield f"cannot be read ({type(error).__name__}: {error})"
+
+    def _content_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
+        """What is wrong inside a shard whose bytes are those that were written."""
+        path = self.root / entry.name
+        metadata, table = shard_metadata(path), read_shard(path)
+        if not table.schema.remove_metadata().equals(SCHEMA):
+            yield "its columns are not those of a record"
+            return
+        table.validate(full=True)
+        self.result.records += len(table) if round == 0 else 0
+        self.result.responses += elements(table, "responses")
+        if (len(table), elements(table, "responses")) != (entry.rows, entry.responses):
+            yield "the manifest counts other rows or responses"
+        yield from self._metadata_faults(round, number, metadata)
+        if round == 0:
+            self.result.labels += elements(table, "labels")
+            self.source_rows += metadata.get("source_rows", 0)
+            yield from self._reject_faults(number, metadata)
+        base = set() if round == 0 else self._base_queries(number)
+        for record in _records(table):
+            faults = base_faults(record) if round == 0 else added_faults(record, round, base)
+            yield from (f"query {record.query_id}: {fault}" for fault in faults)
+            if round == 0:
+                self.queries += bytes.fromhex(record.query_id)
+
+    def _metadata_faults(self, round: int, number: int, metadata: dict[str, Any]) -> Iterator[str]:
+        if (metadata.get("round"), metadata.get("number")) != (round, number):
+            yield f"was written as shard {metadata.get('number')} of round {metadata.get('round')}"
+        if metadata.get("fingerprint") != self.manifest.fingerprint:
+            yield "was made with other settings than the manifest says"
+
+    def _reject_faults(self, number: int, metadata: dict[str, Any]) -> Iterator[str]:
+        """Compare a shard's rejects with what it says of them."""
+        name = rejects_name(number)
+        path = self.root / name
+        said = metadata.get("rejected", {})
+        if not path.exists():
+            if said:
+                yield f"{name} is missing, which held {sum(said.values())} rejected rows"
+            return
+        if file_sha256(path) != metadata.get("rejects_sha256"):
+            yield f"{name} is damaged: its sha256 is not that of the file that was written"
+            return
+        with path.open(encoding="utf-8") as lines:
+            counted = Counter(json.loads(line)["reason"] for line in lines)
+        self.result.rejected += counted
+        if counted != said:
+            yield f"{name} holds {dict(counted)}, but the shard counts {said}"
+
+    def _base_queries(self, number: int) -> set[str]:
+        return set(read_shard(self.root / shard_name(0, number))["query_id"].to_pylist())
+
+    def _sum_faults(self, first: Round) -> Iterator[str]:
+        """Rows in = rows in labels + rows rejected."""
+        if not self.whole:
+            return
+        labels, rejected = self.result.labels, sum(self.result.rejected.values())
+        expected = {first.summary.get("source_rows", labels + rejected), self.source_rows}
+        if expected != {labels + rejected}:
+            yield (
+                f"{' or '.join(map(str, sorted(expected)))} source rows went in, "
+                f"but {labels} are in labels and {rejected} were rejected"
+            )
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Names of the files under `root`, sorted; hidden ones only where a killed writer left them."""
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if path.is_file() and (not hidden or name.endswith(TEMPORARY)):
+            yield name
+
+
+def _damage(path: Path, entry: ShardEntry) -> str | None:
+    """Whether a file holds the bytes that were written; what is wrong if not."""
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"damaged: {size:,} bytes instead of {entry.bytes:,}"
+        if file_sha256(path) != entry.sha256:
+            return "damaged: its sha256 is not the manifest's"
+    except FileNotFoundError:
+        return "missing (the same command again makes it anew)"
+    except OSError as error:
+        return f"cannot be read ({error})"
+    return None
+
+
+def _records(table: pa.Table) -> Iterator[Record]:
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from from_table(pa.Table.from_batches([batch]))
+
+
+def _shortened(name: str, lines: list[str]) -> list[str]:
+    more = len(lines) - _LINES_A_SHARD
+    shown = [f"{name}: {line}" for line in lines[:_LINES_A_SHARD]]
+    return [*shown, f"{name}: and {more:,} more"] if more > 0 else shown
+
+
+def _repeated(queries: bytearray) -> list[str]:
+    """Queries that more than one record asks."""
+    ids = np.sort(np.frombuffer(bytes(queries), "S16"))  # numpy compares trailing NULs away on both sides alike
+    repeats = np.unique(ids[1:][ids[1:] == ids[:-1]])
+    lines = [f"query {bytes(i).ljust(16, bytes(1)).hex()}: in more than one record" for i in repeats]
+    return _shortened("dataset", lines)
