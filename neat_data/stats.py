@@ -395,7 +395,7 @@ def _best_of_each(record: np.ndarray, merit: np.ndarray) -> np.ndarray:
 def figures(read: Columns, rewards: np.ndarray, scored: np.ndarray, thresholds: Sequence[float]) -> Figures:
     """The counts behind the pictures, of fixed size whatever the dataset's."""
     size = np.sort(np.abs(read.pairs.gap))
-    gap_edges = np.linspace(-1, 1, 62) * _reach(size, thresholds)
+    gap_edges = np.linspace(-1, 1, 61) * _reach(size, thresholds)
     chars = read.responses.chars[scored].astype(np.float64)
     length_edges = np.geomspace(1, max(10.0, float(chars.max(initial=0)) * 1.01), 41)
     log_edges = np.log(length_edges)

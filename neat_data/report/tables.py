@@ -82,8 +82,8 @@ def dataset(stats: Stats) -> Table:
         rows.append(("queries that lost turns", f"{counts.queries_cut:,}"))
     if counts.source_rows is not None:
         rows.append(("source rows", f"{counts.source_rows:,}"))
-    rows.append(("rejected rows", f"{sum(counts.rejected.values()):,}"))
-    rows += [(f"  {one_line(reason)}", f"{count:,}") for reason, count in counts.rejected.items()]
+    rows.append(("source rows rejected", f"{sum(counts.rejected.values()):,}"))
+    rows += [(f"rejected: {one_line(reason)}", f"{count:,}") for reason, count in counts.rejected.items()]
     return Table("Dataset", ("", ""), tuple(rows))
 
 

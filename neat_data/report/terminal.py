@@ -85,7 +85,7 @@ def _headline(response: Response, labels: Iterable[Label]) -> Text:
 
 
 def marks(response: str, labels: Iterable[Label]) -> Iterator[str]:
-    """What each label says of the response with this id: chosen, rejected, accepted, refused, or its place in a list."""
+    """What each label says of the response with this id: chosen, rejected, accepted, refused, or a place."""
     for label in labels:
         if response not in label.order:
             continue

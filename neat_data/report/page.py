@@ -1,0 +1,189 @@
+"""The report: one HTML page with the figures, the tables and the pairs worth reading.
+
+It stands alone: style and pictures are inside, there is no script, and its content security policy lets a browser load
+nothing. All text from the dataset is made visible (`visible`) and escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from neat_data.errors import RunError
+from neat_data.record import Message, Record, Response
+from neat_data.report.plots import FIGURES, inline_svg
+from neat_data.report.tables import WARNING, Table, interval, level, number, percent, shares, tables
+from neat_data.report.visible import one_line, visible
+from neat_data.store.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from neat_data.stats import PairAt, Stats
+    from neat_data.store.dataset import PreferenceDataset
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+FOLD_TURNS = 3  # a dialogue of more messages shows its last one, the rest folded
+FOLD_CHARACTERS = 900
+
+
+def write_report(dataset: PreferenceDataset, stats: Stats, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    content = page(dataset, stats).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        raise RunError(f"{path}: cannot write the report there ({error.strerror})") from error
+
+
+def page(dataset: PreferenceDataset, stats: Stats) -> str:
+    """The page as text; the same dataset and stats give the same page."""
+    name = _text(PurePosixPath(str(dataset.path)).name or str(dataset.path))
+    style = files("neat_data.report").joinpath("page.css").read_text()
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{name}: score gaps</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<h1>{name}: how far apart are the responses?</h1>
+<p class="soft">{_subtitle(stats)}</p>
+<p class="warning">{escape(WARNING)}</p>
+{_heads(stats)}
+<div class="wide">{"".join(_figure(name, stats) for name in FIGURES)}</div>
+<h2>Figures</h2>
+<div class="wide">{"".join(_table(table) for table in tables(stats))}</div>
+{_examples(dataset, stats)}
+<footer class="soft">Made by neat-data stats. Thresholds are strict; intervals are Wilson's, 95 %.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _text(text: str) -> str:
+    """Dataset text as HTML, on one line."""
+    return escape(one_line(text))
+
+
+def _subtitle(stats: Stats) -> str:
+    parts = [
+        f"{stats.counts.records:,} records",
+        f"{stats.counts.responses:,} responses",
+        f"{stats.counts.pairs:,} pairs",
+        f"reward model {_text(stats.reward_model or 'not stated')}",
+    ]
+    if stats.where is not None:
+        parts.append(f"where {_text(stats.where)}")
+    return " · ".join(parts)
+
+
+def _heads(stats: Stats) -> str:
+    """The headline figures as cards."""
+    lines = [(f"of pairs: |gap| > {level(t.threshold)}", t.absolute) for t in stats.thresholds]
+    lines += [("of pairs: the reward is against people", stats.disagreement), ("of pairs: a tie", stats.ties)]
+    cards = [
+        f'<div class="card"><b>{percent(share.share)}</b>{escape(name)}<p class="soft">{interval(share)} %</p></div>'
+        for name, share in lines
+    ]
+    note = shares(stats).note
+    return f'<div class="heads">{"".join(cards)}</div>' + (f'<p class="soft">{escape(note)}</p>' if note else "")
+
+
+def _figure(name: str, stats: Stats) -> str:
+    caption = escape(FIGURES[name][0])
+    return f'<figure class="card"><figcaption>{caption}</figcaption>{inline_svg(name, stats)}</figure>'
+
+
+def _table(table: Table) -> str:
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    if any(table.columns):
+        cells = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+        begin = f"<table><thead><tr>{cells}</tr></thead>"
+    else:
+        begin = '<table class="names">'
+    note = f'<p class="soft">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<section class="card"><h3>{escape(table.title)}</h3><div class="scroll">{begin}'
+        f"<tbody>{rows}</tbody></table></div>{note}</section>"
+    )
+
+
+def _examples(dataset: PreferenceDataset, stats: Stats) -> str:
+    kinds = [
+        ("Widest gaps", stats.widest),
+        ("Narrowest gaps", stats.narrowest),
+        ("Most wrongly ordered: the reward prefers what people rejected", stats.wrong),
+    ]
+    records = _records(dataset, {pair.record for _, pairs in kinds for pair in pairs})
+    sections = [
+        f"<section><h2>{escape(title)}</h2>{''.join(_pair(records[pair.record], pair) for pair in pairs)}</section>"
+        for title, pairs in kinds
+        if pairs
+    ]
+    return "\n".join(sections)
+
+
+def _records(dataset: PreferenceDataset, rows: Iterable[int]) -> dict[int, Record]:
+    """The records with these numbers, in one pass that keeps nothing else."""
+    numbered = dataset.scan_records().with_row_index("record")
+    found = numbered.filter(pl.col("record").is_in(sorted(rows))).collect(engine="streaming")
+    return {row.pop("record"): Record.from_dict(row) for row in found.to_dicts()}
+
+
+def _pair(record: Record, pair: PairAt) -> str:
+    chosen, rejected = record.responses[pair.chosen], record.responses[pair.rejected]
+    places = [f"{label.name} row {label.row}" for label in record.labels[:3]]
+    return (
+        f'<article class="card pair"><header><strong>gap {pair.gap:+.2f}</strong>'
+        f'<span class="soft">{_text(", ".join(places))} · {_text(record.query_id)}</span></header>'
+        f'{_dialogue(record.messages)}<div class="sides">'
+        f"{_side('chosen', chosen)}{_side('rejected', rejected)}</div></article>"
+    )
+
+
+def _dialogue(messages: tuple[Message, ...]) -> str:
+    if len(messages) <= FOLD_TURNS:
+        return "".join(_turn(message) for message in messages)
+    earlier = "".join(_turn(message) for message in messages[:-1])
+    folded = f"<details><summary>{len(messages) - 1} earlier turns</summary>{earlier}</details>"
+    return f"{folded}{_turn(messages[-1])}"
+
+
+def _turn(message: Message) -> str:
+    return f'<div class="turn"><div class="role">{_text(message.role)}</div>{_folded(message.content)}</div>'
+
+
+def _side(kind: str, response: Response) -> str:
+    origin = " ".join(part for part in (response.polarity, response.origin) if part)
+    return (
+        f'<div class="side {kind}"><header><strong>{kind}</strong><span>reward {number(response.reward)}</span>'
+        f'<span class="soft">{_text(origin)}</span></header>{_folded(response.text)}</div>'
+    )
+
+
+def _folded(text: str) -> str:
+    """Text as it stands, the end of a long one folded away."""
+    shown = visible(text)
+    if len(shown) <= FOLD_CHARACTERS * 1.3:
+        return f'<p class="text">{escape(shown)}</p>'
+    rest = len(shown) - FOLD_CHARACTERS
+    return (
+        f'<p class="text">{escape(shown[:FOLD_CHARACTERS])}</p><details><summary>{rest:,} more characters</summary>'
+        f'<p class="text">{escape(shown[FOLD_CHARACTERS:])}</p></details>'
+    )
