@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FOLD_TURNS = 3  # a dialogue of more messages shows its last one, the rest folded
-FOLD_CHARACTERS = 900
+FOLD_CHARACTERS = 700
 
 
 def write_report(dataset: PreferenceDataset, stats: Stats, path: Path) -> None:
@@ -182,8 +182,9 @@ def _folded(text: str) -> str:
     shown = visible(text)
     if len(shown) <= FOLD_CHARACTERS * 1.3:
         return f'<p class="text">{escape(shown)}</p>'
-    rest = len(shown) - FOLD_CHARACTERS
+    cut = shown.rfind(" ", FOLD_CHARACTERS // 2, FOLD_CHARACTERS)
+    cut = FOLD_CHARACTERS if cut < 0 else cut
     return (
-        f'<p class="text">{escape(shown[:FOLD_CHARACTERS])}</p><details><summary>{rest:,} more characters</summary>'
-        f'<p class="text">{escape(shown[FOLD_CHARACTERS:])}</p></details>'
+        f'<p class="text">{escape(shown[:cut])} …</p><details><summary>{len(shown) - cut:,} more characters</summary>'
+        f'<p class="text">{escape(shown[cut:].lstrip())}</p></details>'
     )

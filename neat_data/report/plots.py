@@ -49,6 +49,12 @@ VARIABLES = {
     SENTINELS.ground: "var(--card)",
     **{colour: f"var(--data-{place})" for place, colour in enumerate(SENTINELS.data)},
 }
+SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "neat-align",  # ids do not change from run to run
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that layouts are the same everywhere
+    "font.size": 10,
+}
 SIZE = (6.2, 3.5)  # inches
 
 
@@ -180,13 +186,7 @@ def inline_svg(name: str, stats: Stats) -> str:
 
 
 def _picture(name: str, stats: Stats, palette: Palette, kind: str) -> bytes:
-    settings: dict[str, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "neat-align",  # ids do not change from run to run
-        "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that layouts are the same everywhere
-        "font.size": 10,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=SIZE, layout="constrained", facecolor=palette.ground)
         axes = figure.subplots()
         _frame(axes, palette)
