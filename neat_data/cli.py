@@ -150,7 +150,7 @@ def score_verb(
     if json_:
         _print_json(summary.to_dict())
     elif not quiet:
-        from neat_data.report.terminal import print_score_summary
+        from neat_data.report.summary import print_score_summary
 
         print_score_summary(summary, _stdout())
 
@@ -210,7 +210,7 @@ def verify_verb(
     if json_:
         _print_json(result.to_dict())
     else:
-        from neat_data.report.terminal import print_verification
+        from neat_data.report.summary import print_verification
 
         print_verification(result, _stdout())
     if not result.ok:

@@ -112,11 +112,13 @@ class Plan:
     Attributes:
         folder: `.plan` inside the dataset's folder.
         rows: source rows, those rejected included.
+        usable: source rows that were understood.
         shard_rows: source rows a shard.
     """
 
     folder: Path
     rows: int
+    usable: int
     shard_rows: int
 
     @property
@@ -174,10 +176,6 @@ class Plan:
         table, numbers = self._rows(number // self.shard_rows)
         return from_table(table.slice(numbers.index(number), 1))[0]
 
-    def remove(self) -> None:
-        """Delete the plan; its work is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def make_plan(
     rows: Callable[[], Iterator[Row | Reject]],
@@ -202,7 +200,8 @@ def make_plan(
     if done.exists():
         found = json.loads(done.read_text())
         if {key: found.get(key) for key in wanted} == wanted:
-            return Plan(folder, found["rows"], shard_rows)
+            return Plan(folder, found["rows"], found["usable"], shard_rows)
+        done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     ids = bytearray()
@@ -214,11 +213,13 @@ def make_plan(
         advance(len(shard))
     if not total:
         _write_shard(folder, 0, 0, [])
-    pairs = repeated(np.frombuffer(bytes(ids), np.uint64).reshape(-1, 2))
+    array = np.frombuffer(bytes(ids), np.uint64).reshape(-1, 2)
+    usable = int(array.any(axis=1).sum())
+    pairs = repeated(array)
     write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
-    content = canonical_json({**wanted, "rows": total}).encode()
+    content = canonical_json({**wanted, "rows": total, "usable": usable}).encode()
     write_atomically(done, lambda file: file.write(content))
-    return Plan(folder, total, shard_rows)
+    return Plan(folder, total, usable, shard_rows)
 
 
 def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject]) -> bytes:

@@ -11,9 +11,9 @@ import hashlib
 import json
 import logging
 import math
-from collections import Counter
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from neat_data import scale
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward import OutOfMemory, RewardModel, RewardSpec, Scored, Task, load_reward_model
+from neat_data.plan import FOLDER as PLAN_FOLDER
 from neat_data.plan import Plan, count_reasons, excluding, make_plan
 from neat_data.record import Label, Record, canonical_json, to_table
 from neat_data.sources import Source, open_source
@@ -67,7 +68,11 @@ class ScoreSummary:
 
     out: Path
     already: bool
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"out": str(self.out), "already": self.already, **self.counts}
 
 
 def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
@@ -82,30 +87,32 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
     exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
     rows_settings = _rows_settings(source, exclusion, request)
     with DatasetFolder.claim(request.out) as folder:
-        watch.phase("reading", request.limit)
-        plan = make_plan(
-            lambda: _rows(source, exclusion, request.limit),
-            request.out,
-            hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
-            shard_rows=request.shard_rows,
-            advance=watch.advance,
-        )
-        if not any(len(plan.records(shard)) for shard in range(plan.shards)):
-            raise InputError(_nothing_left(request.source, plan))
+        already = folder.begun and folder.finished
+        plan = None
+        if not already:
+            watch.phase("reading", request.limit)
+            plan = make_plan(
+                lambda: _rows(source, exclusion, request.limit),
+                request.out,
+                hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
+                shard_rows=request.shard_rows,
+                advance=watch.advance,
+            )
+            if not plan.usable:
+                raise InputError(_nothing_left(request.source, plan))
+        watch.phase("loading the reward model", None)
         model = load_reward_model(request.reward) if request.reward else None
-        for note in model.notes if model else ():
-            watch.say(note)
         reward_settings = model.settings if model else {"model": "given"}
         folder.begin({**rows_settings, "reward_model": reward_settings}, versions=package_versions())
-        if folder.finished:
-            plan.remove()
-            return ScoreSummary(request.out, True, folder.summary(0))
-        watch.phase("scoring", plan.rows)
-        _make_missing(folder, plan, request, model, watch)
-        counts = _counts(folder, plan)
-        folder.finish(0, counts)
-        plan.remove()
-    return ScoreSummary(request.out, False, counts)
+        for note in [*(model.notes if model else ()), *folder.notes]:
+            watch.say(note)
+        if plan is not None:
+            _make_missing(folder, plan, request, model, watch)
+            folder.finish(0, _counts(folder, plan))
+        if not already or (request.out / PLAN_FOLDER).exists():  # killed behind `finish`: the card may be missing
+            write_card(folder)
+            shutil.rmtree(request.out / PLAN_FOLDER, ignore_errors=True)
+        return ScoreSummary(request.out, already, folder.summary(0))
 
 
 def package_versions() -> dict[str, str]:
@@ -119,6 +126,16 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def write_card(folder: DatasetFolder) -> None:
+    """The dataset card, made from the figures of `stats`."""
+    from neat_data.report.card import card
+    from neat_data.stats import compute
+    from neat_data.store.dataset import PreferenceDataset
+
+    dataset = PreferenceDataset.open(folder.path)
+    folder.write_card(card(dataset, compute(dataset)))
 
 
 def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:
@@ -170,12 +187,10 @@ class _ShardWork:
         rejects = [_reject_line(reject) for reject in self.plan.rejects(shard)]
         rejects += [reject for _, refused in assembled for reject in refused]
         metadata = {
+            "kind": "score",
             "fingerprint": self.fingerprint,
             "settings": self.settings,
-            "round": 0,
-            "number": shard,
             "source_rows": self.plan.source_rows(shard),
-            "rejected": count_reasons(rejects),
             "queries_cut": sum(answer.turns_cut > 0 for answer in scored),
         }
         if budget is not None:
@@ -189,6 +204,7 @@ def _make_missing(
     folder: DatasetFolder, plan: Plan, request: ScoreRequest, model: RewardModel | None, watch: Watcher
 ) -> None:
     done = folder.done(0)
+    watch.phase("scoring", plan.rows)
     for shard in done:
         watch.advance(plan.source_rows(shard))
     missing = [shard for shard in range(plan.shards) if shard not in done]
@@ -200,7 +216,8 @@ def _make_missing(
         return
     from neat_data.models.device import release, worker_devices
 
-    devices = worker_devices(model.spec.device, request.workers)[: len(missing)]
+    assert request.reward is not None
+    devices = worker_devices(request.reward.device, request.workers)[: len(missing)]
     del model
     release()
     scale.run_in_processes(
@@ -309,16 +326,6 @@ def _place(at: Label | Place) -> dict[str, Any]:
 
 
 def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:
-    """The manifest's summary of round 0, from what the shards say of themselves."""
-    rejected: Counter[str] = Counter()
-    cut = 0
-    for entry in folder.entries(0):
-        metadata = shard_metadata(folder.path / entry.name)
-        rejected.update(metadata["rejected"])
-        cut += metadata["queries_cut"]
-    return {
-        "source_rows": plan.rows,
-        "rejected": dict(sorted(rejected.items())),
-        "repeated_rows": plan.repeated_rows,
-        "queries_cut": cut,
-    }
+    """What the manifest's summary of round 0 says beyond the counts that the store makes itself."""
+    cut = (shard_metadata(folder.path / entry.name)["queries_cut"] for entry in folder.entries(0))
+    return {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": sum(cut)}

@@ -11,7 +11,12 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A shared machine makes deadlines a matter of luck; the same examples are drawn every time.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
