@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from neat_data.where import grouping, inner, select
+from neat_data.where import explained, grouping, inner, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,9 @@ def columns(records: pl.LazyFrame, *, by: str | None = None, where: str | None =
         InputError: `by` or `where` cannot be understood.
     """
     codes = {name: Codes() for name in ("origin", "polarity", "group")}
-    batches = _narrow(select(records.with_row_index("record"), where), by).collect_batches(engine="streaming")
-    parts = [_batch(batch, codes) for batch in batches if len(batch)]
+    narrow = _narrow(select(records.with_row_index("record"), where), by)
+    with explained(where):
+        parts = [_batch(batch, codes) for batch in narrow.collect_batches(engine="streaming") if len(batch)]
     counts: dict[str, int] = dict.fromkeys(("records", "labels", "repeated", "truncated", "unscored_pairs"), 0)
     for part in parts:
         for name, count in part.counts.items():

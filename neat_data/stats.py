@@ -329,7 +329,7 @@ def by_group(pairs: Pairs, names: Sequence[str | None], thresholds: Sequence[flo
     """The pairs' figures for every group that has any."""
     order = np.argsort(pairs.group, kind="stable")
     ends = np.cumsum(np.bincount(pairs.group.astype(np.int64), minlength=len(names)))
-    parts = np.split(order, ends[:-1])  # the stable sort keeps a query's pairs side by side
+    parts = np.split(order, ends)[: len(names)]  # the stable sort keeps a query's pairs side by side
     taken = [(name, _taken(pairs, these)) for name, these in zip(names, parts, strict=True) if len(these)]
     return [_group(part, name, thresholds, scale) for name, part in taken]
 

@@ -8,10 +8,13 @@ add only the columns that are asked for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import polars as pl
 
 from neat_data.errors import InputError
+from neat_data.record import SCHEMA
 
 LABEL_KEYS = ("source", "subset", "split")
 BY = (*LABEL_KEYS, "turns", "meta.KEY")
@@ -73,22 +76,34 @@ def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
     """
     if where is None:
         return frame
-    own, extra = frame.collect_schema().names(), worked_out()
-    columns = ", ".join([*(name for name in own if name != "record"), *extra])
-    try:
+    schema, extra = frame.collect_schema(), worked_out()
+    with explained(where):
         condition = pl.sql_expr(where)
         used = dict.fromkeys(condition.meta.root_names())
-        unknown = [name for name in used if name not in own and name not in extra]
-        if unknown:
-            raise InputError(f"--where {where!r}: there is no column {unknown[0]!r}\ncolumns: {columns}")
-        chosen = frame.with_columns(**{name: extra[name] for name in used if name in extra})
-        kind = chosen.select(condition).collect_schema().dtypes()[0]
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--where {where!r}: {reason}\ncolumns: {columns}") from error
+        if unknown := [name for name in used if name not in schema and name not in extra]:
+            raise _refused(where, f"there is no column {unknown[0]!r}")
+        added = {name: extra[name] for name in used if name in extra}
+        # a comparison of unlike types is found on no rows as well as on all of them
+        kind = pl.DataFrame(schema=schema).lazy().with_columns(**added).select(condition).collect().dtypes[0]
     if kind != pl.Boolean:
-        raise InputError(f"--where {where!r} is neither true nor false; compare, as in 'gap > 1'\ncolumns: {columns}")
-    return chosen.filter(condition).select(own)
+        raise _refused(where, "it is neither true nor false; compare, as in 'gap > 1'")
+    return frame.with_columns(**added).filter(condition).select(schema.names())
+
+
+@contextmanager
+def explained(where: str | None) -> Iterator[None]:
+    """Turn what polars says of an expression, here or when the frame is collected, into an `InputError`."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        if where is None:
+            raise
+        raise _refused(where, str(error).strip().splitlines()[0]) from error
+
+
+def _refused(where: str, reason: str) -> InputError:
+    columns = ", ".join([*SCHEMA.names, *worked_out()])
+    return InputError(f"--where {where!r}: {reason}\ncolumns: {columns}")
 
 
 def grouping(by: str) -> pl.Expr:

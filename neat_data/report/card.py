@@ -68,8 +68,8 @@ def _summary(stats: Stats) -> str:
     )
     return (
         f"{counts.records:,} queries with {counts.responses:,} responses and their rewards.{rows}\n"
-        f"{counts.labels:,} labels say what people preferred, {counts.repeated:,} of them on a query that an earlier row\n"
-        f"asked; they make {counts.pairs:,} pairs of a chosen and a rejected response."
+        f"{counts.labels:,} labels say what people preferred, {counts.repeated:,} of them on a query that an earlier\n"
+        f"row asked; they make {counts.pairs:,} pairs of a chosen and a rejected response."
     )
 
 
