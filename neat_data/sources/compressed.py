@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import zlib
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def _decompressed(path: Path, kind: str) -> BinaryIO:
     if kind == "xz":
         return cast(BinaryIO, lzma.open(path))
     # pyarrow refuses a cut zstd file; the zstandard package's reader gives what is there without a word.
-    return cast(BinaryIO, pa.input_stream(str(path), compression="zstd"))
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
 def sha256(path: Path) -> str:

@@ -63,26 +63,28 @@ def _kind(path: Path) -> str:
 
 
 def _text_kind(path: Path) -> str:
-    """`lines` where one of the first lines is a JSON object, `array` where the text opens with one, else `csv`."""
+    """`array` where the text opens one, `lines` where one of the first lines opens an object, else `csv`."""
     with open_bytes(path) as stream:
         written = (line.removeprefix(json_text.BOM).strip() for line in stream)
         first = list(islice((line for line in written if line), 50))
     if not first:
         raise InputError("the file is empty")
-    if json_text.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_json(first[0], list)):
+    if json_text.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_array(first[0])):
         return "array"
-    if first[0].startswith(b"{") or any(_is_json(line, dict) for line in first):
+    if any(line.startswith(b"{") for line in first):
         return "lines"
-    return "lines" if _named_json(path.name) else "csv"
+    is_table = b"," in first[0] or b"\t" in first[0] or not _named_json(path.name)
+    return "csv" if is_table else "lines"
 
 
-def _is_json(line: bytes, kind: type) -> bool:
+def _is_array(line: bytes) -> bool:
+    """Whether a line is a whole JSON array: more lines behind it make the file JSON Lines, and this a bad one."""
     try:
-        return isinstance(json.loads(line), kind)
+        return isinstance(json.loads(line), list)
     except (ValueError, RecursionError):
         return False
 
 
 def _named_json(name: str) -> bool:
-    """The hint of the ending, for a text in which nothing looks like JSON: is it broken JSON or a table?"""
+    """The hint of the ending, for a text that looks neither like JSON nor like a table."""
     return any(part in ("json", "jsonl", "ndjson") for part in name.lower().split(".")[1:])

@@ -31,6 +31,8 @@ def prompted(prompt: Any, side: Any, column: str) -> Messages:
         return _after_messages(chat.messages(prompt, "prompt"), _turns(side, column), column)
     if not isinstance(side, str):
         return _beside_text(prompt, _turns(side, column), column)
+    if side.startswith("\n\nHuman:"):
+        return _beside_text(prompt, chat.hh(side), column)
     if not _has_tags(prompt):
         return Message("user", prompt.strip()), Message("assistant", side.strip())
     # Joined and parsed as one text, so that further turns inside a response show as another query.

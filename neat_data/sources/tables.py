@@ -120,7 +120,7 @@ def arrow_stream(stream: BinaryIO) -> Iterator[Found]:
 
 def _seekable(stream: BinaryIO) -> BinaryIO:
     """The stream itself if it is a plain file; a decompressed one is held in memory."""
-    return stream if isinstance(stream, io.BufferedReader) else io.BytesIO(stream.read())
+    return stream if isinstance(getattr(stream, "raw", None), io.FileIO) else io.BytesIO(stream.read())
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[Found]:
