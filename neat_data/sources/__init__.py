@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
@@ -62,16 +63,17 @@ def open_source(spec: str, *, subset: str | None = None, split: str | None = Non
     if chosen is None:
         chosen, revision = hub.find(spec, subset, split)
     shaped = [(file, wanted or _recognise(file)) for file in chosen]
+    shape_names = "+".join(dict.fromkeys(shape.name for _, shape in shaped))
     return Source(
         name=spec.rstrip("/").rpartition("/")[2] if revision is None else chosen[0].name,
-        format="+".join(dict.fromkeys(shape.name for _, shape in shaped)),
+        format=shape_names,
         fingerprint={
             "name": chosen[0].name if revision else None,
             "files": {file.key: sha256(file.path) for file in chosen},
             "revision": revision,
             "subset": subset,
-            "split": split,
-            "format": format,
+            "split": split or ("train" if revision or Path(spec).expanduser().is_dir() else None),
+            "format": shape_names,
         },
         files=shaped,
     )
@@ -91,6 +93,9 @@ def _understand(found: Found, shape: shapes.Shape, place: Place) -> Row | Reject
         if found.problem or found.columns is None:
             raise found.problem or Unusable("not_json")
         made = shape.understand(found.columns)
+        meta = plain(made.meta)
     except Unusable as problem:
         return Reject(place, problem.reason, problem.detail, found.raw)
-    return Row(place, made.messages, made.answers, made.order, made.verdict, plain(made.meta), found.raw)
+    except RecursionError:  # what the JSON decoder takes can still be too deep for walking through it
+        return Reject(place, "not_json", "nested too deeply", found.raw)
+    return Row(place, made.messages, made.answers, made.order, made.verdict, meta, found.raw)

@@ -75,7 +75,14 @@ class Exclusion:
         words = _words(messages)
         if len(words) < self.n:
             return "excluded_ngram" if len(words) and _whole(words) in self.short else None
-        return "excluded_ngram" if np.isin(_windows(words, self.n), self.ngrams).any() else None
+        return "excluded_ngram" if self._holds_any(_windows(words, self.n)) else None
+
+    def _holds_any(self, windows: np.ndarray) -> bool:
+        if not len(self.ngrams):
+            return False
+        # A binary search each: np.isin would sort all n-grams again for every query.
+        nearest = np.searchsorted(self.ngrams, windows).clip(max=len(self.ngrams) - 1)
+        return bool((self.ngrams[nearest] == windows).any())
 
 
 def _queries(path: str) -> tuple[dict[str, Any], Iterator[Messages]]:

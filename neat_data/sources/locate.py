@@ -89,9 +89,13 @@ def _data_file(path: Path, root: Path) -> DataFile:
 
 
 def subset_of(key: str) -> str | None:
-    """The file's folder inside the source; None at top level and in `data`, where hub datasets keep a lone subset."""
-    folder = PurePosixPath(key).parent.as_posix()
-    return None if folder in (".", "data") else folder
+    """The file's folder inside the source, less `data` and parts that name a split; None where nothing is left.
+
+    >>> [subset_of(key) for key in ("helpful-base/train.jsonl", "data/train.parquet", "train/data.arrow")]
+    ['helpful-base', None, None]
+    """
+    parts = PurePosixPath(key).parent.parts
+    return "/".join(part for part in parts if part != "data" and part.lower() not in _SPLIT_WORDS) or None
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -149,6 +149,7 @@ GOOD = json.dumps(PAIRS[0]).encode()
         (b"17", "not_json"),
         (b'{"n": ' + b"9" * 5_000 + b"}", "not_json"),  # more digits than Python converts
         (b'{"deep": ' + b"[" * 100_000, "not_json"),
+        (b'{"deep": ' + b"[" * 700 + b"]" * 700 + b"," + GOOD[1:], "not_json"),
         (b'{"chosen": "\xff\xfe", "rejected": ""}', "not_utf8"),
         (rb'{"chosen": "\ud83d", "rejected": "x"}', "bad_unicode"),
         (b'{"chosen": "a", "chosen": "b", "rejected": "c"}', "duplicate_key"),
@@ -258,6 +259,7 @@ def test_the_fingerprint_is_of_content_and_settings_and_no_path(tmp_path: Path) 
     first = open_source(str(tmp_path / "here")).fingerprint
     assert first == open_source(str(tmp_path / "there")).fingerprint
     assert str(tmp_path) not in json.dumps(first)
-    assert first != open_source(str(tmp_path / "here"), format="hh").fingerprint
+    assert first == open_source(str(tmp_path / "here"), format="hh", split="train").fingerprint
+    assert first != open_source(str(tmp_path / "here"), format="messages").fingerprint
     (tmp_path / "there" / "a.jsonl").write_bytes(json_lines() + b"\n")
     assert first != open_source(str(tmp_path / "there")).fingerprint

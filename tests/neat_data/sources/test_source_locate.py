@@ -112,7 +112,7 @@ def test_the_split_is_a_word_of_the_name(name: str, split: str | None) -> None:
     assert split_of(name) == split
 
 
-def test_the_subset_is_the_folder_except_for_the_hubs_data_folder() -> None:
+def test_the_subset_is_the_folder_less_data_and_splits() -> None:
     assert [subset_of(key) for key in ("a.jsonl", "data/a.jsonl", "x/a.jsonl", "x/y/a.jsonl")] == [
         None,
         None,
