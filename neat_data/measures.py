@@ -79,10 +79,11 @@ def effective_size(hits: np.ndarray, clusters: np.ndarray) -> tuple[float, int]:
     n = len(hits)
     if n == 0:
         return 0.0, 0
-    begins = np.flatnonzero(np.concatenate([[True], clusters[1:] != clusters[:-1]]))
-    count = len(begins)
+    changes = clusters[1:] != clusters[:-1]
+    count = 1 + int(np.count_nonzero(changes))
     if count == n:
         return float(n), count
+    begins = np.concatenate([[0], np.flatnonzero(changes) + 1])
     x = np.add.reduceat(hits.astype(np.float64), begins)
     m = np.diff(np.append(begins, n))
     p = x.sum() / n
@@ -121,13 +122,12 @@ def quantiles(ordered: np.ndarray, levels: tuple[float, ...]) -> list[float]:
     return [float(value) for value in low + (high - low) * (at - below)]
 
 
-def summary(values: np.ndarray) -> Summary:
-    """Mean, standard deviation (of the population) and quantiles of finite values in any order."""
-    if len(values) == 0:
+def summary(ordered: np.ndarray) -> Summary:
+    """Mean, standard deviation (of the population) and quantiles of finite values in ascending order."""
+    if len(ordered) == 0:
         return Summary(0, *[None] * 11)
-    ordered = np.sort(values)
-    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    return Summary(len(values), mean, std, *quantiles(ordered, LEVELS))
+    mean, std = float(ordered.mean(dtype=np.float64)), float(ordered.std(dtype=np.float64))
+    return Summary(len(ordered), mean, std, *quantiles(ordered, LEVELS))
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
@@ -136,6 +136,9 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     >>> average_ranks(np.array([3, 1, 3])).tolist()
     [2.5, 1.0, 2.5]
     """
+    if len(values) and values.dtype.kind in "iu" and 0 <= values.min() <= values.max() <= len(values):
+        counts = np.bincount(values)  # counting is several times faster than sorting
+        return (np.cumsum(counts) - (counts - 1) / 2)[values]
     order = np.argsort(values)
     ordered = values[order]
     begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(values) else order
@@ -175,9 +178,11 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Counts between equally spaced `edges`; what lies beyond them is counted in the outermost bins."""
-    bins = len(edges) - 1
-    width = (edges[-1] - edges[0]) / bins
-    place = np.floor((values - edges[0]) / width)
-    return np.bincount(np.clip(place, 0, bins - 1).astype(np.int64), minlength=bins)
+def counts_between(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """How many of the ascending values lie in each bin [edge, next edge); the outermost bins hold what lies beyond.
+
+    >>> counts_between(np.array([-9.0, 0.0, 0.5, 9.0]), np.array([-1.0, 0.0, 1.0])).tolist()
+    [1, 3]
+    """
+    inner = np.searchsorted(ordered, edges[1:-1].astype(ordered.dtype), side="left")
+    return np.diff(np.concatenate([[0], inner, [len(ordered)]]))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neat_data.errors import InputError
-from neat_data.measures import Share, Summary, auc, histogram, quantiles, share, sigmoid, spearman, summary
+from neat_data.measures import Share, Summary, auc, counts_between, quantiles, share, sigmoid, spearman, summary
 from neat_data.pairs import Columns, Pairs, Responses, Verdicts, columns
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ PAPER_MODEL = "sfairXC/FsfairX-LLaMA3-RM-v0.1"
 PAPER = {1.0: "around 25 %", 5.0: "less than 0.5 %"}
 GROUPS = 100
 EXAMPLES = 10
+BINS = 40  # of the pictures of rewards and lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,6 @@ class Stats:
     thresholds: tuple[Threshold, ...]
     ties: Share
     disagreement: Share
-    reward_std: float | None
     gaps: Gaps
     gap_bins: tuple[GapBin, ...]
     rewards: tuple[RewardGroup, ...]
@@ -219,9 +219,9 @@ def compute(
     model = reward_model(dataset.manifest.settings)
     scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
     read = columns(dataset.scan_records(), by=by, where=where)
-    pairs, scored = read.pairs, ~np.isnan(read.responses.reward)
-    rewards = read.responses.reward[scored].astype(np.float64)
-    deviation = float(rewards.std()) if len(rewards) else None
+    pairs, responses = read.pairs, scored_only(read.responses)
+    rewards = reward_groups(responses, read.names)
+    gaps = gap_summaries(np.sort(pairs.gap), np.sort(np.abs(pairs.gap)), rewards[0].rewards.std, np.sort(read.spread))
     groups = by_group(pairs, read.names["group"], thresholds, scale) if by else []
     groups.sort(key=_turns if by == "turns" else _size)
     return Stats(
@@ -234,18 +234,17 @@ def compute(
         thresholds=beyond(pairs, thresholds, scale),
         ties=share(pairs.gap == 0, pairs.record),
         disagreement=share(pairs.gap < 0, pairs.record),
-        reward_std=deviation,
-        gaps=gap_summaries(pairs.gap, deviation, read.spread),
+        gaps=gaps,
         gap_bins=gap_bins(pairs),
-        rewards=reward_groups(read, scored),
-        length=length_effect(read.responses, pairs, scored),
+        rewards=rewards,
+        length=length_effect(responses, pairs),
         unpaired=unpaired(read.verdicts),
         groups=tuple(groups[:GROUPS]),
         groups_left_out=max(0, len(groups) - GROUPS),
         widest=examples(pairs, np.abs(pairs.gap)),
         narrowest=examples(pairs, -np.abs(pairs.gap)),
         wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
-        figures=figures(read, rewards, scored, thresholds),
+        figures=figures(responses, read.names, pairs, thresholds),
     )
 
 
@@ -268,13 +267,23 @@ def beyond(pairs: Pairs, thresholds: Sequence[float], scale: str) -> tuple[Thres
     )
 
 
-def gap_summaries(gap: np.ndarray, deviation: float | None, spread: np.ndarray) -> Gaps:
-    """Summaries of the signed gap and of what follows from it."""
-    size = np.abs(gap)
+def scored_only(responses: Responses) -> Responses:
+    """The responses that have a reward."""
+    scored = ~np.isnan(responses.reward)
+    return responses if scored.all() else Responses(*(getattr(responses, name)[scored] for name in Responses.__slots__))
+
+
+def gap_summaries(signed: np.ndarray, size: np.ndarray, deviation: float | None, spread: np.ndarray) -> Gaps:
+    """Summaries of the gap and of what follows from it.
+
+    Args:
+        signed, size, spread: ascending: signed gaps, their absolute values, best minus worst of longer records.
+        deviation: standard deviation of all rewards.
+    """
     return Gaps(
-        signed=summary(gap),
+        signed=summary(signed),
         absolute=summary(size),
-        probability=summary(sigmoid(gap)),
+        probability=summary(sigmoid(signed)),
         relative=summary(size / deviation if deviation else size[:0]),
         best_to_worst=summary(spread),
     )
@@ -292,27 +301,32 @@ def gap_bins(pairs: Pairs, bins: int = 5) -> tuple[GapBin, ...]:
     return tuple(GapBin(edges[i], edges[i + 1], share(agrees[m], record[m])) for i, m in inside if m.any())
 
 
-def reward_groups(read: Columns, scored: np.ndarray) -> tuple[RewardGroup, ...]:
+def reward_groups(responses: Responses, names: dict[str, list[str | None]]) -> tuple[RewardGroup, ...]:
     """Rewards of all responses, then by origin, polarity and round."""
-    responses = read.responses
-    reward = responses.reward[scored]
-    found = [RewardGroup("all", None, summary(reward))]
-    for kind, codes in (("origin", responses.origin), ("polarity", responses.polarity), ("round", responses.round)):
-        values, inverse = np.unique(codes[scored], return_inverse=True)
-        names = [str(value) if kind == "round" else read.names[kind][int(value)] for value in values]
-        if names == [None]:
+    everything = summary(np.sort(responses.reward))
+    found = [RewardGroup("all", None, everything)]
+    for kind in ("origin", "polarity", "round"):
+        codes = getattr(responses, kind)
+        present = np.flatnonzero(np.bincount(codes.astype(np.int64)))
+        called = [str(code) if kind == "round" else names[kind][code] for code in present]
+        if called == [None]:
             continue  # a polarity that no response has says nothing
-        groups = [RewardGroup(kind, name, summary(reward[inverse == i])) for i, name in enumerate(names)]
+        parts = (
+            [everything]
+            if len(present) == 1
+            else [summary(np.sort(responses.reward[codes == code])) for code in present]
+        )
+        groups = [RewardGroup(kind, name, part) for name, part in zip(called, parts, strict=True)]
         found += groups if kind == "round" else sorted(groups, key=lambda group: group.name or "")
     return tuple(found)
 
 
-def length_effect(responses: Responses, pairs: Pairs, scored: np.ndarray) -> Length:
+def length_effect(responses: Responses, pairs: Pairs) -> Length:
     """Does the longer response win? Ties of the reward and pairs of equal length say nothing and are left out."""
     unequal = pairs.longer != 0
     decided = unequal & (pairs.gap != 0)
     return Length(
-        spearman=spearman(responses.reward[scored], responses.chars[scored].astype(np.int32)),
+        spearman=spearman(responses.reward, responses.chars.astype(np.int32)),
         by_reward=share((pairs.longer[decided] > 0) == (pairs.gap[decided] > 0), pairs.record[decided]),
         by_people=share(pairs.longer[unequal] > 0, pairs.record[unequal]),
     )
@@ -321,7 +335,7 @@ def length_effect(responses: Responses, pairs: Pairs, scored: np.ndarray) -> Len
 def unpaired(verdicts: Verdicts) -> Unpaired:
     """Rewards by verdict, and the chance that an accepted response has more reward than a refused one."""
     said = verdicts.verdict.astype(bool)
-    accepted, refused = verdicts.reward[said], verdicts.reward[~said]
+    accepted, refused = np.sort(verdicts.reward[said]), np.sort(verdicts.reward[~said])
     return Unpaired(summary(accepted), summary(refused), auc(accepted, refused))
 
 
@@ -392,31 +406,42 @@ def _best_of_each(record: np.ndarray, merit: np.ndarray) -> np.ndarray:
     return is_best[np.unique(runs[is_best], return_index=True)[1]]
 
 
-def figures(read: Columns, rewards: np.ndarray, scored: np.ndarray, thresholds: Sequence[float]) -> Figures:
+def figures(
+    responses: Responses, names: dict[str, list[str | None]], pairs: Pairs, thresholds: Sequence[float]
+) -> Figures:
     """The counts behind the pictures, of fixed size whatever the dataset's."""
-    size = np.sort(np.abs(read.pairs.gap))
+    size = np.sort(np.abs(pairs.gap))
     gap_edges = np.linspace(-1, 1, 61) * _reach(size, thresholds)
-    chars = read.responses.chars[scored].astype(np.float64)
-    length_edges = np.geomspace(1, max(10.0, float(chars.max(initial=0)) * 1.01), 41)
-    log_edges = np.log(length_edges)
-    reward_edges = np.linspace(*_range(rewards), 41)
-    column = _bin(np.log(np.maximum(chars, 1)), log_edges)
-    cells = np.bincount(column * 40 + _bin(rewards, reward_edges), minlength=1600).reshape(40, 40)
-    sums, filled = np.bincount(column, weights=rewards, minlength=40), cells.sum(axis=1)
-    origin = read.responses.origin[scored]
+    by_origin = [np.sort(responses.reward[responses.origin == code]) for code in range(len(names["origin"]))]
+    reward_edges = np.linspace(*_range(np.sort(responses.reward)), BINS + 1)
+    length_edges = np.geomspace(1, max(10.0, float(responses.chars.max(initial=0)) * 1.01), BINS + 1)
+    cells, means = length_against_reward(responses, length_edges, reward_edges)
     return Figures(
         gap_edges=_floats(gap_edges),
-        gap_counts=_ints(histogram(read.pairs.gap, gap_edges)),
+        gap_counts=_ints(counts_between(np.sort(pairs.gap), gap_edges)),
         cumulative=tuple(quantiles(size, tuple(i / 200 for i in range(201)))) if len(size) else (),
         reward_edges=_floats(reward_edges),
         reward_counts={
-            name or "": _ints(histogram(rewards[origin == code], reward_edges))
-            for code, name in enumerate(read.names["origin"])
+            name or "": _ints(counts_between(part, reward_edges))
+            for name, part in zip(names["origin"], by_origin, strict=True)
+            if len(part)
         },
         length_edges=_floats(length_edges),
         density=tuple(_ints(row) for row in cells),
-        length_mean=tuple(float(s / n) if n else None for s, n in zip(sums, filled, strict=True)),
+        length_mean=means,
     )
+
+
+def length_against_reward(
+    responses: Responses, length_edges: np.ndarray, reward_edges: np.ndarray
+) -> tuple[np.ndarray, tuple[float | None, ...]]:
+    """Counts (length bin, reward bin) and the mean reward of every length bin, None where it is empty."""
+    column = _bin(np.log(np.maximum(responses.chars, 1).astype(np.float32)), np.log(length_edges))
+    cells = np.bincount(column * BINS + _bin(responses.reward, reward_edges), minlength=BINS * BINS)
+    cells = cells.reshape(BINS, BINS)
+    sums = np.bincount(column, weights=responses.reward, minlength=BINS)
+    means = tuple(float(s / n) if n else None for s, n in zip(sums, cells.sum(axis=1), strict=True))
+    return cells, means
 
 
 def _reach(size: np.ndarray, thresholds: Sequence[float]) -> float:
@@ -428,16 +453,17 @@ def _reach(size: np.ndarray, thresholds: Sequence[float]) -> float:
     return max([most * 1.05, *near])
 
 
-def _range(rewards: np.ndarray) -> tuple[float, float]:
-    if not len(rewards):
+def _range(ordered: np.ndarray) -> tuple[float, float]:
+    if not len(ordered):
         return 0.0, 1.0
-    low, high = quantiles(np.sort(rewards), (0.001, 0.999))
+    low, high = quantiles(ordered, (0.001, 0.999))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def _bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    bins = len(edges) - 1
-    return np.clip((values - edges[0]) * (bins / (edges[-1] - edges[0])), 0, bins - 1).astype(np.int64)
+    """The number of each value's bin, for equally spaced edges."""
+    scale = values.dtype.type(BINS / (edges[-1] - edges[0]))
+    return np.clip((values - values.dtype.type(edges[0])) * scale, 0, BINS - 1).astype(np.int64)
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

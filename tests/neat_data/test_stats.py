@@ -70,7 +70,7 @@ def test_quantiles_of_the_gap_and_of_its_scale_free_forms(by_hand, made_dataset)
     assert stats.gaps.absolute.median == 1.75
     assert stats.gaps.probability.maximum == pytest.approx(1 / (1 + np.exp(-6)))
     rewards = [3, 1, 0, 1, 2, 2, 1.5, 0, 4, 1, -2, 1, 1, 0.5, 2]
-    assert stats.reward_std == pytest.approx(np.std(rewards))
+    assert stats.rewards[0].rewards.std == pytest.approx(np.std(rewards))
     assert stats.gaps.relative.q25 == pytest.approx(np.quantile(np.abs(gaps), 0.25) / np.std(rewards))
     assert (stats.gaps.best_to_worst.count, stats.gaps.best_to_worst.mean) == (1, 6)
 
@@ -276,6 +276,7 @@ def test_turning_every_label_turns_the_sign_of_the_gap(by_hand, made_dataset):
 
 def test_stats_import_nothing_heavy():
     heavy = "{'torch', 'transformers', 'datasets', 'matplotlib', 'scipy'}"
-    code = f"import sys, neat_data.stats, neat_data.report.terminal, neat_data.report.card; print({heavy} & set(sys.modules))"
+    modules = "neat_data.stats, neat_data.report.terminal, neat_data.report.card"
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
