@@ -25,17 +25,27 @@ def instruction(row: dict[str, Any]) -> Understood:
 
 
 def _instruction_query(row: dict[str, Any]) -> Messages:
-    system = chat.text(row.get("system") or "", "system").strip()
-    turns = [Message("system", system)] if system else []
-    for index, exchange in enumerate(row.get("history") or ()):
+    system = _optional_text(row, "system").strip()
+    asked, context = chat.text(row["instruction"], "instruction"), _optional_text(row, "input")
+    last = Message("user", (f"{asked}\n{context}" if context else asked).strip())
+    return (*([Message("system", system)] if system else []), *_history(row.get("history")), last)
+
+
+def _optional_text(row: dict[str, Any], column: str) -> str:
+    return "" if row.get(column) is None else chat.text(row[column], column)
+
+
+def _history(value: Any) -> list[Message]:
+    """Earlier exchanges, each a pair of the user's and the assistant's text."""
+    if not isinstance(value, list | None):
+        raise Unusable("bad_message", f"`history` holds {chat.kind(value)}")
+    turns = []
+    for index, exchange in enumerate(value or ()):
         if not isinstance(exchange, list) or len(exchange) != 2:
             raise Unusable("bad_message", f"`history[{index}]` is no pair of texts")
         asked, answered = (chat.text(item, f"history[{index}]").strip() for item in exchange)
         turns += [Message("user", asked), Message("assistant", answered)]
-    asked = chat.text(row["instruction"], "instruction")
-    context = chat.text(row.get("input") or "", "input")
-    turns.append(Message("user", (f"{asked}\n{context}" if context else asked).strip()))
-    return tuple(turns)
+    return turns
 
 
 def responses(row: dict[str, Any]) -> Understood:

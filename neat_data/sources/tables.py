@@ -124,10 +124,20 @@ def _seekable(stream: BinaryIO) -> BinaryIO:
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[Found]:
+    _check_offsets(batch)
     try:
         yield from map(_row, batch.to_pylist())
     except UnicodeDecodeError:  # before the first row is yielded: the whole batch is converted at once
         yield from (_lone_row(batch.slice(number, 1)) for number in range(batch.num_rows))
+
+
+def _check_offsets(batch: pa.RecordBatch) -> None:
+    """ArrowInvalid where the buffers lie: reading them would leave the process's memory."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):  # a text that is not UTF-8 costs its row only
+            raise
 
 
 def _lone_row(batch: pa.RecordBatch) -> Found:

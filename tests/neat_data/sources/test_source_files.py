@@ -6,6 +6,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,14 @@ def test_the_fingerprint_is_of_content_and_settings_and_no_path(tmp_path: Path) 
     assert first != open_source(str(tmp_path / "here"), format="messages").fingerprint
     (tmp_path / "there" / "a.jsonl").write_bytes(json_lines() + b"\n")
     assert first != open_source(str(tmp_path / "there")).fingerprint
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_flipped_bit_is_read_or_refused_and_never_a_crash(tmp_path: Path, container: str, packing: str) -> None:
+    content = PACKINGS[packing](CONTAINERS[container]())
+    for place in range(0, len(content), max(1, len(content) // 25)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        with suppress(InputError):
+            read(tmp_path / "damaged", bytes(damaged))

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neat_data.record import Message, Messages, query_id
 from neat_data.sources import Answer, Reject, Row, open_source
-from neat_data.sources.row import REASONS
+from neat_data.sources.row import REASONS, Unusable
+from neat_data.sources.shapes import SHAPES, Shape
 
 Read = Any
 
@@ -163,6 +166,8 @@ def test_system_turns_are_kept_and_other_columns_go_to_meta(read: Read) -> None:
         ({"instruction": "q", "output": "a"}, "too_few_responses"),
         ({"instruction": 7, "output": ["a", "b"]}, "not_text"),
         ({"instruction": "q", "output": ["a", "b"], "history": [["one"]]}, "bad_message"),
+        ({"instruction": "q", "output": ["a", "b"], "history": True}, "bad_message"),
+        ({"instruction": "q", "output": ["a", "b"], "input": 0}, "not_text"),
         ({"prefix": ["q", "r"], "suffix": ["a", "b"]}, "queries_differ"),
     ],
 )
@@ -276,3 +281,33 @@ def test_pku_orders_by_the_better_response_and_keeps_the_safer_one_in_meta(read:
     row = read({"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1, "safer_response_id": 0})
     assert row.order == (1, 0)
     assert row.meta == {"safer_response_id": 0}
+
+
+TEXT = st.sampled_from(["", " ", "q", "a", hh("q", "a"), PROMPT, "1"]) | st.text(max_size=3)
+MESSAGE = st.fixed_dictionaries(
+    {},
+    optional={
+        key: st.sampled_from(["user", "assistant", "gpt"]) | TEXT for key in ("role", "content", "from", "value")
+    },
+)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | MESSAGE,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "text", "response"]), inner),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_value_in_a_column_stops_the_reading(shape: Shape, data: st.DataObject) -> None:
+    row = {column: data.draw(VALUE) for column in (*shape.needs, "scores", "history", "score_chosen", "score_rejected")}
+    try:
+        made = shape.understand(row)
+    except Unusable:
+        return
+    texts = [answer.text for answer in made.answers]
+    assert made.messages[-1].role == "user"
+    assert all(text and text == text.strip() for text in texts)
+    assert len(set(texts)) == len(texts) >= (1 if made.verdict is not None else 2)
+    assert set(made.order) <= set(range(len(texts)))
