@@ -78,27 +78,28 @@ def locked(folder: Path) -> Iterator[None]:
         InputError: another process holds it.
     """
     path = folder / LOCK
-    descriptor = _lock(path)
+    file = _lock(path)
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-        os.close(descriptor)
+        file.close()
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> BinaryIO:
+    """The lock file, locked; a file object rather than a descriptor, so that none is lost when Ctrl-C comes between."""
     while True:
         with full_disk_explained(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            file = path.open("ab")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(descriptor)
+            file.close()
             raise InputError(
                 f"{path.parent}: another process is writing to this folder.\nWait for its end, or choose another --out."
             ) from error
         # The holder before us removes the file as it leaves: a lock on a removed file holds nobody off.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()

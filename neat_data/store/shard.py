@@ -95,6 +95,21 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def damage(path: Path, entry: ShardEntry) -> str | None:
+    """What is wrong with the bytes of a shard; None where they are those that were written."""
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"damaged: {size:,} bytes instead of {entry.bytes:,}"
+        if file_sha256(path) != entry.sha256:
+            return "damaged: its sha256 is not the manifest's"
+    except FileNotFoundError:
+        return "missing (the same command again makes it anew)"
+    except OSError as error:
+        return f"cannot be read ({error})"
+    return None
+
+
 def elements(table: pa.Table, column: str) -> int:
     """Elements of a list column, all rows together; 0 where the table has no such column."""
     if column not in table.column_names:

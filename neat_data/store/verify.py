@@ -23,7 +23,7 @@ from neat_data.store.atomic import TEMPORARY
 from neat_data.store.invariants import added_faults, base_faults
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.rebuild import CAVEATS, rebuild_manifest
-from neat_data.store.shard import ShardEntry, elements, file_sha256, read_shard, shard_metadata
+from neat_data.store.shard import ShardEntry, damage, elements, file_sha256, read_shard, shard_metadata
 
 _LINES_A_SHARD = 5
 _ROWS_AT_ONCE = 1024
@@ -153,10 +153,10 @@ class _Verifier:
 
     def _shard_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
         self.result.shards += 1
-        damage = _damage(self.root / entry.name, entry)
-        if damage:
+        wrong = damage(self.root / entry.name, entry)
+        if wrong:
             self.whole = False
-            yield damage
+            yield wrong
             return
         try:
             yield from self._content_faults(round, number, entry)
@@ -235,21 +235,6 @@ def _files(root: Path) -> Iterator[str]:
         hidden = any(part.startswith(".") for part in name.split("/"))
         if path.is_file() and (not hidden or name.endswith(TEMPORARY)):
             yield name
-
-
-def _damage(path: Path, entry: ShardEntry) -> str | None:
-    """Whether a file holds the bytes that were written; what is wrong if not."""
-    try:
-        size = path.stat().st_size
-        if size != entry.bytes:
-            return f"damaged: {size:,} bytes instead of {entry.bytes:,}"
-        if file_sha256(path) != entry.sha256:
-            return "damaged: its sha256 is not the manifest's"
-    except FileNotFoundError:
-        return "missing (the same command again makes it anew)"
-    except OSError as error:
-        return f"cannot be read ({error})"
-    return None
 
 
 def _records(table: pa.Table) -> Iterator[Record]:

@@ -1,0 +1,28 @@
+"""A writer that dies at any line of the store's code loses nothing that was committed and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("killed_writer.py")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder in memory where there is one: what a kill leaves is in the system's cache, and flushing takes time."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_stopped_at_every_line_and_resumed_the_folder_equals_an_undisturbed_one(folder: Path, how: str):
+    run = subprocess.run([sys.executable, SCRIPT, folder, how], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 200
