@@ -7,7 +7,7 @@ DEMO := demo
 .PHONY: demo test lint types bench env env-vllm test-vllm clean
 
 demo: env
-	$(BIN)/neat-data score data/sample --reward-model data/models/tiny-reward --out $(DEMO)/sample
+	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
 	$(BIN)/neat-data stats $(DEMO)/sample --report $(DEMO)/sample.html
 	@echo "The report is in $(DEMO)/sample.html; try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from neat_data.record import Message, Messages
 
@@ -40,7 +41,7 @@ def parse(dialogue: str) -> list[Turn]:
     tags = list(_TAG.finditer(dialogue))
     first = tags[0].start() if tags else len(dialogue)
     turns = [Turn("system", "", dialogue[:first])] if first else []
-    for tag, following in zip(tags, [*tags[1:], None], strict=True):
+    for tag, following in zip_longest(tags, tags[1:]):
         end = following.start() if following else len(dialogue)
         turns.append(Turn(_ROLES[tag[1]], tag[0], dialogue[tag.end() : end]))
     return turns

@@ -48,14 +48,14 @@ def hh_line(number: int) -> str:
     return json.dumps({"chosen": f"{query} yes {number}", "rejected": f"{query} no {number}"})
 
 
-@pytest.fixture()
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(hh_line(number) for number in range(12)))
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def model(tmp_path: Path) -> str:
     path = tmp_path / "rewards.py"
     path.write_text(MODEL)
@@ -147,7 +147,7 @@ def test_a_reward_that_is_not_a_number_fails_and_names_the_row(source: Path, mod
 
 def test_ctrl_c_keeps_what_was_committed_and_the_same_command_goes_on(source: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "neat_data", "score", source, "--out", out, "--shard-rows", 2]
+    command = [sys.executable, "-m", "neat_data", "score", source, "--out", out, "--shard-rows", "2"]
     command += ["--reward-model", model.replace(":length", ":interrupted"), "--quiet"]
     first = subprocess.run(command, env={**os.environ, "INTERRUPT": "1"}, capture_output=True, text=True)
     assert first.returncode == 130
@@ -192,9 +192,7 @@ def test_a_configuration_fills_in_and_flags_win(source: Path, model: str, tmp_pa
 
 
 def test_help_and_stats_do_not_load_torch() -> None:
-    program = (
-        "import sys; from neat_data.cli import app; import neat_data.stats, neat_data.score; print([*sys.modules])"
-    )
+    program = "import sys, neat_data.cli, neat_data.score, neat_data.stats; print([*sys.modules])"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "transformers", "datasets", "matplotlib", "vllm", "ray"):
         assert f"'{heavy}'" not in modules

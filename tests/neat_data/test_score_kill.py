@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-POINTS = ("fsync", "replace", "rename", "link", "unlink", "mkdir", "rmdir")
-DYING = f"""
+# Reads lines of `point out`: each time, a forked child runs the command and is killed before that step on the disk.
+# Forking from a process that has imported everything and run nothing makes a hundred kills affordable.
+DYING = """
 import os, signal, sys
-left = int(sys.argv.pop(1))
+import polars
+from neat_data import score, stats, watch
+from neat_data.cli import app
+from neat_data.report import card
+from neat_data.store import dataset
+
 def dying(call):
     def run(*arguments, **named):
         global left
@@ -23,17 +29,39 @@ def dying(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*arguments, **named)
     return run
-for name in {POINTS}:
-    setattr(os, name, dying(getattr(os, name)))
-from neat_data.cli import main
-main()
+
+for line in sys.stdin:
+    point, out = line.split()
+    child = os.fork()
+    if child == 0:
+        left = int(point)
+        for name in ("fsync", "replace", "unlink", "mkdir", "rmdir"):
+            setattr(os, name, dying(getattr(os, name)))
+        app(["score", *sys.argv[1:], "--out", out, "--quiet"])
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def run_dying(point: int, *arguments: object) -> int:
-    """`neat-data score …` in a process of its own that is killed before its `point`th step on the disk (0: never)."""
-    command = [sys.executable, "-c", DYING, str(point), "score", *map(str, arguments), "--quiet"]
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+class Killer:
+    """`neat-data score OPTIONS`, again and again, killed at chosen points."""
+
+    def __init__(self, *options: object) -> None:
+        command = [sys.executable, "-c", DYING, *map(str, options)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Killer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, out: Path, point: int = 0) -> int:
+        """The exit status of a run into `out` that is killed before its `point`th step on the disk (0: never)."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{point} {out}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -53,42 +81,40 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_killed_at_every_step_on_the_disk(source: Path, tmp_path: Path) -> None:
-    options = (source, "--rewards", "given", "--shard-rows", 16)
-    undisturbed = tmp_path / "undisturbed"
-    assert run_dying(0, *options, "--out", undisturbed) == 0
-    expected = contents(undisturbed)
-    assert "round-0000/00002.arrow" in expected
-    assert "rejects/00001.jsonl" in expected
-    assert not any(name.startswith(".plan") for name in expected)
+    with Killer(source, "--rewards", "given", "--shard-rows", 16) as killer:
+        undisturbed = tmp_path / "undisturbed"
+        assert killer.run(undisturbed) == 0
+        expected = contents(undisturbed)
+        assert "round-0000/00002.arrow" in expected
+        assert "rejects/00001.jsonl" in expected
+        assert not any(name.startswith(".plan") for name in expected)
 
-    killed = tmp_path / "killed"  # one folder that lives through all of the kills, each a step later than the last
-    point = 0
-    while True:
-        point += 1
-        status = run_dying(point, *options, "--out", killed)
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
-    assert point > 5
-    assert contents(killed) == expected
+        point, status = 0, -signal.SIGKILL
+        killed = tmp_path / "killed"  # lives through all of the kills, each a step later than the last
+        while status == -signal.SIGKILL:
+            point += 1
+            status = killer.run(killed, point)
+        assert status == 0
+        assert point > 5
+        assert contents(killed) == expected
 
-    for point in range(1, 60, 4):  # and fresh folders, each killed once
-        fresh = tmp_path / f"fresh-{point}"
-        status = run_dying(point, *options, "--out", fresh)
-        assert status in (0, -signal.SIGKILL)
-        assert run_dying(0, *options, "--out", fresh) == 0
-        assert contents(fresh) == expected
-        if status == 0:
-            break
+        point, status = 0, -signal.SIGKILL
+        while status == -signal.SIGKILL:  # and fresh folders, each killed once
+            point += 3
+            fresh = tmp_path / f"fresh-{point}"
+            status = killer.run(fresh, point)
+            assert killer.run(fresh) == 0
+            assert contents(fresh) == expected
+        assert status == 0
+        assert point > 20
 
 
-def test_a_model_run_killed_between_shards_and_in_one_is_resumed(
-    source: Path, tiny_classifier: Path, tmp_path: Path
-) -> None:
+def test_a_run_with_a_model_is_resumed_by_two_workers(source: Path, tiny_classifier: Path, tmp_path: Path) -> None:
     options = (source, "--reward-model", tiny_classifier, "--shard-rows", 16)
-    assert run_dying(0, *options, "--out", tmp_path / "undisturbed") == 0
-    killed = tmp_path / "killed"
-    for point in (40, 5):
-        assert run_dying(point, *options, "--out", killed) == -signal.SIGKILL
-    assert run_dying(0, *options, "--out", killed, "--workers", "2") == 0
-    assert contents(killed) == contents(tmp_path / "undisturbed")
+    with Killer(*options) as killer:
+        assert killer.run(tmp_path / "undisturbed") == 0
+        assert killer.run(tmp_path / "killed", 40) == -signal.SIGKILL
+    assert len(list((tmp_path / "killed").glob("round-0000/*.arrow"))) == 1
+    command = [sys.executable, "-m", "neat_data", "score", *map(str, options), "--out", str(tmp_path / "killed")]
+    subprocess.run([*command, "--workers", "2", "--quiet"], cwd=ROOT, check=True)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
