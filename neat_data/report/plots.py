@@ -107,7 +107,7 @@ def draw_origin(axes: Axes, stats: Stats, palette: Palette) -> None:
     for place, (name, counts) in enumerate(sorted(stats.figures.reward_counts.items())):
         total = max(1, sum(counts))
         colour = palette.data[place % len(palette.data)]
-        label = one_line(name).replace("$", r"\$")  # a dollar would begin matplotlib's formulas
+        label = one_line(name)[:32].replace("$", r"\$")  # a dollar would begin matplotlib's formulas
         heights = 100 * np.asarray(counts) / total
         axes.stairs(heights, edges, color=colour, fill=True, alpha=0.25)
         axes.stairs(heights, edges, color=colour, linewidth=1.8, label=f"{label} ({sum(counts):,})")
