@@ -24,21 +24,19 @@ PIECES = [
     "é",
 ]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join)
-TAGGED = TEXTS.filter(lambda text: "\n\nHuman:" in text or "\n\nAssistant:" in text)
 
 
-@given(TAGGED)
+@given(TEXTS)
 def test_rendering_what_was_parsed_gives_the_text_byte_for_byte(text: str) -> None:
     assert render(parse(text)) == text
 
 
-@pytest.mark.xfail(raises=ValueError, reason="parse pairs no tags with one end; sources call it with a tag only")
 @pytest.mark.parametrize("text", ["", " ", "no tags at all", "\n\nHumans: misspelt"])
 def test_text_without_a_tag_is_one_system_turn(text: str) -> None:
     assert render(parse(text)) == text
 
 
-@given(TAGGED)
+@given(TEXTS)
 def test_a_turn_begins_at_every_tag_and_nowhere_else(text: str) -> None:
     turns = parse(text)
     assert sum(turn.role == "user" for turn in turns) == text.count("\n\nHuman:")
@@ -57,7 +55,7 @@ def test_words_that_look_like_tags_stay_in_their_turn() -> None:
 
 
 WORDS = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"])).map(str.strip)
-TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), WORDS), min_size=1, max_size=6)
+TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), WORDS), max_size=6)
 
 
 @given(TURNS)
