@@ -108,8 +108,8 @@ def tree_sdpa(
         stem, stem_key, stem_value = next(parts)
         if tree[0]:
             outputs.append(_attend(stem, stem_key, stem_value, forest.causal, scale))
-        for branch, key, value in islice(parts, len(tree) - 1):
-            keys, values = torch.cat((stem_key, key), dim=2), torch.cat((stem_value, value), dim=2)
+        for branch, own_key, own_value in islice(parts, len(tree) - 1):
+            keys, values = torch.cat((stem_key, own_key), dim=2), torch.cat((stem_value, own_value), dim=2)
             outputs.append(_attend(branch, keys, values, forest.causal, scale))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
@@ -136,7 +136,7 @@ def _attend_plainly(
     groups = query.shape[1] // key.shape[1]
     together = query.reshape(key.shape[1], -1, query.shape[3])  # heads of a group are neighbours
     scores = torch.baddbmm(mask.repeat(groups, 1), together, key[0].transpose(1, 2), alpha=scale)
-    return torch.bmm(torch.softmax(scores, dim=-1), value[0]).view(query.shape)
+    return torch.bmm(torch.softmax(scores, dim=-1), value[0]).view(*query.shape[:3], -1)
 
 
 def tree_flex(

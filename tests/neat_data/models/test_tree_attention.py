@@ -1,0 +1,110 @@
+"""Attention over packed trees against a dense mask written out by hand, and against itself in other forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neat_data.models.attention import (
+    TREES_FLEX,
+    TREES_SDPA,
+    Forest,
+    UnsupportedAttention,
+    numbers,
+    plant,
+    sees,
+    tree_flex,
+    tree_sdpa,
+)
+
+LENGTHS = ((4, 2, 3), (0, 3, 1), (5, 1), (1, 1, 1, 2))
+MODULE = torch.nn.Identity()
+
+
+def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Softmax over the tokens that a token may see, one token at a time: its branch's earlier ones and its prefix."""
+    spans, start = [], 0
+    for tree in LENGTHS:
+        prefix = list(range(start, start + tree[0]))
+        at = start + tree[0]
+        spans += [prefix[: i + 1] for i in range(tree[0])]
+        for branch in tree[1:]:
+            spans += [[*prefix, *range(at, at + i + 1)] for i in range(branch)]
+            at += branch
+        start = at
+    rows = []
+    groups = query.shape[1] // key.shape[1]
+    for token, seen in enumerate(spans):
+        k, v = (part[0, :, seen].repeat_interleave(groups, 0) for part in (key, value))
+        weights = torch.softmax(k @ query[0, :, token, :, None] * query.shape[-1] ** -0.5, dim=1)
+        rows.append((weights * v).sum(1))
+    return torch.stack(rows)[None]
+
+
+def inputs(key_heads: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    tokens = sum(map(sum, LENGTHS))
+    return [torch.randn(1, heads, tokens, 16).to(dtype) for heads in (4, key_heads, key_heads)]
+
+
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_sdpa_over_trees_is_the_dense_computation(key_heads: int) -> None:
+    q, k, v = inputs(key_heads)
+    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    torch.testing.assert_close(found, dense(q, k, v), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_bfloat16_takes_plain_products_and_agrees_within_its_rounding(key_heads: int) -> None:
+    q, k, v = inputs(key_heads, torch.bfloat16)
+    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    torch.testing.assert_close(found.float(), dense(q.float(), k.float(), v.float()), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_flex_attention_is_the_dense_computation(key_heads: int) -> None:
+    q, k, v = inputs(key_heads)
+    found, _ = tree_flex(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_FLEX, q.dtype, q.device))
+    torch.testing.assert_close(found, dense(q, k, v), atol=1e-6, rtol=0)
+
+
+def test_a_token_sees_its_prefix_and_its_own_branch_only() -> None:
+    tree, branch = numbers([(2, 1, 1), (1, 1)], torch.device("cpu"))
+    index = torch.arange(6)
+    assert sees(tree, branch, index[:, None], index[None, :]).int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1, 1],
+    ]
+
+
+def test_the_scale_that_a_model_asks_for_is_used() -> None:
+    q, k, v = inputs(4)
+    forest = plant(LENGTHS, TREES_SDPA, q.dtype, q.device)
+    found, _ = tree_sdpa(MODULE, q, k, v, None, scaling=0.5, forest=forest)
+    torch.testing.assert_close(found, dense(q * 0.5 * 16**0.5, k, v), atol=1e-6, rtol=0)
+
+
+def test_gradients_flow_through_every_tree() -> None:
+    q, k, v = (part.requires_grad_() for part in inputs(2))
+    weights = torch.randn(q.shape[2], 1, 1)
+    (dense(q, k, v) * weights).sum().backward()
+    expected = [part.grad.clone() for part in (q, k, v)]
+    for part in (q, k, v):
+        part.grad = None
+    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    (found * weights).sum().backward()
+    for part, grad in zip((q, k, v), expected, strict=True):
+        torch.testing.assert_close(part.grad, grad, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attend", [tree_sdpa, tree_flex])
+def test_what_trees_cannot_do_is_refused_rather_than_left_out(attend) -> None:
+    q, k, v = inputs(4)
+    with pytest.raises(UnsupportedAttention, match="keyword"):
+        attend(MODULE, q, k, v, None)
+    with pytest.raises(UnsupportedAttention, match="softcap"):
+        attend(MODULE, q, k, v, None, forest=Forest(LENGTHS), softcap=30.0)
