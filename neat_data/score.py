@@ -180,7 +180,11 @@ class _ShardWork:
     def commit(self, shard: int, model: RewardModel | None, advance: scale.Advance) -> ShardEntry:
         records = self.plan.records(shard)
         tasks = [Task(record.messages, tuple(r.text for r in record.responses)) for record in records]
-        scored, budget = _score_tasks(tasks, records, model, advance)
+        if model is None:
+            scored, budget = [given(record) for record in records], None
+            advance(len(tasks), 0)
+        else:
+            scored, budget = score_tasks(tasks, model, advance)
         check_finite(records, scored)
         assembled = [assemble(record, answer) for record, answer in zip(records, scored, strict=True)]
         stored = [record for record, _ in assembled if record is not None]
@@ -230,13 +234,12 @@ def _make_missing(
     )
 
 
-def _score_tasks(
-    tasks: Sequence[Task], records: Sequence[Record], model: RewardModel | None, advance: scale.Advance
-) -> tuple[list[Scored], int | None]:
-    """Rewards for one shard, and the token budget where it had to be halved."""
-    if model is None:
-        advance(len(tasks), 0)
-        return [given(record) for record in records], None
+def score_tasks(tasks: Sequence[Task], model: RewardModel, advance: scale.Advance) -> tuple[list[Scored], int | None]:
+    """The answers for one shard, and the token budget where it had to be halved for want of memory.
+
+    Raises:
+        RunError: out of memory even with a small budget.
+    """
     budget = halved = None
     while True:
         try:

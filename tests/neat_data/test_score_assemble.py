@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from neat_data.errors import RunError
-from neat_data.models.reward import Scored
+from neat_data.models.reward import OutOfMemory, RewardSpec, Scored, Task
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
-from neat_data.score import assemble, check_finite, given
+from neat_data.score import assemble, check_finite, given, score_tasks
 
 MESSAGES = (Message("user", "question"),)
 QUERY = query_id(MESSAGES)
@@ -66,3 +67,34 @@ def test_a_reward_that_is_not_finite_names_its_row() -> None:
 def test_rewards_of_the_source_are_taken_as_they_are() -> None:
     with_one = Record(QUERY, MESSAGES, (Response(A, "a", reward=0.25), Response(B, "b")), (label(0, A, B),))
     assert given(with_one) == Scored((0.25, None), (None, "no_reward"))
+
+
+class Cramped:
+    """A model on a device with room for `room` tokens in a pass."""
+
+    def __init__(self, room: int) -> None:
+        self.spec = RewardSpec("cramped", token_budget=1000)
+        self.settings: dict[str, object] = {}
+        self.notes: list[str] = []
+        self.room = room
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        *,
+        token_budget: int | None = None,
+        advance: Callable[[int, int], None] | None = None,
+    ) -> list[Scored]:
+        if (token_budget or 1000) > self.room:
+            raise OutOfMemory("no room")
+        return [Scored((0.0,) * len(task.texts), (None,) * len(task.texts)) for task in tasks]
+
+
+def test_a_shard_that_runs_out_of_memory_begins_again_with_half_the_budget() -> None:
+    task = Task(MESSAGES, ("a",))
+    scored, halved = score_tasks([task], Cramped(300), lambda rows, tokens: None)
+    assert halved == 250
+    assert scored == [Scored((0.0,), (None,))]
+    assert score_tasks([task], Cramped(1000), lambda rows, tokens: None)[1] is None
+    with pytest.raises(RunError, match="out of memory"):
+        score_tasks([task], Cramped(1), lambda rows, tokens: None)
