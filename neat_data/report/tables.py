@@ -53,8 +53,15 @@ def interval(share: Share) -> str:
 
 
 def number(value: float | None) -> str:
-    """A reward or a gap, two decimals."""
-    return MISSING if value is None else f"{value:.2f}"
+    """A reward or a gap, two decimals, a third one below 1: some reward models speak in small numbers.
+
+    >>> number(-12.345), number(0.0123), number(-0.0001), number(None)
+    ('-12.35', '0.012', '0.000', '–')
+    """
+    if value is None:
+        return MISSING
+    digits = 2 if abs(value) >= 1 else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # adding 0.0 takes the sign from -0.0
 
 
 def level(threshold: float) -> str:
@@ -121,12 +128,15 @@ def spread(stats: Stats) -> Table:
         ("gap", gaps.signed),
         ("|gap|", gaps.absolute),
         ("sigmoid(gap)", gaps.probability),
-        ("|gap| / sd of rewards", gaps.relative),
-        ("best minus worst of 3+", gaps.best_to_worst),
+        ("|gap| / sd", gaps.relative),
+        ("best to worst", gaps.best_to_worst),
     ]
     rows = [(name, *_quantiles(summary)) for name, summary in lines if summary.count]
     columns = ("quantiles", "5 %", "25 %", "50 %", "75 %", "95 %", "99 %", "max")
-    return Table("How wide the gaps are", columns, tuple(rows))
+    remarks = ["sd: the standard deviation of all rewards."] if gaps.relative.count else []
+    if gaps.best_to_worst.count:
+        remarks.append(f"Best to worst: the {gaps.best_to_worst.count:,} records of more than two responses.")
+    return Table("How wide the gaps are", columns, tuple(rows), " ".join(remarks))
 
 
 def _quantiles(summary: Summary) -> list[str]:

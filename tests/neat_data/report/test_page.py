@@ -23,7 +23,8 @@ def attack(address: str) -> str:
     """Text that would run a script or fetch `address` if any of it reached the page unescaped."""
     return (
         f"</p></style></title><script>document.title='owned';fetch('{address}/s')</script><img src='{address}/i' "
-        f"onerror=\"document.title='owned'\"><svg onload=\"document.title='owned'\"><link rel=stylesheet href={address}/l>"
+        f"onerror=\"document.title='owned'\"><svg onload=\"document.title='owned'\">"
+        f"<link rel=stylesheet href={address}/l>"
         f"<iframe src='{address}/f'></iframe>\" onmouseover='x' &lt;script&gt; \x1b[31m \u202e <!-- {{{{ x }}}}"
     )
 
