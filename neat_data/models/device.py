@@ -17,6 +17,8 @@ from neat_data.errors import InputError
 from neat_data.models.reward import OutOfMemory
 
 KINDS = ("cpu", "cuda", "npu")
+# From torch's CPU allocator (two versions of it) and from torch_npu.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -79,8 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out: CPU and NPU say so in a plain RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 @contextmanager

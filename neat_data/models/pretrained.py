@@ -170,21 +170,22 @@ def _explain(source: Source, error: BaseException) -> tuple[str, str]:
     causes = _causes(error)
     if source.local:
         return _explain_folder(causes)
-    for cause in causes:
-        if isinstance(cause, GatedRepoError):
-            return (
-                "the hub keeps it behind a form (gated)",
-                f"accept its terms at {_page(source)}, then `hf auth login`",
-            )
-        if isinstance(cause, RevisionNotFoundError):
-            return f"the hub has no revision {source.revision}", f"see {_page(source)}/commits"
-        if isinstance(cause, RepositoryNotFoundError):
-            return "the hub has no such model, or it is private", "check the name; for a private one, `hf auth login`"
-        if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError)):
-            return "the hub cannot be reached and there is no copy in the cache", "go online once, or give a folder"
-        if isinstance(cause, HfHubHTTPError):
-            return _explain_status(cause)
+    # In this order: a refusal by the hub may come wrapped in an error that speaks of the cache alone.
+    if _one(causes, GatedRepoError):
+        return "the hub keeps it behind a form (gated)", f"accept its terms at {_page(source)}, then `hf auth login`"
+    if _one(causes, RevisionNotFoundError):
+        return f"the hub has no revision {source.revision}", f"see {_page(source)}/commits"
+    if _one(causes, RepositoryNotFoundError):
+        return "the hub has no such model, or it is private", "check the name; for a private one, `hf auth login`"
+    if refused := _one(causes, HfHubHTTPError):
+        return _explain_status(refused)
+    if _one(causes, (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError)):
+        return "the hub cannot be reached and there is no copy in the cache", "go online once, or give a folder"
     return _explain_folder(causes)
+
+
+def _one(causes: list[BaseException], kinds: Any) -> Any:
+    return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
 
 def _explain_status(error: HfHubHTTPError) -> tuple[str, str]:

@@ -72,6 +72,12 @@ def save_classifier(
 
 
 @pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., PreTrainedTokenizerFast]:
+    """`make_tokenizer(pad_token=...)`: see `train_tokenizer`."""
+    return train_tokenizer
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer()
 
