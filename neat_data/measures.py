@@ -173,9 +173,8 @@ def auc(better: np.ndarray, worse: np.ndarray) -> float | None:
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), without overflow."""
-    small = np.exp(-np.abs(values))
-    return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
+    """1 / (1 + exp(-x)), without overflow: beyond -700 it is as good as 0."""
+    return 1 / (1 + np.exp(np.minimum(-values, 700.0)))
 
 
 def counts_between(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:

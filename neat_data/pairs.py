@@ -132,7 +132,7 @@ def _narrow(records: pl.LazyFrame, by: str | None) -> pl.LazyFrame:
         ids=pl.col("responses").list.eval(element.field("response_id").hash()),
         order=pl.col("labels").list.eval(element.field("order").list.eval(pl.element().hash())),
         verdict=inner("labels", "verdict"),
-        group=pl.lit("") if by is None else grouping(by),
+        **({} if by is None else {"group": grouping(by)}),
     )
 
 
@@ -147,9 +147,7 @@ def _batch(batch: pl.DataFrame, codes: dict[str, Codes]) -> Columns:
     sizes = batch["reward"].list.len().to_numpy()
     labels = batch["order"].list.len().fill_null(0).to_numpy()
     owner = np.repeat(np.arange(len(batch)), labels)
-    group = batch["group"]
-    texts = group.to_arrow().flatten() if isinstance(group.dtype, pl.List) else group.gather(owner).to_arrow()
-    pairs, verdicts, unscored = _judged(batch, responses, sizes, owner, codes["group"].encode(texts))
+    pairs, verdicts, unscored = _judged(batch, responses, sizes, owner, _groups(batch, owner, codes["group"]))
     counts = {
         "records": len(batch),
         "labels": int(labels.sum()),
@@ -158,6 +156,16 @@ def _batch(batch: pl.DataFrame, codes: dict[str, Codes]) -> Columns:
         "unscored_pairs": unscored,
     }
     return Columns(responses, pairs, verdicts, spreads(responses.reward, sizes), {}, counts)
+
+
+def _groups(batch: pl.DataFrame, owner: np.ndarray, codes: Codes) -> np.ndarray:
+    """The group of every label: its own, or its record's; 0 where none was asked for."""
+    if "group" not in batch.columns:
+        return np.zeros(len(owner), dtype=np.int32)
+    group = batch["group"]
+    return codes.encode(
+        group.to_arrow().flatten() if isinstance(group.dtype, pl.List) else group.gather(owner).to_arrow()
+    )
 
 
 def _judged(

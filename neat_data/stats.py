@@ -7,6 +7,7 @@ the figures draw. Everything about people's judgement runs over the labels' pair
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -221,31 +222,33 @@ def compute(
     read = columns(dataset.scan_records(), by=by, where=where)
     pairs, responses = read.pairs, scored_only(read.responses)
     rewards = reward_groups(responses, read.names)
-    gaps = gap_summaries(np.sort(pairs.gap), np.sort(np.abs(pairs.gap)), rewards[0].rewards.std, np.sort(read.spread))
     groups = by_group(pairs, read.names["group"], thresholds, scale) if by else []
     groups.sort(key=_turns if by == "turns" else _size)
-    return Stats(
-        reward_model=model,
-        complete=dataset.complete,
-        scale=scale,
-        by=by,
-        where=where,
-        counts=_counts(read, dataset),
-        thresholds=beyond(pairs, thresholds, scale),
-        ties=share(pairs.gap == 0, pairs.record),
-        disagreement=share(pairs.gap < 0, pairs.record),
-        gaps=gaps,
-        gap_bins=gap_bins(pairs),
-        rewards=rewards,
-        length=length_effect(responses, pairs),
-        unpaired=unpaired(read.verdicts),
-        groups=tuple(groups[:GROUPS]),
-        groups_left_out=max(0, len(groups) - GROUPS),
-        widest=examples(pairs, np.abs(pairs.gap)),
-        narrowest=examples(pairs, -np.abs(pairs.gap)),
-        wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
-        figures=figures(responses, read.names, pairs, thresholds),
-    )
+    with ThreadPoolExecutor(max_workers=1) as beside:  # numpy lets go of the interpreter while it sorts
+        length = beside.submit(length_effect, responses, pairs)
+        drawn = beside.submit(figures, responses, read.names, pairs, thresholds)
+        return Stats(
+            reward_model=model,
+            complete=dataset.complete,
+            scale=scale,
+            by=by,
+            where=where,
+            counts=_counts(read, dataset),
+            thresholds=beyond(pairs, thresholds, scale),
+            ties=share(pairs.gap == 0, pairs.record),
+            disagreement=share(pairs.gap < 0, pairs.record),
+            gaps=gap_summaries(pairs.gap, rewards[0].rewards.std, read.spread),
+            gap_bins=gap_bins(pairs),
+            rewards=rewards,
+            unpaired=unpaired(read.verdicts),
+            groups=tuple(groups[:GROUPS]),
+            groups_left_out=max(0, len(groups) - GROUPS),
+            widest=examples(pairs, np.abs(pairs.gap)),
+            narrowest=examples(pairs, -np.abs(pairs.gap)),
+            wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
+            length=length.result(),
+            figures=drawn.result(),
+        )
 
 
 def reward_model(settings: dict[str, Any]) -> str | None:
@@ -273,19 +276,15 @@ def scored_only(responses: Responses) -> Responses:
     return responses if scored.all() else Responses(*(getattr(responses, name)[scored] for name in Responses.__slots__))
 
 
-def gap_summaries(signed: np.ndarray, size: np.ndarray, deviation: float | None, spread: np.ndarray) -> Gaps:
-    """Summaries of the gap and of what follows from it.
-
-    Args:
-        signed, size, spread: ascending: signed gaps, their absolute values, best minus worst of longer records.
-        deviation: standard deviation of all rewards.
-    """
+def gap_summaries(gap: np.ndarray, deviation: float | None, spread: np.ndarray) -> Gaps:
+    """Summaries of the signed gap and of what follows from it; `deviation` is that of all rewards."""
+    signed, size = np.sort(gap), np.sort(np.abs(gap))
     return Gaps(
         signed=summary(signed),
         absolute=summary(size),
         probability=summary(sigmoid(signed)),
         relative=summary(size / deviation if deviation else size[:0]),
-        best_to_worst=summary(spread),
+        best_to_worst=summary(np.sort(spread)),
     )
 
 
