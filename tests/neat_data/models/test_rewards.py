@@ -28,7 +28,7 @@ def test_another_count_is_refused(answer):
 
 @pytest.mark.parametrize("answer", [None, 1.0, "12", {"a": 1, "b": 2}])
 def test_what_is_no_list_is_refused(answer):
-    with pytest.raises(NotRewards, match="2 rewards were asked for and .* came"):
+    with pytest.raises(NotRewards, match=r"2 rewards were asked for and .* came"):
         as_rewards(answer, 2)
 
 
