@@ -1,8 +1,8 @@
 """A writer that is stopped at every line of the store's own code, and goes on from there; run by test_kill.py.
 
-Usage: killed_writer.py FOLDER kill|interrupt. Each attempt is a forked process that a trace function ends, by SIGKILL
-or by KeyboardInterrupt, when it is about to run its n-th line of the modules that write; n grows until an attempt comes
-to its end. After each, the folder is looked at and the same work run again without a stop. Prints how many there were.
+Usage: killed_writer.py FOLDER kill|interrupt STEP. Each attempt is a forked process that a trace function ends, by
+SIGKILL or by KeyboardInterrupt, when it is about to run its n-th line of the modules that write; n grows by STEP until
+an attempt comes to its end. After each, the folder is looked at and the same work run again without a stop. Prints how many there were.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def check_stopped(path: Path, whole: dict[str, bytes]) -> None:
             assert name.endswith((atomic.TEMPORARY, atomic.LOCK)) or data == whole[name], name
 
 
-def main(root: Path, how: str) -> None:
+def main(root: Path, how: str, step: int) -> None:
     write(root / "undisturbed")
     whole = content(root / "undisturbed")
     out = root / "out"
     stops = 0
-    while stopped(stops + 1, out, how):
+    while stopped(1 + stops * step, out, how):
         stops += 1
         check_stopped(out, whole)
         write(out)
@@ -116,4 +116,4 @@ def main(root: Path, how: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
