@@ -1,16 +1,13 @@
 """Score a preference dataset with a reward model: source -> plan -> shards of ranked records.
 
 `score` is the verb. It claims the folder, plans, loads the model, makes every shard that is missing, and finishes the
-manifest. `assemble` is its arithmetic: one record, one answer of the model, what is stored and what is rejected.
+manifest and the card. What becomes of one record is decided in `assemble`.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import logging
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from neat_data import scale
+from neat_data.assemble import assemble, check_finite, given, reject_line
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward import OutOfMemory, RewardModel, RewardSpec, Scored, Task, load_reward_model
 from neat_data.plan import FOLDER as PLAN_FOLDER
 from neat_data.plan import Plan, count_reasons, excluding, make_plan
-from neat_data.record import Label, Record, canonical_json, to_table
+from neat_data.record import canonical_json, to_table
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
-from neat_data.sources.row import Place, Reject, Row
+from neat_data.sources.row import Reject, Row
 from neat_data.store.folder import DatasetFolder, commit_shard
 from neat_data.store.shard import ShardEntry, shard_metadata
 from neat_data.watch import Silent, Watcher
@@ -188,7 +186,7 @@ class _ShardWork:
         check_finite(records, scored)
         assembled = [assemble(record, answer) for record, answer in zip(records, scored, strict=True)]
         stored = [record for record, _ in assembled if record is not None]
-        rejects = [_reject_line(reject) for reject in self.plan.rejects(shard)]
+        rejects = [reject_line(reject) for reject in self.plan.rejects(shard)]
         rejects += [reject for _, refused in assembled for reject in refused]
         metadata = {
             "kind": "score",
@@ -252,80 +250,6 @@ def score_tasks(tasks: Sequence[Task], model: RewardModel, advance: scale.Advanc
                     "Try a smaller --max-length, another --dtype, or another --device."
                 ) from error
             logging.getLogger(__name__).warning("out of memory: this shard begins again with %s tokens", budget)
-
-
-def given(record: Record) -> Scored:
-    """The rewards that came with the source, in the form of a model's answer."""
-    rewards = tuple(response.reward for response in record.responses)
-    return Scored(rewards, tuple("no_reward" if reward is None else None for reward in rewards))
-
-
-def check_finite(records: Sequence[Record], scored: Sequence[Scored]) -> None:
-    """Raise RunError naming the source row of the first reward that is NaN or infinite."""
-    for record, answer in zip(records, scored, strict=True):
-        for response, reward in zip(record.responses, answer.rewards, strict=True):
-            if reward is not None and not math.isfinite(reward):
-                label = record.labels[0]
-                raise RunError(
-                    f"the reward model gave {reward} for response {response.response_id} of row {label.row} of "
-                    f"{label.name} (query {record.query_id}).\nTry another --dtype; rows can be looked at one by one."
-                )
-
-
-def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[str, Any]]]:
-    """Put rewards into a record.
-
-    A response that was refused leaves the record. A source row stays while two of the responses it put in order remain
-    (one, for a verdict or a row that says nothing); else it is rejected with the reason of the first that was refused.
-
-    Returns:
-        The ranked record, None where no source row is left of it, and the reject lines.
-    """
-    refused = {
-        response.response_id: reason
-        for response, reason in zip(record.responses, scored.refused, strict=True)
-        if reason is not None
-    }
-    kept = tuple(
-        replace(response, reward=reward)
-        for response, reward in zip(record.responses, scored.rewards, strict=True)
-        if response.response_id not in refused
-    )
-    labels, rejects = [], []
-    for label in record.labels:
-        order = tuple(identifier for identifier in label.order if identifier not in refused)
-        enough = len(order) >= min(2, len(label.order)) and bool(kept)
-        if enough:
-            labels.append(replace(label, order=order))
-        else:
-            reason = next(refused[i] for i in (*label.order, *refused) if i in refused)
-            rejects.append(_refused_line(record, label, reason))
-    if not labels:
-        return None, rejects
-    left_out = [{"reason": reason, "text": record.response(i).text} for i, reason in refused.items()]
-    meta = canonical_json({**json.loads(record.meta or "{}"), "left_out": left_out}) if left_out else record.meta
-    return replace(record, responses=kept, labels=tuple(labels), meta=meta).ranked(), rejects
-
-
-def _refused_line(record: Record, label: Label, reason: str) -> dict[str, Any]:
-    content = record.to_dict()
-    raw = {"messages": content["messages"], "responses": [r.text for r in record.responses]}
-    detail = "a response of this row could not be scored"
-    return {**_place(label), "reason": reason, "detail": detail, "raw": canonical_json(raw)}
-
-
-def _reject_line(reject: Reject) -> dict[str, Any]:
-    """A reject as one JSON line; bytes that are no UTF-8 go in as base64."""
-    line = {**_place(reject.place), "reason": reject.reason, "detail": reject.detail}
-    raw = reject.raw.encode() if isinstance(reject.raw, str) else reject.raw
-    try:
-        return {**line, "raw": raw.decode()}
-    except UnicodeDecodeError:
-        return {**line, "raw_base64": base64.b64encode(raw).decode()}
-
-
-def _place(at: Label | Place) -> dict[str, Any]:
-    return {"name": at.name, "subset": at.subset, "split": at.split, "row": at.row}
 
 
 def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from neat_data.assemble import assemble, check_finite, given
 from neat_data.errors import RunError
 from neat_data.models.reward import OutOfMemory, RewardSpec, Scored, Task
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
-from neat_data.score import assemble, check_finite, given, score_tasks
+from neat_data.score import score_tasks
 
 MESSAGES = (Message("user", "question"),)
 QUERY = query_id(MESSAGES)
