@@ -2,7 +2,8 @@
 
 Usage: killed_writer.py FOLDER kill|interrupt STEP. Each attempt is a forked process that a trace function ends, by
 SIGKILL or by KeyboardInterrupt, when it is about to run its n-th line of the modules that write; n grows by STEP until
-an attempt comes to its end. After each, the folder is looked at and the same work run again without a stop. Prints how many there were.
+an attempt comes to its end. After each, the folder is looked at and the same work run again without a stop.
+Prints how many stops there were.
 """
 
 from __future__ import annotations
