@@ -50,7 +50,8 @@ def new_reward_model(policy: LlamaForCausalLM, seed: int) -> LlamaForSequenceCla
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     torch.manual_seed(seed)
-    config = LlamaConfig.from_dict({**policy.config.to_dict(), "num_labels": 1, "tie_word_embeddings": False})
+    shape = {key: value for key, value in policy.config.to_dict().items() if key not in ("id2label", "label2id")}
+    config = LlamaConfig.from_dict({**shape, "num_labels": 1, "tie_word_embeddings": False})
     model = LlamaForSequenceClassification(config)
     model.model.load_state_dict(policy.model.state_dict())
     torch.nn.init.normal_(model.score.weight, std=0.01)

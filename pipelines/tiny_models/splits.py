@@ -10,6 +10,7 @@ import gzip
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 
 from neat_data.errors import InputError
@@ -36,18 +37,17 @@ def cut(pairs: Iterable[Pair], sizes: Mapping[str, int], seed: int) -> dict[str,
     return sets
 
 
-def _choose(room: dict[str, dict[str, int]], need: Counter[str], position: float) -> str:
+def _choose(room: Mapping[str, Mapping[str, int]], need: Counter[str], position: float) -> str:
     """The set on which `position`, in [0, 1), falls when the sets that have room share that interval by their room."""
-    free = {n: sum(r.values()) for n, r in room.items() if all(r[k] >= c for k, c in need.items())}
-    kind_free = {n: min(room[n][k] for k in need) for n in free}
-    total = sum(kind_free.values())
-    if not total:
+    free = {
+        name: min(left[kind] for kind in need)
+        for name, left in room.items()
+        if all(left[kind] >= count for kind, count in need.items())
+    }
+    if not free:
         raise InputError(f"the rows do not fit the sets: {need.total()} rows of one query found no room")
-    for name, size in kind_free.items():
-        position -= size / total
-        if position < 0:
-            return name
-    return name
+    falls_on = position * sum(free.values())
+    return next(name for name, bound in zip(free, accumulate(free.values()), strict=True) if falls_on < bound)
 
 
 def _shuffled(query: str, seed: int) -> float:

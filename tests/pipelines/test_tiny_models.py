@@ -197,6 +197,19 @@ def test_the_pipeline_publishes_models_that_load_alone(built):
     assert figures["tiny-reward"]["agreement"]["helpful"]["pairs"] == 6
 
 
+def test_nothing_is_trained_on_a_query_of_the_test_files(built):
+    from pipelines.tiny_models.steps import Workshop
+
+    root = built[0].parent
+    shop = Workshop(root, root / "work", MINUSCULE)
+    usable = [p for part in shop.sets.values() for p in part]
+    trained_on = [p for name in shop.sets for p in shop.trained_on(name)]
+    assert len(usable) - len(trained_on) == 2
+    assert not {p.query_id for p in trained_on} & {p.query_id for p in shop.test}
+    fitted, validation = shop.reward_rows
+    assert not {p.query_id for p in fitted} & {p.query_id for p in validation}
+
+
 def test_finished_steps_are_not_made_again_and_other_settings_are_refused(built):
     from pipelines.tiny_models.steps import Workshop, run_steps
 
@@ -234,6 +247,7 @@ def test_a_score_inside_a_chain_is_that_of_the_dialogue_up_to_there(built):
     with torch.no_grad():
         inside = scores_at(model, pad(chain.ids, encoder.pad), list(chain.ends)).tolist()
     prefixes = [ids[: end + 1] for ids, ends in zip(chain.ids, chain.ends, strict=True) for end in ends]
+    assert {prefix[-1] for prefix in prefixes} == {encoder.end}
     assert inside == pytest.approx(rewards(model, prefixes, encoder.pad), abs=1e-5)
 
 
