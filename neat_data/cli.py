@@ -19,6 +19,7 @@ from neat_data.verb import verb
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neat_data.store.dataset import PreferenceDataset
     from neat_data.watch import Watcher
 
 app = typer.Typer(
@@ -173,10 +174,9 @@ def stats_verb(
     json_: Json = False,
 ) -> None:
     """Tell how far apart the responses are, and what the reward may really be measuring."""
-    import neat_data as library
     from neat_data.stats import compute
 
-    opened = library.open(dataset)
+    opened = _open(dataset)
     stats = compute(opened, thresholds=tuple(threshold or (1.0, 5.0)), by=by, where=where)
     if json_:
         _print_json(stats.to_dict())
@@ -233,18 +233,25 @@ def show_verb(
     json_: Json = False,
 ) -> None:
     """Show records in the terminal."""
-    import neat_data as library
     from neat_data.show import choose
 
-    records = choose(
-        library.open(dataset), query_id=query_id, widest_gap=widest_gap, random=random, seed=seed, limit=limit
-    )
+    records = choose(_open(dataset), query_id=query_id, widest_gap=widest_gap, random=random, seed=seed, limit=limit)
     if json_:
         _print_json({"records": [record.to_dict() for record in records]})
     else:
         from neat_data.report.terminal import print_records
 
         print_records(records, _stdout())
+
+
+def _open(path: str) -> PreferenceDataset:
+    """The dataset at `path`; says so where it is not finished."""
+    import neat_data
+
+    opened = neat_data.open(path)
+    if not opened.complete:
+        typer.echo(f"{path} is not finished: only the shards committed so far are read", err=True)
+    return opened
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from neat_data.errors import NeatError
+from neat_data.report.visible import visible
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +51,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 def _fail(message: str, status: int, debug: bool = False) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {visible(message)}", err=True)
     raise typer.Exit(status)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from neat_data.report.visible import one_line
+
 if TYPE_CHECKING:
     from neat_data.score import ScoreSummary
     from neat_data.store.verify import Verification
@@ -43,4 +45,4 @@ def print_verification(result: Verification, console: Console) -> None:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(one_line(text), markup=False, soft_wrap=True)
