@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint types bench env env-vllm test-vllm clean
+.PHONY: demo test lint types env env-vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -20,9 +20,6 @@ lint: env
 
 types: env
 	$(BIN)/mypy
-
-bench: env
-	@echo "See benchmarks/README.md: each claim has a script of its own."
 
 env: $(VENV)/installed
 
