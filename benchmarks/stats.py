@@ -5,7 +5,8 @@
 makes the dataset (about 2 GB, kept in the folder if one is named), then measures both in processes of their own, in
 turn. The scan reads every field that the figures need (rewards, text lengths, origins, ids, labels) and reduces each to
 one number. Time runs from the first call into the library to its result, imports left out; memory is the process's
-highest resident size, mapped file pages included. CPU seconds and the load average tell whether the machine was idle. Goal: at most 3 times the scan, under 2 GB.
+highest resident size, mapped file pages included. CPU seconds and the load average tell whether the machine was idle.
+Goal: at most 3 times the scan, under 2 GB.
 """
 
 from __future__ import annotations
@@ -166,9 +167,7 @@ def compare(folder: Path, records: int, repetitions: int) -> dict:
             found = measured(way, folder)
             if repetition >= 0:
                 runs[way].append(found)
-                print(
-                    f"{repetition + 1}  {way:5}  {found['seconds']:6.2f} s  {found['cpu_seconds']:6.2f} s of CPU  {found['peak_bytes'] / 1e6:6.0f} MB"
-                )
+                print(f"{repetition + 1}  {way:5}  {found}")
     median = {way: statistics.median(run["seconds"] for run in found) for way, found in runs.items()}
     peak = {way: max(run["peak_bytes"] for run in found) for way, found in runs.items()}
     worked = {way: statistics.median(run["cpu_seconds"] for run in found) for way, found in runs.items()}
