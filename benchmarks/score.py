@@ -5,7 +5,8 @@
 DATA is any source of pairs; its first rows are scored with two responses each (k = 2) and again with two more taken
 from other rows (k = 4). The model is a Llama classifier of about 100 M parameters with random weights. Every
 repetition of every way is a process of its own, one after another, and takes the ways in turn, so that a machine that
-slows down slows them all. What was measured is written after every process; running again goes on where it stopped.
+slows down slows them all. What was measured is written after every process; running again goes on where it stopped,
+and with more repeats adds to them.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _options() -> argparse.Namespace:
 
 def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     """Results of the same settings that were begun earlier, or new ones."""
-    settings = {name: getattr(options, name) for name in ("rows", "repeats", "threads")}
+    settings = {name: getattr(options, name) for name in ("rows", "threads")}
     if options.out.exists():
         found = json.loads(options.out.read_text())
         if found["settings"] == settings and found["versions"] == _versions():

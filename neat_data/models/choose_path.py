@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -77,15 +78,14 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
     """Casts a model's weights up and back again, which changes no bit of them; says whether float32 is in force.
 
     Not `model.float()`: its way back would also round buffers, such as rotary frequencies, that were float32 all along.
-    Quantised weights stay as they are.
+    Quantised weights stay as they are, and so do those for which there is no memory.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    if not all(tensor.is_floating_point() for tensor in model.parameters()):
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
+    lower = [(tensor, tensor.dtype) for tensor in tensors if tensor.dtype != torch.float32]
+    quantised = not all(tensor.is_floating_point() for tensor in model.parameters())
+    if quantised or (model.device.type == "cpu" and 4 * sum(tensor.numel() for tensor, _ in lower) > _free_memory()):
         yield False
         return
-    lower = [
-        (tensor, tensor.dtype) for tensor in tensors if tensor.is_floating_point() and tensor.dtype != torch.float32
-    ]
     try:
         for tensor, _ in lower:
             tensor.data = tensor.data.float()
@@ -93,6 +93,15 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
     finally:
         for tensor, dtype in lower:
             tensor.data = tensor.data.to(dtype)
+
+
+def _free_memory() -> float:
+    """Bytes that this machine can still give; without end where it does not say. Linux kills who takes more."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
 def _choose(

@@ -88,13 +88,22 @@ def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Classifier:
         InputError: it cannot be had, has no score head or more than one output, or its weights are damaged.
     """
     source = Source.parse(spec.model)
-    quiet = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what its warnings say is checked here, and said in one line
+    with _silence(), _explained(source):
+        return _load(spec, source, dtype)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings and no bar from transformers: what matters of them is checked here, and said in one line."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
-        with _explained(source):
-            return _load(spec, source, dtype)
+        yield
     finally:
-        transformers_logging.set_verbosity(quiet)
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _load(spec: RewardSpec, source: Source, dtype: torch.dtype) -> Classifier:
@@ -157,7 +166,7 @@ def _explained(source: Source) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise InputError(
                 f"--reward-model {source.path}: no memory for its weights; try --dtype bfloat16"
