@@ -46,7 +46,7 @@ class CallableRewardModel:
         sha256 = hashlib.sha256(source).hexdigest()
         self.spec = replace(spec, model=f"{path.resolve()}:{name}")
         self.name = f"{path.name}:{name}"
-        self.settings = {"kind": "callable", "model": self.name, "sha256": sha256}
+        self.settings = {"backend": "callable", "model": self.name, "sha256": sha256}
         self.notes = [f"rewards from {self.name}, {BATCH} conversations a call"]
         self._function = _function(_module(path, source, sha256), name, path)
 

@@ -112,6 +112,14 @@ def test_a_reward_that_is_no_number_names_its_conversation(write, value):
         score(write(f"def rate(c):\n    return [1.0, 2.0, {value}]\n"))
 
 
+def test_a_conversation_of_a_later_call_is_named_by_its_own_query(write):
+    model = write("def rate(c):\n    return [None if one[-1]['content'] == 'bad' else 0 for one in c]\n")
+    tasks = [Task((Message("user", str(i)),), ("bad" if i == BATCH + 5 else "good",)) for i in range(2 * BATCH)]
+    message = f"conversation {BATCH + 6} \\(query {query_id(tasks[BATCH + 5].messages)}, response 1\\)"
+    with pytest.raises(RunError, match=message):
+        score(model, tasks)
+
+
 def test_a_function_that_raises_names_itself_its_error_and_the_conversations(write):
     with pytest.raises(
         RunError, match=r"rm\.py:rate raised ZeroDivisionError: division by zero\nat conversations 1 to 3"

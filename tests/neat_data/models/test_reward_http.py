@@ -277,9 +277,9 @@ def test_the_other_requests_end_with_the_one_that_failed(serve):
             return Reply(400, "no")
         return troubled(*[Reply(503, headers={"Retry-After": "3600"})] * 99)(method, path, body)
 
-    model = load(serve(answer), Patience(attempts=50, first_wait=0.0, longest_wait=60.0, timeout=5))
+    model = load(serve(answer), Patience(attempts=12, first_wait=0.0, longest_wait=2.0, timeout=5))
     with ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match="the server says 400"):
-        pool.submit(model.score, TASK_LIST).result(timeout=10)  # not after fifty waits of a minute
+        pool.submit(model.score, TASK_LIST).result(timeout=10)  # not after eleven waits of two seconds
 
 
 @pytest.mark.parametrize(
