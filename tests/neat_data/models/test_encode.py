@@ -10,7 +10,7 @@ from neat_data.models.reward import Task
 from neat_data.models.templates import ChatTemplate
 from neat_data.record import Message
 
-# 'a' * n is n tokens or fewer with merges; '~' never merges, so lengths below are exact.
+# '~' stands in no text that the tokenizer was trained on, so n of them are n tokens.
 U1, A1, U2, A2, U3 = (Message(role, "~" * 10) for role in ("user", "assistant", "user", "assistant", "user"))
 SYSTEM = Message("system", "~" * 3)
 
