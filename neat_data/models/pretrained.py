@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -88,20 +89,23 @@ def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Classifier:
         InputError: it cannot be had, has no score head or more than one output, or its weights are damaged.
     """
     source = Source.parse(spec.model)
-    with _silence(), _explained(source):
+    with _silence(), explained(source):
         return _load(spec, source, dtype)
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No warnings and no bar from transformers: what matters of them is checked here, and said in one line."""
+    """No bar, no warnings from transformers and the hub: what matters of them is checked here and said in one line."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub_level = hub_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
 
@@ -124,7 +128,7 @@ def _load(spec: RewardSpec, source: Source, dtype: torch.dtype) -> Classifier:
             f"--reward-model {source.path}: has no score head that fits ({what} is missing from its weights)\n"
             "give a model trained as a sequence classifier with one output"
         )
-    return Classifier(model.eval(), tokenizer, source, _identity(source))
+    return Classifier(model.eval(), tokenizer, source, identity_of(source))
 
 
 def check_head(config: PreTrainedConfig, name: str) -> None:
@@ -142,7 +146,7 @@ def check_head(config: PreTrainedConfig, name: str) -> None:
         )
 
 
-def _identity(source: Source) -> dict[str, str]:
+def identity_of(source: Source) -> dict[str, str]:
     """What decides the model's numbers: the hub's commit, or hashes of a folder's weights and configuration."""
     if not source.local:
         return {"revision": source.revision or "unknown"}
@@ -160,7 +164,7 @@ def _sha256(paths: list[Path]) -> str:
 
 
 @contextmanager
-def _explained(source: Source) -> Iterator[None]:
+def explained(source: Source) -> Iterator[None]:
     """Turns what transformers and the hub raise into two lines: what is wrong, and what to do."""
     try:
         yield

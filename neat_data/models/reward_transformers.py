@@ -53,7 +53,7 @@ class TransformersRewardModel:
         self.template = ChatTemplate(found.tokenizer, spec.chat_template)
         self.pad = found.tokenizer.pad_token_id or 0
         self.attention = TREES_FLEX if self.device.type == "cuda" else TREES_SDPA
-        spec = _with_lengths(spec, window(self.model, found.tokenizer), self.device)
+        spec = with_lengths(spec, window(self.model, found.tokenizer), self.device)
         choice = choose_path(self.model, self.template, spec, self.attention, self.pad)
         self.head = linear_head(self.model) if choice.linear else None
         self.spec = replace(
@@ -211,7 +211,7 @@ def _rectangles(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) -> RewardSpec:
+def with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) -> RewardSpec:
     """`spec` with its lengths and budget filled in; `longest` is the model's window in tokens, None without one."""
     max_length = spec.max_length or min(longest or LONGEST, LONGEST)
     if longest is not None and max_length > longest:

@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 from neat_data.errors import InputError, RunError
 from neat_data.models.choose_path import window
 from neat_data.models.device import dtype_name, is_out_of_memory, resolve_device, resolve_dtype
-from neat_data.models.pretrained import _identity
+from neat_data.models.pretrained import identity_of
 from neat_data.models.reward import OutOfMemory, RewardSpec, Scored, Task
 from neat_data.models.tokenized import Tokenized, load_shape, load_tokenizer, scored, sequences
 from neat_data.record import Message
@@ -63,7 +63,7 @@ class VllmRewardModel:
         self._check(source.path)
         self.settings = {
             "model": source.label,
-            **_identity(source),
+            **identity_of(source),
             **self.template.fingerprint,
             "backend": "vllm",
             "device": device.type,

@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
-from neat_data.models.pretrained import Source, _explained, check_head
+from neat_data.models.pretrained import Source, check_head, explained
 from neat_data.models.reward import RewardSpec, Scored, Task
-from neat_data.models.reward_transformers import _with_lengths
+from neat_data.models.reward_transformers import with_lengths
 from neat_data.models.templates import ChatTemplate
 
 
@@ -35,7 +35,7 @@ class Tokenized:
             InputError: no chat template, a length beyond the window.
         """
         self.template = ChatTemplate(tokenizer, spec.chat_template)
-        self.spec = replace(_with_lengths(spec, window, torch.device("cpu")), token_budget=spec.token_budget)
+        self.spec = replace(with_lengths(spec, window, torch.device("cpu")), token_budget=spec.token_budget)
 
     def encode(self, tasks: Sequence[Task]) -> list[Encoded]:
         """Token ids of every response; see `encode.encode`."""
@@ -46,7 +46,7 @@ class Tokenized:
 
 def load_tokenizer(source: Source, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """Raises InputError where there is none."""
-    with _explained(source):
+    with explained(source):
         return AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=trust_remote_code)
 
 
@@ -57,7 +57,7 @@ def load_shape(spec: RewardSpec) -> tuple[Source, PreTrainedModel]:
         InputError: no such model, or not a classifier with one output.
     """
     source = Source.parse(spec.model)
-    with _explained(source), torch.device("meta"):
+    with explained(source), torch.device("meta"):
         config = AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
         )
