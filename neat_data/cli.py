@@ -106,6 +106,10 @@ def score_verb(
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
     shard_rows: Annotated[int, typer.Option(min=1, help="Source rows a shard.")] = 512,
+    compression: Annotated[
+        Literal["none", "zstd"],
+        typer.Option(help="zstd makes shards smaller, for shipping; none lets readers map them."),
+    ] = "none",
     limit: Annotated[int | None, typer.Option(min=1, help="Source rows read at most.", show_default=False)] = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -144,6 +148,7 @@ def score_verb(
         exclude=tuple(exclude or ()),
         limit=limit,
         shard_rows=shard_rows,
+        compression=None if compression == "none" else compression,
         workers=_workers(workers),
     )
     with _watcher(quiet) as watch:

@@ -45,6 +45,7 @@ class ScoreRequest:
         exclude: datasets or sources whose queries are left out.
         limit: source rows read at most.
         shard_rows: source rows a shard.
+        compression: `zstd` for shipping, None for shards that can be mapped.
         workers: processes, one a device; 0 takes one for every device.
     """
 
@@ -57,6 +58,7 @@ class ScoreRequest:
     exclude: tuple[str, ...] = ()
     limit: int | None = None
     shard_rows: int = SHARD_ROWS
+    compression: str | None = None
     workers: int = 1
 
 
@@ -101,7 +103,8 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         watch.phase("loading the reward model", None)
         model = load_reward_model(request.reward) if request.reward else None
         reward_settings = model.settings if model else {"model": "given"}
-        folder.begin({**rows_settings, "reward_model": reward_settings}, versions=package_versions())
+        settings = {**rows_settings, "compression": request.compression, "reward_model": reward_settings}
+        folder.begin(settings, versions=package_versions())
         for note in [*(model.notes if model else ()), *folder.notes]:
             watch.say(note)
         if plan is not None:
@@ -199,7 +202,7 @@ class _ShardWork:
             metadata["token_budget"] = budget
         # Rows without a model or a token count still move the bar; repeats folded in elsewhere are made up for here.
         advance(self.plan.source_rows(shard) - len(tasks), 0)
-        return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata)
+        return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata, self.settings["compression"])
 
 
 def _make_missing(

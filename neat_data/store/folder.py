@@ -254,6 +254,7 @@ def commit_shard(
     table: pa.Table,
     rejects: list[dict[str, Any]],
     metadata: dict[str, Any],
+    compression: str | None = None,
 ) -> ShardEntry:
     """Commit one shard: its rejects first, then the shard itself. Opens nothing else, so any process may call it.
 
@@ -265,6 +266,7 @@ def commit_shard(
         rejects: one dict a rejected source row, with `reason`; stored as JSON lines.
         metadata: JSON-able; `fingerprint` and `settings` of the dataset, and `source_rows`. Counts of labels and
             rejects and the hash of the rejects are added.
+        compression: as `write_shard` takes it.
 
     Raises:
         RunError: the disk is full.
@@ -280,7 +282,7 @@ def commit_shard(
         "rejected": dict(Counter(reject["reason"] for reject in rejects)),
         "rejects_sha256": _write_rejects(root / rejects_name(number), rejects) if rejects else None,
     }
-    return write_shard(path, table, {**metadata, **own})
+    return write_shard(path, table, {**metadata, **own}, compression)
 
 
 def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> str:

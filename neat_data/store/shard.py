@@ -31,28 +31,29 @@ class ShardEntry:
     sha256: str
 
 
-def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any]) -> ShardEntry:
+def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any], compression: str | None = None) -> ShardEntry:
     """Write `table` atomically to `path`; equal rows and metadata give equal bytes, however the table was put together.
 
     Args:
         path: its last two parts become the entry's name.
         table: any schema; its own schema metadata is dropped.
         metadata: JSON-able; read back by `shard_metadata`.
+        compression: `zstd`, or None for a shard that can be mapped.
 
     Raises:
         RunError: the disk is full.
     """
-    content = shard_bytes(table, metadata)
+    content = shard_bytes(table, metadata, compression)
     write_atomically(path, lambda file: file.write(content))
     digest = hashlib.sha256(content).hexdigest()
     return ShardEntry(_name(path), len(table), elements(table, "responses"), content.size, digest)
 
 
-def shard_bytes(table: pa.Table, metadata: dict[str, Any]) -> pa.Buffer:
+def shard_bytes(table: pa.Table, metadata: dict[str, Any], compression: str | None = None) -> pa.Buffer:
     """The bytes of a shard."""
     table = _rebuilt(table).replace_schema_metadata({METADATA_KEY: canonical_json(metadata)})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
     return sink.getvalue()
 

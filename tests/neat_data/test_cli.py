@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from neat_data import open as neat_data_open
 from neat_data.cli import app
 
 MODEL = """
@@ -77,6 +78,19 @@ def test_score_stats_verify_and_show_work_together(source: Path, model: str, tmp
     again = neat_data("score", source, "--reward-model", model, "--out", out, "--shard-rows", 5)
     assert again.exit_code == 0
     assert "complete already" in again.stdout
+
+
+def test_compressed_shards_read_the_same(source: Path, model: str, tmp_path: Path) -> None:
+    for name in ("none", "zstd"):
+        out = tmp_path / name
+        assert neat_data("score", source, "--reward-model", model, "--out", out, "--compression", name).exit_code == 0
+        assert neat_data("verify", out).exit_code == 0
+    plain, packed = (neat_data_open(str(tmp_path / name)) for name in ("none", "zstd"))
+    assert list(plain.records()) == list(packed.records())
+    assert plain.scan().collect().equals(packed.scan().collect())
+    assert plain.to_hf().to_list() == packed.to_hf().to_list()
+    sizes = [(tmp_path / name / "round-0000" / "00000.arrow").stat().st_size for name in ("none", "zstd")]
+    assert sizes[1] < sizes[0]
 
 
 def test_json_is_the_only_thing_on_stdout(source: Path, model: str, tmp_path: Path) -> None:
