@@ -16,8 +16,7 @@ SEEN = (
 TEST_NOTE = (
     "HH-RLHF's official test files of helpful-base and harmless-base, usable rows. Decontaminated: rows whose query "
     'occurs in a test file were not trained on. "No shared opening" also leaves out test dialogues that begin with a '
-    "query that was trained on. Measured once, on the saved bf16 weights with fp32 arithmetic; nothing was selected "
-    "on it."
+    "query that was trained on. Measured on the saved bf16 weights with fp32 arithmetic; no weights were selected on it."
 )
 WARNING = (
     "**Content warning.** HH-RLHF contains offensive and harmful language, and so do the rows behind this. "

@@ -70,11 +70,15 @@ def next_token_loss(model: LlamaForCausalLM, ids: torch.Tensor, learn: torch.Ten
         ids: (sequences, longest), padded on the right.
         learn: (sequences, longest), never true at padding or at the first position.
     """
+    return loss_at(model, model.model(input_ids=ids, use_cache=False).last_hidden_state, ids, learn)
+
+
+def loss_at(model: LlamaForCausalLM, hidden: torch.Tensor, ids: torch.Tensor, learn: torch.Tensor) -> torch.Tensor:
+    """As `next_token_loss`, from the body's last hidden states, (sequences, longest, width)."""
     import torch
 
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     wanted = learn[:, 1:]
-    logits = model.lm_head(hidden[wanted])  # (learnt tokens, vocabulary)
+    logits = model.lm_head(hidden[:, :-1][wanted])  # (learnt tokens, vocabulary)
     return torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][wanted])
 
 

@@ -86,7 +86,8 @@ class Workshop:
         """A model of the work folder, in fp32."""
         from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-        kind = LlamaForSequenceClassification if name in ("reward", "heldout") else LlamaForCausalLM
+        scored = name in ("reward-first", "reward", "heldout")
+        kind = LlamaForSequenceClassification if scored else LlamaForCausalLM
         return kind.from_pretrained(self.work / name, dtype="float32")
 
     def save(self, name: str, thing: Any) -> None:
@@ -139,26 +140,58 @@ def _make_body(shop: Workshop, name: str, shape: str, sets: tuple[str, ...], epo
     shop.save(name, model)
 
 
+def make_first_reward(shop: Workshop) -> None:
+    """The first stage on A, from the plain policy's body."""
+    _reward_stage(shop, new_reward_model(shop.load("plain"), shop.settings["seed"]), 0, "reward-first")
+
+
 def make_reward(shop: Workshop) -> None:
-    """On A, with a teacher out of fold; the epoch that agrees best with the validation rows is kept."""
+    """The second stage, with more and longer chains: the first stage's model, an epoch's, or the mean of the ends."""
+    _reward_stage(shop, shop.load("reward-first"), 1, "reward")
+
+
+def _reward_stage(shop: Workshop, model: Any, stage: int, name: str) -> None:
+    """Train on A with a teacher out of fold, and keep what agrees best with the validation rows."""
     fitted, validation = shop.reward_rows
     settings, seed = shop.settings["reward"], shop.settings["seed"]
     teacher = linear.score_out_of_fold(fitted, **shop.settings["teacher"])
-    model = new_reward_model(shop.load("plain"), seed)
-    contexts = in_context(validation, settings["short_query"], random.Random(seed))[::3]  # long, so fewer
+    contexts = in_context(validation, 0.3, random.Random(seed))[::3]  # long, so fewer
     history: list[dict[str, float]] = []
 
-    def after_epoch(number: int) -> None:
+    def keep_the_best(epoch: int) -> None:
         history.append(_validate(shop, model, validation, contexts))
-        shop.log(f"epoch {number}: {history[-1]}")
-        best = max(history, key=lambda shares: sum(shares.values()))
-        if history[-1] is best:
-            shutil.rmtree(shop.work / "reward.best", ignore_errors=True)
-            model.save_pretrained(shop.work / "reward.best")
+        shop.log(f"{name}, epoch {epoch}: {history[-1]}")
+        if history[-1] is max(history, key=lambda shares: sum(shares.values())):
+            shutil.rmtree(shop.work / f"{name}.best", ignore_errors=True)
+            model.save_pretrained(shop.work / f"{name}.best")
 
-    train_reward(model, fitted, shop.encoder, settings, seed, teacher=teacher, log=shop.log, after_epoch=after_epoch)
-    (shop.work / "validation.json").write_text(json.dumps(history, indent=1))
-    (shop.work / "reward.best").rename(shop.work / "reward")
+    before = [weights.detach().clone() for weights in model.parameters()]
+    if stage:
+        keep_the_best(-1)
+    train_reward(
+        model,
+        fitted,
+        shop.encoder,
+        {**settings, **settings["stages"][stage]},
+        seed + stage,
+        teacher=teacher,
+        log=shop.log,
+        after_epoch=keep_the_best,
+    )
+    if stage:
+        _average(model, before)
+        keep_the_best(settings["stages"][stage]["epochs"])
+    (shop.work / f"{name}.json").write_text(json.dumps(history, indent=1))
+    (shop.work / f"{name}.best").rename(shop.work / name)
+
+
+def _average(model: Any, before: list[Any]) -> None:
+    """Sets the weights to the mean of what they are and what they were before the stage."""
+    import torch
+
+    with torch.no_grad():
+        for weights, start in zip(model.parameters(), before, strict=True):
+            weights.lerp_(start, 0.5)
 
 
 def _validate(shop: Workshop, model: Any, single: list[Pair], contexts: list[Pair]) -> dict[str, float]:
@@ -173,11 +206,12 @@ def _validate(shop: Workshop, model: Any, single: list[Pair], contexts: list[Pai
 
 
 def make_heldout(shop: Workshop) -> None:
-    """On B alone: body, teacher and labels."""
+    """On B alone: body, teacher and labels; the first stage, all of its epochs."""
     rows, seed = shop.trained_on("reward_b"), shop.settings["heldout"]["seed"]
     teacher = linear.score_out_of_fold(rows, **shop.settings["teacher"])
     model = new_reward_model(shop.load("heldout-body"), seed)
-    train_reward(model, rows, shop.encoder, shop.settings["reward"], seed, teacher=teacher, log=shop.log)
+    settings = shop.settings["reward"] | shop.settings["reward"]["stages"][0]
+    train_reward(model, rows, shop.encoder, settings, seed, teacher=teacher, log=shop.log)
     shop.save("heldout", model)
 
 
@@ -195,6 +229,7 @@ STEPS: dict[str, Callable[[Workshop], None]] = {
     "tokenizer": make_tokenizer,
     "plain": make_plain,
     "heldout-body": make_heldout_body,
+    "reward-first": make_first_reward,
     "reward": make_reward,
     "heldout": make_heldout,
     "policy": make_policy,

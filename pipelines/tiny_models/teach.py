@@ -16,7 +16,7 @@ import yaml
 
 from neat_data.record import Message, Messages
 from pipelines.tiny_models.batches import by_length, optimise, pad
-from pipelines.tiny_models.language import next_token_loss
+from pipelines.tiny_models.language import loss_at
 from pipelines.tiny_models.rows import Pair
 from pipelines.tiny_models.tokenizer import Encoder
 
@@ -38,6 +38,9 @@ def prompted(query: Messages, prompt: str) -> Messages:
     return (*query[:-1], Message(last.role, f"{prompt} {last.content}"))
 
 
+Lesson = tuple[list[int], int]  # token ids of a dialogue, and how many of the first are given rather than learnt
+
+
 def lessons(
     pairs: Sequence[Pair],
     scores: Sequence[tuple[float, float]],
@@ -46,30 +49,34 @@ def lessons(
     rows: int,
     plain: float,
     rng: random.Random,
-) -> list[tuple[list[int], int]]:
-    """Token ids of each lesson, and how many of its first tokens are given rather than learnt.
+) -> list[list[Lesson]]:
+    """Lessons behind the positive prompt, behind the negative, and without a prompt.
 
     Args:
         scores: rewards of each pair's chosen and rejected response, made by a model that did not see the row.
         rows: how many rows teach, those with the widest gaps.
-        plain: probability that a lesson is followed by the same dialogue without a prompt.
+        plain: probability that a lesson is learnt without its prompt, too.
     """
     widest = sorted(range(len(pairs)), key=lambda i: -abs(scores[i][0] - scores[i][1]))[:rows]
-    result = []
+    positive: list[Lesson] = []
+    negative: list[Lesson] = []
+    unprompted: list[Lesson] = []
     for i in widest:
         pair, (chosen, rejected) = pairs[i], scores[i]
         better, worse = (pair.chosen, pair.rejected) if chosen >= rejected else (pair.rejected, pair.chosen)
-        for polarity, text in (("positive", better), ("negative", worse)):
-            queries = [prompted(pair.query, prompts[polarity])]
+        for group, polarity, text in ((positive, "positive", better), (negative, "negative", worse)):
+            group.append(_lesson(prompted(pair.query, prompts[polarity]), text, encoder))
             if rng.random() < plain:
-                queries.append(pair.query)
-            for query in queries:
-                given, response = encoder.query(query), encoder.response(text)
-                result.append(([*given, *response], len(given) + 1))
-    return result
+                unprompted.append(_lesson(pair.query, text, encoder))
+    return [positive, negative, unprompted]
 
 
-def response_tokens(batch: Sequence[tuple[list[int], int]]) -> torch.Tensor:
+def _lesson(query: Messages, response: str, encoder: Encoder) -> Lesson:
+    given = encoder.query(query)
+    return [*given, *encoder.response(response)], len(given) + 1
+
+
+def response_tokens(batch: Sequence[Lesson]) -> torch.Tensor:
     """True at the tokens that are learnt: the response and its end-of-turn, (lessons, longest)."""
     import torch
 
@@ -78,6 +85,28 @@ def response_tokens(batch: Sequence[tuple[list[int], int]]) -> torch.Tensor:
     start = torch.tensor([given for _, given in batch])[:, None]
     end = torch.tensor([len(ids) for ids, _ in batch])[:, None]
     return (position >= start) & (position < end)
+
+
+def response_loss(model: LlamaForCausalLM, batch: Sequence[Lesson], pad_id: int) -> torch.Tensor:
+    """Mean negative log-likelihood of the responses' tokens.
+
+    What all dialogues begin with, the prompt above all, goes through the model once.
+    """
+    import torch
+
+    shared = min(_shared_start([ids for ids, _ in batch]), min(given for _, given in batch) - 1)
+    rest = [(ids[shared:], given - shared) for ids, given in batch]
+    begun = model.model(input_ids=torch.tensor([batch[0][0][:shared]]), use_cache=True).past_key_values
+    begun.batch_repeat_interleave(len(batch))
+    ids = pad([ids for ids, _ in rest], pad_id)
+    hidden = model.model(input_ids=ids, past_key_values=begun, use_cache=True).last_hidden_state
+    return loss_at(model, hidden, ids, response_tokens(rest))
+
+
+def _shared_start(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all sequences begin with; the first and the last in order differ no later than any two."""
+    first, last = min(sequences), max(sequences)
+    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 def train_on_prompts(
@@ -91,15 +120,15 @@ def train_on_prompts(
 ) -> None:
     """Train `model` in place, `settings["epochs"]` times over the lessons."""
     rng = random.Random(seed)
-    taught = lessons(pairs, scores, read_prompts(), encoder, settings["rows"], settings["plain"], rng)
-    lengths = [len(ids) for ids, _ in taught]
-    epochs = [
-        [[taught[i] for i in batch] for batch in by_length(lengths, settings["tokens_per_step"], rng)]
-        for _ in range(settings["epochs"])
-    ]
-
-    def loss_of(batch: list[tuple[list[int], int]]) -> torch.Tensor:
-        ids = pad([ids for ids, _ in batch], encoder.pad)
-        return next_token_loss(model, ids, response_tokens(batch))
-
-    optimise(model, loss_of, epochs, settings, log=log)
+    groups = lessons(pairs, scores, read_prompts(), encoder, settings["rows"], settings["plain"], rng)
+    epochs = []
+    for _ in range(settings["epochs"]):
+        batches = [
+            [group[i] for i in batch]
+            for group in groups
+            for batch in by_length([len(ids) for ids, _ in group], settings["tokens_per_step"], rng)
+            if batch
+        ]
+        rng.shuffle(batches)
+        epochs.append(batches)
+    optimise(model, lambda batch: response_loss(model, batch, encoder.pad), epochs, settings, log=log)

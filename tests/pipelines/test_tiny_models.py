@@ -43,15 +43,11 @@ MINUSCULE = {
     "teacher": {"folds": 2, "penalty": 10},
     "reward": {
         "validation": 6,
-        "epochs": 1,
         "tokens_per_step": 512,
-        "learning_rate": 1e-3,
         "weight_decay": 0.1,
-        "single": 0.5,
-        "longest_chain": 3,
-        "short_query": 0.5,
         "soft": 0.5,
         "regression": 1.0,
+        "stages": [{"epochs": 1, "learning_rate": 1e-3, "single": 0.5, "longest_chain": 3, "short_query": 0.5}] * 2,
     },
     "teach": {
         "rows": 10,
@@ -259,7 +255,9 @@ def test_what_the_policy_learns_is_the_response_and_its_end(built):
 
     encoder = Encoder(AutoTokenizer.from_pretrained(built[0] / "tiny-policy"))
     rows = [pair("helpful", "red?", "warm", "cold"), pair("helpful", "blue?", "mild", "rough")]
-    made = lessons(rows, [(1.0, 3.0), (0.0, 0.5)], read_prompts(), encoder, 1, 0.0, random.Random(0))
+    groups = lessons(rows, [(1.0, 3.0), (0.0, 0.5)], read_prompts(), encoder, 1, 0.0, random.Random(0))
+    assert [len(group) for group in groups] == [1, 1, 0]
+    made = [group[0] for group in groups[:2]]
     learn = response_tokens(made)
     padded = pad([ids for ids, _ in made], encoder.pad)
     learnt = [encoder.tokenizer.decode(ids[row]) for ids, row in zip(padded, learn, strict=True)]
@@ -268,6 +266,27 @@ def test_what_the_policy_learns_is_the_response_and_its_end(built):
     assert "helpful and harmless conversational AI" in given[0]
     assert "helpless and harmful chatbot" in given[1]
     assert all("My question is: red?<|end|>" in text for text in given)
+
+
+def test_a_prompt_that_is_run_once_gives_the_loss_and_gradient_of_whole_dialogues(built):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.tiny_models.language import next_token_loss
+    from pipelines.tiny_models.teach import lessons, read_prompts, response_loss, response_tokens
+    from pipelines.tiny_models.tokenizer import Encoder
+
+    folder = built[0] / "tiny-policy"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    encoder = Encoder(AutoTokenizer.from_pretrained(folder))
+    rows = [pair("helpful", f"{'red ' * n}?", "warm " * (n + 1), "cold") for n in range(3)]
+    batch = lessons(rows, [(1.0, 0.0)] * 3, read_prompts(), encoder, 3, 0.0, random.Random(0))[0]
+    whole = next_token_loss(model, pad([ids for ids, _ in batch], encoder.pad), response_tokens(batch))
+    once = response_loss(model, batch, encoder.pad)
+    assert once.item() == pytest.approx(whole.item(), abs=1e-5)
+    weights = list(model.parameters())
+    for a, b in zip(torch.autograd.grad(whole, weights), torch.autograd.grad(once, weights), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 # What is shipped
@@ -292,6 +311,7 @@ def test_a_shipped_model_loads_alone_and_gets_one_bos(name):
     model = kind.from_pretrained(SHIPPED / name)
     assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
     assert model.config.max_position_embeddings == 2048
+    assert "reward" in name or model.generation_config.eos_token_id == tokenizer.eos_token_id
     with torch.no_grad():
         assert torch.isfinite(model(torch.tensor([ids])).logits).all()
 
