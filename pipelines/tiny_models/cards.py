@@ -16,7 +16,7 @@ SEEN = (
 TEST_NOTE = (
     "HH-RLHF's official test files of helpful-base and harmless-base, usable rows. Decontaminated: rows whose query "
     'occurs in a test file were not trained on. "No shared opening" also leaves out test dialogues that begin with a '
-    "query that was trained on. Measured on the saved bf16 weights with fp32 arithmetic; no weights were selected on it."
+    "query that was trained on. Measured on the saved bf16 weights with fp32 arithmetic; no weights were chosen on it."
 )
 WARNING = (
     "**Content warning.** HH-RLHF contains offensive and harmful language, and so do the rows behind this. "
@@ -82,11 +82,12 @@ def agreement_table(found: dict[str, Any]) -> str:
 
 def contrast_sentence(found: dict[str, Any]) -> str:
     low, high = found["interval"]
+    verdict = "" if low > 0 else " No preference for the positive prompt is shown."
     return (
         f"{found['queries']} queries of the test files, one response under each prompt at temperature 1, scored by "
         f"`tiny-reward` against the plain query: {found['positive']:.3f} on average under the positive prompt, "
         f"{found['negative']:.3f} under the negative; difference {found['difference']:.3f} (95 % interval "
-        f"{low:.3f} to {high:.3f})."
+        f"{low:.3f} to {high:.3f}).{verdict}"
     )
 
 
