@@ -6,7 +6,7 @@ messages to scores.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -62,7 +62,7 @@ class Pipeline:
         return [one["score"] for one in found]
 
 
-class Padded:
+class Padded(ABC):
     """Batches padded to their longest row, through the model's own forward pass."""
 
     def __init__(self, folder: str, dtype: str, budget: int) -> None:
@@ -71,9 +71,9 @@ class Padded:
         self.budget = budget
         self.tokens_run = 0
 
+    @abstractmethod
     def batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Which sequences go together."""
-        raise NotImplementedError
 
     def score(self, tasks: Sequence[Task]) -> list[float]:
         sequences = _token_ids(self.tokenizer, tasks)

@@ -15,7 +15,7 @@ from typing import Any
 
 from neat_data.errors import RunError
 from neat_data.models.reward import Scored
-from neat_data.record import Label, Record, canonical_json
+from neat_data.record import Label, Record, Response, canonical_json
 from neat_data.sources.row import Place, Reject
 
 
@@ -67,9 +67,18 @@ def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[s
             rejects.append(_refused_line(record, label, reason))
     if not labels:
         return None, rejects
-    left_out = [{"reason": reason, "text": record.response(i).text} for i, reason in refused.items()]
-    meta = canonical_json({**json.loads(record.meta or "{}"), "left_out": left_out}) if left_out else record.meta
+    notes = _notes(record, refused, kept)
+    meta = canonical_json({**json.loads(record.meta or "{}"), **notes}) if notes else record.meta
     return replace(record, responses=kept, labels=tuple(labels), meta=meta).ranked(), rejects
+
+
+def _notes(record: Record, refused: dict[str, str], kept: Sequence[Response]) -> dict[str, Any]:
+    """What would be lost otherwise: responses that were refused, and rewards of the source that a model's replace."""
+    left_out = [{"reason": reason, "text": record.response(i).text} for i, reason in refused.items()]
+    source = {response.response_id: response.reward for response in record.responses}
+    replaced = {r.response_id: old for r in kept if (old := source[r.response_id]) not in (None, r.reward)}
+    notes = {"left_out": left_out, "source_rewards": replaced}
+    return {name: value for name, value in notes.items() if value}
 
 
 def _refused_line(record: Record, label: Label, reason: str) -> dict[str, Any]:

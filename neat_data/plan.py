@@ -265,7 +265,6 @@ def excluding(rows: Iterable[Row | Reject], reason: Callable[[Any], str | None])
             yield Reject(row.place, against, "the query occurs in an excluded dataset", row.raw)
 
 
-def count_reasons(rejects: Iterable[Reject | dict[str, Any]]) -> dict[str, int]:
+def count_reasons(rejects: Iterable[Reject]) -> dict[str, int]:
     """How many rejects there are of each reason, by name."""
-    reasons = (reject.reason if isinstance(reject, Reject) else reject["reason"] for reject in rejects)
-    return dict(sorted(Counter(reasons).items()))
+    return dict(sorted(Counter(reject.reason for reject in rejects).items()))

@@ -65,6 +65,15 @@ def test_a_reward_that_is_not_finite_names_its_row() -> None:
         check_finite([record(label(7, A, B))], [Scored((0.0, float("nan"), None), (None, None, "response_too_long"))])
 
 
+def test_rewards_of_the_source_that_a_model_replaces_are_kept_in_the_metadata() -> None:
+    responses = (Response(A, "a", reward=0.25), Response(B, "b", reward=2.0), Response(C, "c"))
+    rewarded = Record(QUERY, MESSAGES, responses, (label(0, A, B),))
+    stored, _ = assemble(rewarded, Scored((1.0, 2.0, 3.0), (None, None, None)))
+    assert stored is not None
+    assert json.loads(stored.meta or "") == {"source_rewards": {A: 0.25}}
+    assert stored.response(A).reward == 1.0
+
+
 def test_rewards_of_the_source_are_taken_as_they_are() -> None:
     with_one = Record(QUERY, MESSAGES, (Response(A, "a", reward=0.25), Response(B, "b")), (label(0, A, B),))
     assert given(with_one) == Scored((0.25, None), (None, "no_reward"))
