@@ -1,0 +1,81 @@
+"""Options that mean the same in every verb, and what turns their text into values."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from neat_data.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neat_data.store.dataset import PreferenceDataset
+    from neat_data.watch import Watcher
+
+Dataset = Annotated[str, typer.Argument(help="A dataset folder that `neat-data score` wrote.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")]
+Where = Annotated[
+    str | None, typer.Option(help="A SQL expression over the record, say `gap_abs < 1.0`.", show_default=False)
+]
+
+
+def open_dataset(path: str) -> PreferenceDataset:
+    """The dataset at `path`; says so where it is not finished."""
+    import neat_data
+
+    opened = neat_data.open(path)
+    if not opened.complete:
+        typer.echo(f"{path} is not finished: only the shards committed so far are read", err=True)
+    return opened
+
+
+def print_json(value: dict[str, Any]) -> None:
+    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@contextmanager
+def watcher(quiet: bool) -> Iterator[Watcher]:
+    from rich.console import Console
+
+    from neat_data.watch import Silent, TerminalWatcher
+
+    if quiet:
+        yield Silent()
+        return
+    with TerminalWatcher(Console(stderr=True, highlight=False)) as watch:
+        yield watch
+
+
+def worker_count(text: str) -> int:
+    """`auto` is 0: one process for every device."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--workers takes a number from 1, or auto, not {text!r}")
+    return int(text)
+
+
+def model_arguments(pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs, values read as YAML scalars."""
+    arguments = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise InputError(f"--model-arg takes KEY=VALUE, not {pair!r}")
+        arguments[key] = yaml.safe_load(value)
+    return arguments
