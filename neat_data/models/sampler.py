@@ -1,0 +1,182 @@
+"""What a sampler is to the rest of the project, and how one is loaded.
+
+A back end takes queries to which a prompt was already applied and gives one response each. It knows nothing of records,
+rounds or rewards. Importing this module imports no back end; `load_sampler` imports the one that is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from neat_data.errors import InputError
+from neat_data.record import Messages, canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one response is drawn. Temperature 0 is greedy.
+
+    Raises:
+        InputError: a negative temperature, a `top_p` outside (0, 1], fewer than one new token.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature {self.temperature}: must be 0 (greedy) or above")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p {self.top_p}: must be above 0 and at most 1")
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens {self.max_new_tokens}: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One response wanted.
+
+    Attributes:
+        messages: the query with its prompt applied.
+        seed: in [0, 2**63).
+        lead: what the first user turn begins with and keeps beginning with when older turns are cut; "" for a prompt
+            that stands elsewhere (`Prompt.lead`).
+    """
+
+    messages: Messages
+    seed: int
+    sampling: Sampling
+    lead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The answer to an `Ask`.
+
+    Attributes:
+        text: decoded, stripped, without the end of turn, cut before a stop string.
+        tokens: the sampled ids, the end-of-turn token included where it was sampled; None where the back end does not
+            tell.
+        finished: the last sampled token is a stop token, or a stop string was reached.
+        cut: text behind a stop string was cut off.
+        turns_cut: whole oldest turns that the query lost so as to fit the window; a system turn and the prompt stay.
+        refused: a reason code instead of a sample: `query_too_long`, `template_refused`, `server_refused`.
+    """
+
+    text: str
+    tokens: tuple[int, ...] | None
+    finished: bool
+    cut: bool = False
+    turns_cut: int = 0
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSpec:
+    """What the user asked for; picklable, so that a worker process can load the same model.
+
+    Attributes:
+        model: folder, hub id (`ID@REV`), or the model's name at the server.
+        backend: `auto` is `openai` where a `base_url` is given, else `transformers`.
+        base_url: an OpenAI-compatible server, for example `http://127.0.0.1:8000/v1`.
+        adapter: a folder with a PEFT adapter of that model.
+        max_length: tokens of query and response together; None: the model's window.
+        token_budget: (query + new tokens) x rows of one batch; None: the device's default.
+        chat_template: `auto`, `hh`, or a file.
+        concurrency: requests in flight at a server.
+    """
+
+    model: str
+    backend: Literal["auto", "transformers", "vllm", "openai"] = "auto"
+    base_url: str | None = None
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int | None = None
+    token_budget: int | None = None
+    chat_template: str = "auto"
+    concurrency: int = 8
+    model_args: dict[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
+
+
+class Sampler(Protocol):
+    """A back end that samples.
+
+    Attributes:
+        spec: the spec with everything that was `auto` or None resolved, for loading the same model in another process.
+        settings: JSON-able; every resolved setting that can change a byte of the output. No paths, no time, no machine.
+        notes: lines worth printing once.
+        label: for `Response.model`: id@revision, or a folder's name @ 12 hex digits of its weights' hash, with
+            `+adapter:` and 12 more where there is an adapter; a server's name of the model.
+        tokenizer: for `Response.tokenizer`: sha256 over the tokenizer and its end-of-turn token; None where unknown.
+        usage: `prompt_tokens` and `completion_tokens` so far.
+    """
+
+    spec: SamplerSpec
+    settings: dict[str, Any]
+    notes: list[str]
+    label: str
+    tokenizer: str | None
+    usage: dict[str, int]
+
+    def sample(
+        self,
+        asks: Sequence[Ask],
+        *,
+        token_budget: int | None = None,
+        advance: Callable[[int, int], None] | None = None,
+    ) -> list[Sample]:
+        """One `Sample` an ask, in the order of `asks`.
+
+        Args:
+            asks: what is wanted of one shard.
+            token_budget: overrides the spec's, when a shard is made again after running out of memory.
+            advance: called with (asks done, tokens sampled) since the last call.
+
+        Raises:
+            neat_data.models.reward.OutOfMemory: a batch of this budget does not fit; a smaller budget may.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the model's memory; the sampler is of no use afterwards."""
+        ...
+
+
+def load_sampler(spec: SamplerSpec) -> Sampler:
+    """Load the back end that `spec` names.
+
+    Raises:
+        InputError: no such model, no tokenizer or chat template, a back end that is not installed.
+    """
+    backend = spec.backend
+    if backend == "auto":
+        backend = "openai" if spec.base_url else "transformers"
+    if backend == "openai":
+        from neat_data.models.sampler_openai import OpenAISampler
+
+        return OpenAISampler(spec)
+    if spec.base_url:
+        raise InputError(f"--base-url has no meaning for the sampler {backend}; add --sampler openai")
+    if backend == "vllm":
+        from neat_data.models.sampler_vllm import VllmSampler
+
+        return VllmSampler(spec)
+    from neat_data.models.sampler_transformers import TransformersSampler
+
+    return TransformersSampler(spec)
+
+
+def sample_seed(run_seed: int, round: int, query_id: str, prompt: str, index: int) -> int:
+    """The seed of one sample, in [0, 2**63): any sample can be made again from these five alone.
+
+    >>> sample_seed(0, 1, "557f6d9586f57ae72d24a7d34f47ed21", "negative", 0)
+    3292572491655514082
+    """
+    digest = hashlib.sha256(canonical_json([run_seed, round, query_id, prompt, index]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
