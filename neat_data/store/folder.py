@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from neat_data.store.manifest import FORMAT_VERSION, Manifest, rejects_name, sha
 from neat_data.store.readme import with_body
 from neat_data.store.shard import ShardEntry, elements, shard_entry, shard_metadata, write_shard
 
+_DROPPED = ".dropped-round-"  # what a round's folder is called on its way out
 PLAN = ".plan"  # where a verb keeps what it works from; it may lie in a folder that has no manifest yet
 
 
@@ -78,7 +80,9 @@ class DatasetFolder:
             with ExitStack() as stack:
                 stack.enter_context(locked(path))
                 remove_leftovers(path)
-                return cls(path, stack.pop_all())
+                folder = cls(path, stack.pop_all())
+                folder._finish_dropping()
+                return folder
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise InputError(f"{path}: cannot be used as a folder to write to ({error.strerror}).") from error
 
@@ -100,6 +104,69 @@ class DatasetFolder:
             return
         self._refuse_other_settings(fresh)
         self.notes += _version_notes(self._manifest.versions, versions)
+
+    def begin_round(self, kind: str, settings: dict[str, Any], *, versions: dict[str, str]) -> int:
+        """The number of the round that these settings make: begun before, or the next one, which is entered now.
+
+        Args:
+            kind: the verb.
+            settings: JSON-able; the resolved settings that can change a byte.
+            versions: of packages; a difference to those that the round was begun with is noted.
+
+        Raises:
+            InputError: round 0 is not finished, or the newest round is not and was begun with other settings.
+        """
+        self.require_finished()
+        settings = json.loads(canonical_json(settings))
+        fingerprint = manifests.fingerprint_of(settings)
+        for at in self.manifest.rounds:
+            if at.round and at.fingerprint == fingerprint:
+                self.notes += _version_notes(at.versions, versions)
+                return at.round
+        newest = self.manifest.newest
+        if not newest.complete:
+            raise InputError(
+                f"{self.path}: round {newest.round} is not finished and was begun with other settings "
+                f"({'; '.join(manifests.differences(newest.settings, settings))}).\n"
+                f"Finish it with its own settings, or remove it: neat-data rounds {self.path} "
+                f"--drop-round {newest.round}"
+            )
+        fresh = manifests.Round(
+            newest.round + 1, kind=kind, settings=settings, fingerprint=fingerprint, versions=versions
+        )
+        self._write(self.manifest.with_round(fresh))
+        return fresh.round
+
+    def require_finished(self) -> None:
+        """Raise InputError unless round 0 is complete, so that rounds may follow."""
+        if not self.begun or not self.finished:
+            raise InputError(
+                f"{self.path}: the dataset itself is not finished. Run `neat-data score` again; it goes on."
+            )
+
+    def drop_round(self, number: int) -> None:
+        """Remove the newest round: its shards, rejects and further scores. A kill in between is made good by `claim`.
+
+        Raises:
+            InputError: there is no such round, it is not the newest, or it is round 0.
+        """
+        newest = self.manifest.newest.round
+        if number != newest or number == 0:
+            have = f"the newest is {newest}" if newest else "there is none but round 0, the dataset itself"
+            raise InputError(f"{self.path}: only the newest round can be removed, and {have}.")
+        shards = (self.path / shard_name(number, 0)).parent
+        shards.mkdir(exist_ok=True)
+        shards.rename(shards.with_name(f"{_DROPPED}{number}"))
+        self._finish_dropping()
+
+    def _finish_dropping(self) -> None:
+        """Forget the rounds that are on their way out."""
+        for leaving in self.path.glob(f"{_DROPPED}*"):
+            number = int(leaving.name.removeprefix(_DROPPED))
+            shutil.rmtree((self.path / rejects_name(number, 0)).parent, ignore_errors=True)
+            if self._manifest is not None:
+                self._write(self._manifest.without_round(number))
+            shutil.rmtree(leaving)
 
     @property
     def begun(self) -> bool:
@@ -148,7 +215,7 @@ class DatasetFolder:
         adopted = []
         for number, path in _shards_on_disk(self.path, round):
             if number not in known:
-                adopted.append(self._adopt(path))
+                adopted.append(self._adopt(path, round))
             elif _size(path) != known[number].bytes:
                 raise InputError(_damaged(path, "its length is not what the manifest says"))
             numbers.add(number)
@@ -165,12 +232,8 @@ class DatasetFolder:
         metadata: dict[str, Any],
     ) -> ShardEntry:
         """`commit_shard` with this folder's fingerprint and settings in the metadata; `record` comes after it."""
-        manifest = self.manifest
-        identity = {
-            "kind": manifest.kind,
-            "fingerprint": manifest.fingerprint,
-            "settings": manifest.settings,
-        }
+        made: Manifest | manifests.Round = self.manifest.round(round) if round else self.manifest
+        identity = {"kind": made.kind, "fingerprint": made.fingerprint, "settings": made.settings}
         return commit_shard(self.path, round, number, table, rejects, {**identity, **metadata})
 
     def record(self, round: int, entry: ShardEntry) -> None:
@@ -233,13 +296,13 @@ class DatasetFolder:
                 "Choose another --out, or run with the settings that it was made with."
             )
 
-    def _adopt(self, path: Path) -> ShardEntry:
+    def _adopt(self, path: Path, round: int) -> ShardEntry:
         """The entry of a shard whose writer was killed between the rename and the manifest."""
         try:
             metadata, entry = shard_metadata(path), shard_entry(path)
         except (pa.ArrowException, ValueError) as error:
             raise InputError(_damaged(path, "it is no whole Arrow file")) from error
-        if metadata.get("fingerprint") != self.fingerprint:
+        if metadata.get("fingerprint") != self.manifest.fingerprint_at(round):
             raise InputError(
                 f"{path}: was made with other settings than this folder's.\n"
                 "Move it elsewhere and run the same command again."
@@ -280,7 +343,7 @@ def commit_shard(
         "number": number,
         "labels": elements(table, "labels"),
         "rejected": dict(Counter(reject["reason"] for reject in rejects)),
-        "rejects_sha256": _write_rejects(root / rejects_name(number), rejects) if rejects else None,
+        "rejects_sha256": _write_rejects(root / rejects_name(round, number), rejects) if rejects else None,
     }
     return write_shard(path, table, {**metadata, **own}, compression)
 
@@ -290,7 +353,7 @@ def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> str:
     lines = "".join(canonical_json(reject) + "\n" for reject in rejects)
     content = lines.encode(errors="backslashreplace")  # a lone surrogate becomes JSON's own escape for it
     with full_disk_explained(path):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
     return hashlib.sha256(content).hexdigest()
 

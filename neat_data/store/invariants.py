@@ -24,10 +24,18 @@ def base_faults(record: Record) -> Iterator[str]:
         yield "it has no label, so no source row accounts for it"
 
 
-def added_faults(record: Record, round: int, base: set[str]) -> Iterator[str]:
-    """What is wrong with a row of a later round; `base` holds the query ids of the base shard of the same number."""
-    if record.query_id not in base:
+def added_faults(record: Record, round: int, earlier: dict[str, set[str]]) -> Iterator[str]:
+    """What is wrong with a row of a later round.
+
+    Args:
+        earlier: ids of the responses that each query of the base shard of the same number had before this round.
+    """
+    if record.query_id not in earlier:
         yield "its query is not in the base shard of the same number"
+    known = earlier.get(record.query_id, set())
+    for response in record.responses:
+        if response.response_id in known:
+            yield f"response {response.response_id}: an earlier round has it already"
     yield from response_faults(record, round)
 
 

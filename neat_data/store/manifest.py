@@ -31,9 +31,13 @@ def shard_name(round: int, number: int) -> str:
     return f"round-{round:04d}/{number:05d}.arrow"
 
 
-def rejects_name(number: int) -> str:
-    """The name of the file that holds the rejected rows of base shard `number`."""
-    return f"rejects/{number:05d}.jsonl"
+def rejects_name(round: int, number: int) -> str:
+    """The name of the file that holds the rejected rows of a shard.
+
+    >>> rejects_name(0, 12), rejects_name(1, 12)
+    ('rejects/00012.jsonl', 'rejects/round-0001/00012.jsonl')
+    """
+    return f"rejects/{number:05d}.jsonl" if round == 0 else f"rejects/{shard_name(round, number)[:-6]}.jsonl"
 
 
 def shard_number(name: str) -> tuple[int, int] | None:
@@ -49,12 +53,22 @@ def shard_number(name: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Round:
-    """The shards of one round, sorted by number; `summary` is what its writer counted, once it is complete."""
+    """One round.
+
+    Attributes:
+        summary: what its writer counted, once it is complete.
+        shards: sorted by number.
+        kind, settings, fingerprint, versions: as in `Manifest`, of a later round; round 0 has the dataset's own.
+    """
 
     round: int
     complete: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
     shards: tuple[ShardEntry, ...] = ()
+    kind: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     def numbers(self) -> dict[int, ShardEntry]:
         """Entries by shard number."""
@@ -87,6 +101,19 @@ class Manifest:
     def round(self, number: int) -> Round:
         """The round with this number, an empty one where there is none yet."""
         return next((r for r in self.rounds if r.round == number), Round(number))
+
+    def fingerprint_at(self, round: int) -> str:
+        """What the shards of a round say they were made with."""
+        return self.fingerprint if round == 0 else self.round(round).fingerprint
+
+    @property
+    def newest(self) -> Round:
+        """The round with the highest number."""
+        return max(self.rounds, key=lambda at: at.round, default=Round(0))
+
+    def without_round(self, number: int) -> Manifest:
+        """The same manifest without this round."""
+        return replace(self, rounds=tuple(at for at in self.rounds if at.round != number))
 
     def with_round(self, changed: Round) -> Manifest:
         """The same manifest with this round replaced or added."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from neat_data.store import manifest as manifests
 from neat_data.store.atomic import locked, remove_leftovers, write_atomically
-from neat_data.store.manifest import Manifest, shard_number
+from neat_data.store.manifest import Manifest, Round, shard_number
 from neat_data.store.shard import ShardEntry, shard_entry, shard_metadata
 
 CAVEATS = (
@@ -56,7 +56,10 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
     fingerprint = manifests.fingerprint_of(settings)
     if rebuilt.manifest is None:
         rebuilt.manifest = Manifest(metadata.get("kind", "score"), fingerprint, settings)
-    if round == 0 and fingerprint != rebuilt.manifest.fingerprint:
+    if round and not rebuilt.manifest.round(round).fingerprint:
+        at = Round(round, kind=metadata.get("kind", ""), settings=settings, fingerprint=fingerprint)
+        rebuilt.manifest = rebuilt.manifest.with_round(at)
+    if fingerprint != rebuilt.manifest.fingerprint_at(round):
         rebuilt.left_out.append(f"{entry.name}: left out, made with other settings than the first shard")
         return
     rebuilt.manifest = rebuilt.manifest.with_entries(round, [entry])

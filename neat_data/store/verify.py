@@ -122,6 +122,9 @@ class _Verifier:
         findings = self.result.findings
         if self.manifest.fingerprint != manifests.fingerprint_of(self.manifest.settings):
             findings.append(f"{manifests.FILE}: the fingerprint does not match the settings")
+        for at in self.manifest.rounds:
+            if at.settings and at.fingerprint != manifests.fingerprint_of(at.settings):
+                findings.append(f"{manifests.FILE}: round {at.round}: the fingerprint does not match the settings")
         self._check_names()
         for at in self.manifest.rounds:
             for number, entry in at.numbers().items():
@@ -136,7 +139,7 @@ class _Verifier:
         """Look for files that do not belong, and for gaps in the numbers of the shards."""
         first = self.manifest.round(0)
         known = {entry.name for at in self.manifest.rounds for entry in at.shards}
-        known |= {rejects_name(number) for number in first.numbers()} | _OWN_FILES
+        known |= {rejects_name(at.round, number) for at in self.manifest.rounds for number in at.numbers()} | _OWN_FILES
         for name in _files(self.root):
             if name.endswith(TEMPORARY):
                 self.result.notes.append(f"{name}: left by a killed writer; the next run removes it")
@@ -180,10 +183,10 @@ class _Verifier:
         if round == 0:
             self.result.labels += elements(table, "labels")
             self.source_rows += metadata.get("source_rows", 0)
-            yield from self._reject_faults(number, metadata)
-        base = set() if round == 0 else self._base_queries(number)
+        yield from self._reject_faults(round, number, metadata)
+        earlier = self._earlier(round, number)
         for record in _records(table):
-            faults = base_faults(record) if round == 0 else added_faults(record, round, base)
+            faults = base_faults(record) if round == 0 else added_faults(record, round, earlier)
             yield from (f"query {record.query_id}: {fault}" for fault in faults)
             if round == 0:
                 self.queries += bytes.fromhex(record.query_id)
@@ -191,12 +194,12 @@ class _Verifier:
     def _metadata_faults(self, round: int, number: int, metadata: dict[str, Any]) -> Iterator[str]:
         if (metadata.get("round"), metadata.get("number")) != (round, number):
             yield f"was written as shard {metadata.get('number')} of round {metadata.get('round')}"
-        if metadata.get("fingerprint") != self.manifest.fingerprint:
+        if metadata.get("fingerprint") != self.manifest.fingerprint_at(round):
             yield "was made with other settings than the manifest says"
 
-    def _reject_faults(self, number: int, metadata: dict[str, Any]) -> Iterator[str]:
+    def _reject_faults(self, round: int, number: int, metadata: dict[str, Any]) -> Iterator[str]:
         """Compare a shard's rejects with what it says of them."""
-        name = rejects_name(number)
+        name = rejects_name(round, number)
         path = self.root / name
         said = metadata.get("rejected", {})
         if not path.exists():
@@ -208,12 +211,19 @@ class _Verifier:
             return
         with path.open(encoding="utf-8") as lines:
             counted = Counter(json.loads(line)["reason"] for line in lines)
-        self.result.rejected += counted
+        if round == 0:
+            self.result.rejected += counted
         if counted != said:
             yield f"{name} holds {dict(counted)}, but the shard counts {said}"
 
-    def _base_queries(self, number: int) -> set[str]:
-        return set(read_shard(self.root / shard_name(0, number))["query_id"].to_pylist())
+    def _earlier(self, round: int, number: int) -> dict[str, set[str]]:
+        """Ids of the responses that each query of a base shard had before `round`."""
+        known: dict[str, set[str]] = {}
+        for at in self.manifest.rounds:
+            if at.round < round and number in at.numbers():
+                for record in _records(read_shard(self.root / shard_name(at.round, number))):
+                    known.setdefault(record.query_id, set()).update(r.response_id for r in record.responses)
+        return known
 
     def _sum_faults(self, first: Round) -> Iterator[str]:
         """Rows in = rows in labels + rows rejected."""
