@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import yaml
@@ -16,6 +16,7 @@ from neat_data.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neat_data.models.reward import RewardSpec
     from neat_data.store.dataset import PreferenceDataset
     from neat_data.watch import Watcher
 
@@ -25,6 +26,50 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no summary
 Where = Annotated[
     str | None, typer.Option(help="A SQL expression over the record, say `gap_abs < 1.0`.", show_default=False)
 ]
+RankBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Rank by another reward model's scores: a NAME that `rescore` wrote; mean or min over all of them, "
+        "standardised; mean:A,B over these.",
+        show_default=False,
+    ),
+]
+Compression = Annotated[
+    Literal["none", "zstd"],
+    typer.Option(help="zstd makes shards smaller, for shipping; none lets readers map them."),
+]
+
+# What loads a reward model.
+Backend = Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What runs a classifier.")]
+Device = Annotated[str, typer.Option(help="auto, cuda, npu, cpu, or one device, say cuda:1.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Workers = Annotated[str, typer.Option(help="Processes, one a device: a number or auto.")]
+MaxLength = Annotated[
+    int | None, typer.Option(min=8, help="Tokens of query and response.", show_default="the model's window")
+]
+MaxResponse = Annotated[
+    int | None, typer.Option(min=2, help="Tokens of a response.", show_default="half of --max-length")
+]
+TokenBudget = Annotated[
+    int | None, typer.Option(min=64, help="Tokens in one forward pass.", show_default="the device's")
+]
+ScoringPath = Annotated[
+    Literal["auto", "trees", "batches"],
+    typer.Option(help="Share a query among its responses, or pad; auto checks what is exact."),
+]
+ChatTemplate = Annotated[str, typer.Option(help="auto (the model's own), hh, or a Jinja file.")]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE handed to the back end, say attn_implementation=eager.", show_default=False),
+]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+
+
+def reward_spec(model: str, model_arg: list[str] | None, **options: Any) -> RewardSpec:
+    """The reward model that the options name; `options` are the other fields of `RewardSpec`."""
+    from neat_data.models.reward import RewardSpec
+
+    return RewardSpec(model=model, model_args=model_arguments(model_arg or []), **options)
 
 
 def open_dataset(path: str) -> PreferenceDataset:

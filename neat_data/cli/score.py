@@ -7,7 +7,27 @@ from typing import Annotated, Literal
 
 import typer
 
-from neat_data.cli.options import Json, Quiet, model_arguments, print_json, stdout, watcher, worker_count
+from neat_data.cli.options import (
+    Backend,
+    ChatTemplate,
+    Compression,
+    Device,
+    Dtype,
+    Json,
+    MaxLength,
+    MaxResponse,
+    ModelArg,
+    Quiet,
+    ScoringPath,
+    TokenBudget,
+    TrustRemoteCode,
+    Workers,
+    print_json,
+    reward_spec,
+    stdout,
+    watcher,
+    worker_count,
+)
 from neat_data.errors import InputError
 from neat_data.verb import verb
 
@@ -42,37 +62,19 @@ def score_verb(
         list[str] | None,
         typer.Option(help="Leave out queries that occur in this dataset or source; repeatable.", show_default=False),
     ] = None,
-    backend: Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What runs a classifier.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cuda, npu, cpu, or one device, say cuda:1.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    workers: Annotated[str, typer.Option(help="Processes, one a device: a number or auto.")] = "1",
-    max_length: Annotated[
-        int | None,
-        typer.Option(min=8, help="Tokens of query and response.", show_default="the model's window"),
-    ] = None,
-    max_response: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of a response.", show_default="half of --max-length")
-    ] = None,
-    token_budget: Annotated[
-        int | None, typer.Option(min=64, help="Tokens in one forward pass.", show_default="the device's")
-    ] = None,
-    path: Annotated[
-        Literal["auto", "trees", "batches"],
-        typer.Option(help="Share a query among its responses, or pad; auto checks what is exact."),
-    ] = "auto",
-    chat_template: Annotated[str, typer.Option(help="auto (the model's own), hh, or a Jinja file.")] = "auto",
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE handed to the back end, say attn_implementation=eager.", show_default=False),
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
-    ] = False,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    workers: Workers = "1",
+    max_length: MaxLength = None,
+    max_response: MaxResponse = None,
+    token_budget: TokenBudget = None,
+    path: ScoringPath = "auto",
+    chat_template: ChatTemplate = "auto",
+    model_arg: ModelArg = None,
+    trust_remote_code: TrustRemoteCode = False,
     shard_rows: Annotated[int, typer.Option(min=1, help="Source rows a shard.")] = 512,
-    compression: Annotated[
-        Literal["none", "zstd"],
-        typer.Option(help="zstd makes shards smaller, for shipping; none lets readers map them."),
-    ] = "none",
+    compression: Compression = "none",
     limit: Annotated[int | None, typer.Option(min=1, help="Source rows read at most.", show_default=False)] = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -81,15 +83,15 @@ def score_verb(
 
     The same command again goes on where an earlier one stopped.
     """
-    from neat_data.models.reward import RewardSpec
     from neat_data.score import ScoreRequest, score
 
     if (reward_model is None) == (rewards == "model"):
         raise InputError("say either --reward-model MODEL or --rewards given")
     spec = None
     if reward_model is not None:
-        spec = RewardSpec(
-            model=reward_model,
+        spec = reward_spec(
+            reward_model,
+            model_arg,
             backend=backend,
             device=device,
             dtype=dtype,
@@ -98,7 +100,6 @@ def score_verb(
             token_budget=token_budget,
             path=path,
             chat_template=chat_template,
-            model_args=model_arguments(model_arg or []),
             trust_remote_code=trust_remote_code,
         )
     request = ScoreRequest(
