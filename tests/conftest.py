@@ -9,7 +9,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -28,6 +31,25 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data folder shared/data is not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Any], Any]]:
+    """`serve(answer)` starts a `tests.loopback.Server`; all of them end with the test."""
+    from tests.loopback import Server
+
+    started = []
+
+    def start(answer: Any) -> Server:
+        server = Server(answer)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

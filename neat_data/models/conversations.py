@@ -8,9 +8,9 @@ from itertools import islice
 
 from neat_data.errors import InputError
 from neat_data.models.reward import RewardSpec, Task
+from neat_data.models.sampler import SamplerSpec
 
 Conversation = list[dict[str, str]]
-_DEFAULTS = {field.name: field.default for field in fields(RewardSpec)}
 
 
 def conversations(tasks: Sequence[Task]) -> list[Conversation]:
@@ -34,8 +34,9 @@ def split(rewards: Sequence[float], tasks: Sequence[Task]) -> list[tuple[float, 
     return [tuple(islice(rest, len(task.texts))) for task in tasks]
 
 
-def refuse_options(spec: RewardSpec, why: str, *options: str) -> None:
+def refuse_options(spec: RewardSpec | SamplerSpec, why: str, *options: str) -> None:
     """Raises InputError for an option that this back end cannot honour, rather than leaving it out without a word."""
+    defaults = {field.name: field.default for field in fields(spec)}
     for option in ("dtype", *options):
-        if getattr(spec, option) != _DEFAULTS[option]:
+        if getattr(spec, option) != defaults[option]:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for {spec.model}: {why}")

@@ -8,9 +8,9 @@ no setting: a dataset begun with one host can be finished with another that serv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from neat_data.errors import InputError
+from neat_data.models.ask_all import ask_all, positive
 from neat_data.models.reward import RewardSpec, Scored, Task
 from neat_data.models.server import JsonServer, Patience
 from neat_data.models.server_forms import choose_form
@@ -29,7 +29,7 @@ class HttpRewardModel:
     def __init__(self, spec: RewardSpec, patience: Patience | None = None) -> None:
         """Raises InputError: nothing listens there, the key is refused, or it serves no reward model."""
         args = dict(spec.model_args)
-        form, self._connections = str(args.pop("form", "auto")), _positive(args.pop("connections", CONNECTIONS))
+        form, self._connections = str(args.pop("form", "auto")), positive(args, "connections", CONNECTIONS)
         args.pop("tokenizer", None)
         if args:
             raise InputError(f"--model-arg {next(iter(args))}: a reward server takes form, tokenizer and connections")
@@ -53,26 +53,10 @@ class HttpRewardModel:
             RunError: the server is gone for good, or answers with something else than rewards.
         """
         parts = [tasks[start : start + TASKS] for start in range(0, len(tasks), TASKS)]
-        done: dict[int, list[Scored]] = {}
-        with ThreadPoolExecutor(self._connections) as pool:
-            try:
-                futures = {pool.submit(self._form.score, part): number for number, part in enumerate(parts)}
-                for future in as_completed(futures):
-                    part = done[futures[future]] = future.result()
-                    if advance:
-                        advance(len(part), sum(one.tokens_run for one in part))
-            except BaseException:
-                self._server.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [one for number in range(len(parts)) for one in done[number]]
 
+        def tell(part: list[Scored]) -> None:
+            if advance:
+                advance(len(part), sum(one.tokens_run for one in part))
 
-def _positive(value: object) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise InputError(f"--model-arg connections={value}: a whole number from 1 on")
-    return number
+        answers = ask_all(self._server, self._form.score, parts, self._connections, tell)
+        return [one for part in answers for one in part]

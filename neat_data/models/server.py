@@ -2,14 +2,17 @@
 
 Tried again, after a growing wait with jitter: 408, 425, 429 and 5xx, time-outs, broken connections, half a body.
 `Retry-After` is honoured up to the longest wait. Everything else is an error at once, in words for the user. Requests
-may come from several threads; `stop` ends their waiting.
+may come from several threads; `stop` ends their waiting, also for an answer that is under way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import socket
 import threading
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +25,8 @@ import tenacity
 from neat_data.errors import InputError, RunError
 
 API_KEY = "NEAT_REWARD_API_KEY"
+CONNECT = 10.0  # seconds; a machine that is there accepts a connection at once, however busy it is
+_REFUSED = (400, 413, 422)
 _ACCESS = (401, 403)
 _BUSY = (408, 425, 429)
 _ABSENT = (404, 501)  # 501 is how Python's own http.server says that it knows no such request
@@ -49,6 +54,10 @@ class BadReply(RunError):
     """The server answered, and the answer is of no use."""
 
 
+class Refused(BadReply):
+    """The server does not accept this one request (too long, say); others may do."""
+
+
 class NotThere(InputError):
     """The server has nothing at this address."""
 
@@ -64,27 +73,40 @@ class _TryAgain(Exception):
 class JsonServer:
     """One server, by its address. The key comes from the environment alone, so that no file or log ever holds it."""
 
-    def __init__(self, url: str, patience: Patience, connections: int) -> None:
-        """Raises InputError for an address that carries a password or is none."""
+    def __init__(self, url: str, patience: Patience, connections: int, key_name: str = API_KEY) -> None:
+        """`key_name` is the environment variable that holds the server's key.
+
+        Raises:
+            InputError: an address that carries a password or is none, a key that cannot be sent.
+        """
         self.url = url.rstrip("/")
         try:
             parsed = httpx.URL(self.url)
         except httpx.InvalidURL as error:
             raise InputError(f"{url}: not an address ({error})") from error
         if parsed.userinfo:
-            raise InputError(f"{parsed.host}: leave the password out of the address and put the key in {API_KEY}")
-        key = os.environ.get(API_KEY)
+            raise InputError(f"{parsed.host}: leave the password out of the address and put the key in {key_name}")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise InputError(f"{url}: not an address of the form http://HOST:PORT/…")
+        self._key_name = key_name
+        self._key = _key(key_name)
         self._patience = patience
         self._stopped = threading.Event()
+        self._sockets = _Sockets()
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=patience.timeout,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(patience.timeout, connect=min(patience.timeout, CONNECT)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
 
     def stop(self) -> None:
-        """Let no request of any thread wait or be sent again from now on."""
+        """Let no request of any thread wait, or be sent again, from now on."""
         self._stopped.set()
+        self._sockets.end()
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
 
     def check_alive(self) -> None:
         """Raises InputError where nothing listens at all: rather a wrong address than a server in trouble."""
@@ -146,37 +168,73 @@ class JsonServer:
 
     def _once(self, method: str, url: str, body: Any) -> Any:
         try:
-            reply = self._client.request(method, url, json=body)
+            reply = self._client.request(method, url, json=body, extensions={"trace": self._sockets.watch})
         except httpx.RequestError as error:
             raise _TryAgain(f"{type(error).__name__}: {error}") from error
         status = reply.status_code
+        if status == 200:
+            return self._json(reply, url)
         if status in _ABSENT:
-            raise NotThere(f"{url}: the server says {status}: {_said(reply)}; check the address and the model's name")
-        if status in _BUSY or status >= 500:
-            raise _TryAgain(
-                f"status {status}: {_said(reply)}", asked_wait(reply.headers.get("retry-after", ""), datetime.now(UTC))
+            raise NotThere(
+                f"{url}: the server says {status}: {self._said(reply)}; check the address and the model's name"
             )
+        if status in _BUSY or status >= 500:
+            wish = asked_wait(reply.headers.get("retry-after", ""), datetime.now(UTC))
+            raise _TryAgain(f"status {status}: {self._said(reply)}", wish)
         if status in _ACCESS:
-            raise InputError(f"{url}: the server refuses access ({status}); set {API_KEY} to its key")
-        if status != 200:
-            raise BadReply(f"{url}: the server says {status}: {_said(reply)}")
-        return _json(reply, url)
+            raise InputError(f"{url}: the server refuses access ({status}); set {self._key_name} to its key")
+        kind = Refused if status in _REFUSED else BadReply
+        raise kind(f"{url}: the server says {status}: {self._said(reply)}")
+
+    def _json(self, reply: httpx.Response, url: str) -> Any:
+        try:
+            return reply.json()
+        except (JSONDecodeError, UnicodeDecodeError) as error:
+            # Without a length or chunks the end of the connection is the end of the body: it may have broken off.
+            if not {"content-length", "transfer-encoding"} & set(reply.headers):
+                raise _TryAgain(f"half an answer: {self._said(reply)}") from error
+            raise BadReply(f"{url}: the server answered with what is not JSON: {self._said(reply)}") from error
+
+    def _said(self, reply: httpx.Response) -> str:
+        """The beginning of an answer, its control characters escaped; some servers repeat the key that they got."""
+        text = " ".join(reply.text.split())
+        text = text.replace(self._key, "…") if self._key else text
+        return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
 
 
-def _json(reply: httpx.Response, url: str) -> Any:
-    try:
-        return reply.json()
-    except (JSONDecodeError, UnicodeDecodeError) as error:
-        # Without a length or chunks the end of the connection is the end of the body: it may have broken off.
-        if not {"content-length", "transfer-encoding"} & set(reply.headers):
-            raise _TryAgain(f"half an answer: {_said(reply)}") from error
-        raise BadReply(f"{url}: the server answered with what is not JSON: {_said(reply)}") from error
+class _Sockets:
+    """The connections of a client, so that a thread that waits for an answer can be woken: closing does not do it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._ended = False
+
+    def watch(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore's `trace`: called at every step of a request."""
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        with self._lock:
+            self._open.add(info["return_value"].get_extra_info("socket"))
+            ended = self._ended
+        if ended:
+            self.end()
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for one in self._open:
+                # Of the plain socket: an SSL socket would drop its state under the thread that reads from it.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
-def _said(reply: httpx.Response) -> str:
-    """The beginning of an answer, its control characters escaped."""
-    text = " ".join(reply.text.split())
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
+def _key(name: str) -> str | None:
+    """The key in the environment variable `name`; one that no header can carry would be quoted in an error."""
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(f"{name} holds characters that no key has; set it again")
+    return key or None
 
 
 def wait_before_next(attempt: int, asked: float, patience: Patience, chance: float) -> float:

@@ -5,7 +5,6 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,91 +15,9 @@ from neat_data.models.reward_http import TASKS, HttpRewardModel
 from neat_data.models.server import Patience, asked_wait, wait_before_next
 from neat_data.models.templates import ChatTemplate
 from neat_data.record import Message, query_id
+from tests.loopback import Reply
 
 QUICK = Patience(attempts=4, first_wait=0.002, longest_wait=0.01, timeout=10)
-
-
-class Reply:
-    """What the server does with one request: status, body, headers, or worse."""
-
-    def __init__(self, status=200, body=b"", headers=None, *, announce=None, close=False):
-        self.status = status
-        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.headers = headers or {}
-        self.announce = len(self.body) if announce is None else announce  # the length it claims; -1: none
-        self.close = close  # break the connection without a word
-
-
-class Server(ThreadingHTTPServer):
-    """Answers with `answer(method, path, body)`; `requests` holds what came, `most_at_once` how many ran together."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, answer):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer, self.requests, self.headers_seen = answer, [], []
-        self.lock, self.now, self.most_at_once = threading.Lock(), 0, 0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request, client_address):
-        """A client that went away is part of the tests."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        self.respond("POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def do_GET(self):
-        self.respond("GET", None)
-
-    def respond(self, method, body):
-        server = self.server
-        with server.lock:
-            server.requests.append((method, self.path, body))
-            server.headers_seen.append(dict(self.headers))
-            server.now += 1
-            server.most_at_once = max(server.most_at_once, server.now)
-        try:
-            self.send(server.answer(method, self.path, body))
-        finally:
-            with server.lock:
-                server.now -= 1
-
-    def send(self, reply):
-        self.close_connection = True
-        if reply.close:
-            return
-        self.send_response(reply.status)
-        if reply.announce >= 0:
-            self.send_header("Content-Length", str(reply.announce))
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(reply.body)
-
-    def log_message(self, *_):
-        """Silence."""
-
-
-@pytest.fixture
-def serve():
-    """`serve(answer)` starts a server; all of them end with the test."""
-    started = []
-
-    def start(answer):
-        server = Server(answer)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
 
 
 def rate(conversations):

@@ -1,0 +1,63 @@
+"""Many requests to one server, some at a time, their answers in the order of the questions.
+
+The first failure, Ctrl-C included, ends all of them: what waits for an answer is woken, and no thread is left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+from neat_data.errors import InputError
+from neat_data.models.server import JsonServer
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+def ask_all(
+    server: JsonServer,
+    ask: Callable[[Question], Answer],
+    questions: Sequence[Question],
+    at_once: int,
+    tell: Callable[[Answer], None],
+) -> list[Answer]:
+    """`[ask(question) for question in questions]`, with up to `at_once` of them under way.
+
+    Args:
+        server: what `ask` talks to; it is stopped for good where anything fails.
+        ask: called in threads.
+        tell: called here with each answer, in the order in which they come.
+
+    Raises:
+        Whatever the first `ask` that failed raised.
+    """
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        futures = [pool.submit(ask, question) for question in questions]
+        for future in as_completed(futures):
+            tell(future.result())
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        server.stop()
+        raise
+    finally:
+        pool.shutdown()
+    return [future.result() for future in futures]
+
+
+def positive(arguments: dict[str, Any], name: str, default: int) -> int:
+    """Take the whole number `name` from `--model-arg`'s values.
+
+    Raises:
+        InputError: it is none, or below 1.
+    """
+    value = arguments.pop(name, default)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise InputError(f"--model-arg {name}={value}: a whole number from 1 on")
+    return number
