@@ -77,6 +77,10 @@ class PreferenceDataset:
         for number in self.manifest.round(0).numbers():
             yield from self._shard_records(number, rounds, left_out)
 
+    def shard_records(self, number: int, rounds: Collection[int] | None = None) -> Iterator[Record]:
+        """The records of one base shard, responses that people dropped included; `rounds` as in `records`."""
+        return self._shard_records(number, rounds, frozenset())
+
     def scan_records(self, *, dropped: bool = False) -> pl.LazyFrame:
         """One row a record, in the shape of the Arrow schema; nothing is read before the frame is collected."""
         import polars as pl
