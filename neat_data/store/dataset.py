@@ -7,28 +7,31 @@ knows is seen.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.record import SCHEMA, Label, Record, Response, canonical_json, from_table, to_table
+from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
-from neat_data.store.location import Location, cache_folder, locate
+from neat_data.store.location import Location, locate
 from neat_data.store.manifest import Manifest
-from neat_data.store.shard import read_shard, write_shard
+from neat_data.store.ranking import RankBy, Rankings
+from neat_data.store.scores import OWN
+from neat_data.store.shard import read_shard
+from neat_data.store.view import View
 
 if TYPE_CHECKING:
     import datasets
     import polars as pl
 
 _ROWS_AT_ONCE = 1024
+_OWN_RANKING = RankBy("one", (OWN,))
 
 
 @dataclass(frozen=True)
@@ -66,60 +69,92 @@ class PreferenceDataset:
         """Whether every round was finished; of one that was not, the shards committed so far are read."""
         return bool(self.manifest.rounds) and all(r.complete for r in self.manifest.rounds)
 
-    def records(self, rounds: Collection[int] | None = None, *, dropped: bool = False) -> Iterator[Record]:
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What `rank_by` may name: `reward`, the dataset's own, then what `rescore` added."""
+        return self._rankings.models
+
+    def records(
+        self, rounds: Collection[int] | None = None, *, dropped: bool = False, rank_by: str | None = None
+    ) -> Iterator[Record]:
         """Records in source order, responses best first; records without a response are passed over.
 
         Args:
             rounds: whose responses to take; None: all.
             dropped: whether to take responses that people dropped when reviewing.
+            rank_by: a name in `models`, whose scores then stand in the place of `reward`; or `mean` or `min` over all
+                of them, standardised (`mean:A,B`: over these). Ties of round 0 keep the dataset's own order. A
+                response that such a model refused is left out, as one that people dropped.
+
+        Raises:
+            InputError: there are no such scores, or they do not cover every response yet.
         """
-        left_out = frozenset() if dropped else self.dropped
+        view = self._view(rounds, dropped, rank_by)
         for number in self.manifest.round(0).numbers():
-            yield from self._shard_records(number, rounds, left_out)
+            for batch in view.table(number).to_batches(max_chunksize=_ROWS_AT_ONCE):
+                yield from from_table(pa.Table.from_batches([batch]))
 
-    def shard_records(self, number: int, rounds: Collection[int] | None = None) -> Iterator[Record]:
-        """The records of one base shard, responses that people dropped included; `rounds` as in `records`."""
-        return self._shard_records(number, rounds, frozenset())
+    def scan_records(self, *, dropped: bool = False, rank_by: str | None = None, scores: bool = False) -> pl.LazyFrame:
+        """One row a record, in the shape of the Arrow schema; nothing is read before the frame is collected.
 
-    def scan_records(self, *, dropped: bool = False) -> pl.LazyFrame:
-        """One row a record, in the shape of the Arrow schema; nothing is read before the frame is collected."""
+        Args:
+            dropped, rank_by: as in `records`.
+            scores: whether to add a column `scores`: a struct with one list a model of `models`, its rewards in
+                the order of `responses`, null where it gave none.
+        """
         import polars as pl
 
+        view = self._view(None, dropped, rank_by)
         numbers = self.manifest.round(0).numbers()
-        empty = pl.DataFrame(SCHEMA.empty_table())
+        empty = pl.DataFrame(view.shape(scores))
         if not numbers:
             return empty.lazy()
-        left_out = frozenset() if dropped else self.dropped
-        if self._plain(left_out):
-            return pl.scan_ipc([self._location.shard(entry) for entry in numbers.values()], glob=False)
-        shards = (partial(self._shard_frame, number, left_out) for number in numbers)
+        if view.plain:
+            frame = pl.scan_ipc([self._location.shard(entry) for entry in numbers.values()], glob=False)
+            if not scores:
+                return frame
+            beside = [pl.defer(partial(view.scores_frame, n), schema=empty.select("scores").schema) for n in numbers]
+            return pl.concat([frame, pl.concat(beside)], how="horizontal")
+        shards = (partial(view.frame, number, scores) for number in numbers)
         return pl.concat([pl.defer(shard, schema=empty.schema) for shard in shards])
 
-    def scan(self, *, dropped: bool = False) -> pl.LazyFrame:
+    def scan(self, *, dropped: bool = False, rank_by: str | None = None) -> pl.LazyFrame:
         """One row a response of any round: `query_id`, `rank` (0 is the best of its query) and a response's fields."""
         import polars as pl
 
         ranks = pl.int_ranges(pl.col("responses").list.len(), dtype=pl.UInt32)
-        responses = self.scan_records(dropped=dropped).select("query_id", ranks.alias("rank"), "responses")
+        responses = self.scan_records(dropped=dropped, rank_by=rank_by).select(
+            "query_id", ranks.alias("rank"), "responses"
+        )
         return responses.filter(pl.col("responses").list.len() > 0).explode("rank", "responses").unnest("responses")
 
-    def to_hf(self) -> datasets.Dataset:
+    def to_hf(self, *, rank_by: str | None = None) -> datasets.Dataset:
         """A `datasets.Dataset` over the mapped shards.
 
-        A dataset of several rounds, or with responses that people dropped, is first written as plain shards into the
-        user's cache folder, once for each content.
+        A dataset of several rounds, with responses that people dropped, or in another ranking (`rank_by`, as in
+        `records`) is first written as plain shards into the user's cache folder, once for each content.
         """
         import datasets
 
+        view = self._view(None, False, rank_by)
         numbers = self.manifest.round(0).numbers()
-        if self._plain(self.dropped):
+        if view.plain:
             paths = [self._location.shard(entry) for entry in numbers.values()]
         else:
-            paths = [self._compacted(number) for number in numbers]
+            paths = [view.cached(number) for number in numbers]
         tables = [read_shard(path).replace_schema_metadata(None) for path in paths]
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
         # Without a fingerprint of our own, datasets would read and hash every row.
-        return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=self._content[:16])
+        return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=view.content[:16])
+
+    def left_out(self, rank_by: str | None) -> int:
+        """How many responses readers leave out under this ranking, because a model refused them."""
+        by = self._rank_by(rank_by)
+        return self._rankings.left_out(by) if by else 0
+
+    def scores_settings(self, name: str) -> dict[str, Any]:
+        """What the scores of this name were made with; KeyError where there are none."""
+        return self._rankings.scores[name].settings
 
     @cached_property
     def dropped(self) -> frozenset[str]:
@@ -146,65 +181,18 @@ class PreferenceDataset:
         return [(name, self._location.read(name) or b"") for name in names]
 
     @cached_property
-    def _content(self) -> str:
-        """sha256 over everything that decides what a reader sees."""
-        shards = [entry.sha256 for at in self.manifest.rounds for entry in at.shards]
-        return hashlib.sha256(canonical_json([shards, sorted(self.dropped)]).encode()).hexdigest()
+    def _rankings(self) -> Rankings:
+        return Rankings(self._location, self.manifest, self.dropped)
 
-    def _plain(self, left_out: frozenset[str]) -> bool:
-        """Whether a reader sees the base shards as they are."""
-        return len(self.manifest.rounds) <= 1 and not left_out
+    def _rank_by(self, text: str | None) -> RankBy | None:
+        """None stands for the dataset's own rewards."""
+        if text is None:
+            return None
+        by = RankBy.parse(text, self.models[1:])
+        return None if by == _OWN_RANKING else by
 
-    def _shard_records(self, number: int, rounds: Collection[int] | None, left_out: frozenset[str]) -> Iterator[Record]:
-        """One base shard's records, joined with what later rounds added."""
-        added = self._added(number)
-        base = read_shard(self._location.shard(self.manifest.round(0).numbers()[number]))
-        for batch in base.to_batches(max_chunksize=_ROWS_AT_ONCE):
-            for record in from_table(pa.Table.from_batches([batch])):
-                responses = (*record.responses, *added.get(record.query_id, ()))
-                kept = tuple(
-                    response
-                    for response in responses
-                    if response.response_id not in left_out and (rounds is None or response.round in rounds)
-                )
-                if kept:
-                    yield _with_responses(record, kept)
-
-    def _added(self, number: int) -> dict[str, list[Response]]:
-        """What later rounds added to the queries of a base shard."""
-        added: dict[str, list[Response]] = {}
-        for at in self.manifest.rounds:
-            entry = at.numbers().get(number)
-            if at.round > 0 and entry is not None:
-                for record in from_table(read_shard(self._location.shard(entry))):
-                    added.setdefault(record.query_id, []).extend(record.responses)
-        return added
-
-    def _shard_frame(self, number: int, left_out: frozenset[str]) -> pl.DataFrame:
-        import polars as pl
-
-        return pl.DataFrame(to_table(self._shard_records(number, None, left_out)))
-
-    def _compacted(self, number: int) -> Path:
-        path = cache_folder() / "compacted" / self._content / f"{number:05d}.arrow"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_shard(path, to_table(self._shard_records(number, None, self.dropped)), {})
-        return path
-
-
-def _with_responses(record: Record, responses: tuple[Response, ...]) -> Record:
-    """`record` with these responses, ranked; labels forget the others, and go when nothing is left to say."""
-    ids = {response.response_id for response in responses}
-    labels = tuple(label for old in record.labels if (label := _label_over(old, ids)) is not None)
-    return replace(record, responses=responses, labels=labels).ranked()
-
-
-def _label_over(label: Label, ids: set[str]) -> Label | None:
-    order = tuple(identifier for identifier in label.order if identifier in ids)
-    if len(order) == len(label.order):
-        return label
-    return replace(label, order=order) if len(order) >= 2 else None
+    def _view(self, rounds: Collection[int] | None, dropped: bool, rank_by: str | None) -> View:
+        return View(self._rankings, rounds, frozenset() if dropped else self.dropped, self._rank_by(rank_by))
 
 
 def _not_a_dataset(path: str | Path, location: Location) -> str:

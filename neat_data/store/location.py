@@ -29,6 +29,10 @@ class Location(Protocol):
         """Files right under `folder`, as names relative to the dataset, sorted."""
         ...
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders right under `folder`, sorted."""
+        ...
+
     def shard(self, entry: ShardEntry) -> Path:
         """The shard as a local file."""
         ...
@@ -69,6 +73,9 @@ class _Folder:
         paths = (self.root / folder).glob("*")
         return sorted(f"{folder}/{path.name}" for path in paths if path.is_file())
 
+    def folders(self, folder: str) -> list[str]:
+        return sorted(path.name for path in (self.root / folder).glob("*") if path.is_dir())
+
     def shard(self, entry: ShardEntry) -> Path:
         return self.root / entry.name
 
@@ -90,6 +97,13 @@ class _Url:
         except FileNotFoundError:
             return []
         return sorted(f"{folder}/{name.rsplit('/', 1)[1]}" for name in found)
+
+    def folders(self, folder: str) -> list[str]:
+        try:
+            found = self.system.ls(f"{self.root}/{folder}", detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(at["name"].rstrip("/").rsplit("/", 1)[1] for at in found if at["type"] == "directory")
 
     def shard(self, entry: ShardEntry) -> Path:
         path = cache_folder() / "shards" / f"{entry.sha256}.arrow"
