@@ -29,7 +29,8 @@ class Scored:
     Attributes:
         rewards: raw logits, one a response; None where the response was refused.
         refused: a reason code for each response that was refused, else None: `response_too_long`, `query_too_long` (its
-            last turn alone exceeds its share of the length), `template_refused` (the chat template raised).
+            last turn alone exceeds its share of the length), `template_refused` (the chat template raised),
+            `judge_unreadable` (a judge's answer is no score), `server_refused` (the server does not take it).
         turns_cut: whole turns that the query lost so as to fit the model's length.
         tokens: tokens of the separate sequences, as a plain loop would have run them (k times the query).
         tokens_run: tokens that went through the model (less where responses share their query).
@@ -47,7 +48,7 @@ class RewardSpec:
     """What the user asked for; picklable, so that a worker process can load the same model.
 
     Attributes:
-        model: folder, hub id (`ID@REV`), `file.py:function`, or `http(s)://…`.
+        model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, or `judge:MODEL`.
         backend: `auto` goes by the form of `model`; `vllm` runs a classifier in vLLM.
         max_length: tokens of query and response together; None: the model's window, at most 4,096.
         max_response: tokens of a response; None: half of `max_length`.
@@ -117,6 +118,10 @@ def load_reward_model(spec: RewardSpec) -> RewardModel:
         from neat_data.models.reward_http import HttpRewardModel
 
         return HttpRewardModel(spec)
+    if spec.model.startswith("judge:"):
+        from neat_data.models.reward_judge import JudgeRewardModel
+
+        return JudgeRewardModel(spec)
     if ".py:" in spec.model:
         from neat_data.models.reward_callable import CallableRewardModel
 
