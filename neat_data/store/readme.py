@@ -1,22 +1,86 @@
-"""The part of `README.md` that is ours: the dataset card's body between two markers. Every other byte is the user's."""
+"""The parts of `README.md` that are ours: keys of its YAML header, and the dataset card between two markers.
+
+Every other byte is the user's, and so are the keys that stand in the header above ours: where the user has set a key,
+ours is left out. A header that cannot be read is left alone.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import yaml
+
 BEGIN = "<!-- neat-data: this part is written anew by neat-data; write before or after it -->"
 END = "<!-- neat-data: end of that part -->"
+KEYS_BEGIN = "# neat-data: keys from here on are written anew; put yours above, they win"
+KEYS_END = "# neat-data: end of those keys"
+_HEADER = re.compile(rb"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_FOR_THE_USER = ("license",)  # written once, for the user to change
 
 
-def with_body(readme: bytes, body: str) -> bytes:
-    """`readme` with the text between the markers replaced by `body`, or with both added at its end.
+def with_body(readme: bytes, card: str) -> bytes:
+    """`readme` with our part replaced by `card`, or with it added at its end.
+
+    Args:
+        readme: what the file holds.
+        card: Markdown; its YAML header, where it has one, goes to the top of the file.
 
     >>> with_body(b"mine", "old") == with_body(with_body(b"mine", "older"), "old")
     True
     """
+    header, body = _split(card.encode())
+    yours, text = _split(readme)
+    if header is not None:
+        merged = _merged(yours, yaml.safe_load(header))
+        if merged is not None:
+            return b"---\n" + merged + b"---\n" + _gap(yours, text) + _with_part(text, body.decode())
+    return readme[: len(readme) - len(text)] + _with_part(text, body.decode())
+
+
+def _split(content: bytes) -> tuple[bytes | None, bytes]:
+    """The YAML between the dashes at the top, None where there is none, and what follows."""
+    found = _HEADER.match(content)
+    return (found[1], content[found.end() :]) if found else (None, content)
+
+
+def _merged(header: bytes | None, ours: dict[str, Any]) -> bytes | None:
+    """The user's header with our keys below; None where the user's cannot be read."""
+    try:
+        yours = _without_ours((header or b"").decode())
+        known = yaml.safe_load(yours) or {}
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return None
+    if not isinstance(known, dict):
+        return None
+    first = {key: value for key, value in ours.items() if key in _FOR_THE_USER and key not in known}
+    rest = {key: value for key, value in ours.items() if key not in _FOR_THE_USER and key not in known}
+    return f"{yours}{_dump(first)}{KEYS_BEGIN}\n{_dump(rest)}{KEYS_END}\n".encode()
+
+
+def _without_ours(header: str) -> str:
+    start, end = header.find(KEYS_BEGIN), header.find(KEYS_END)
+    if 0 <= start < end:
+        header = header[:start] + header[end + len(KEYS_END) :].lstrip("\r\n")
+    return header if not header or header.endswith("\n") else header + "\n"
+
+
+def _dump(keys: dict[str, Any]) -> str:
+    return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True) if keys else ""
+
+
+def _gap(header: bytes | None, text: bytes) -> bytes:
+    """An empty line below a header that is new."""
+    return b"\n" if header is None and not text.startswith((b"\n", b"\r")) else b""
+
+
+def _with_part(text: bytes, body: str) -> bytes:
+    """`text` with what stands between the markers replaced by `body`, or with both added at its end."""
     inside = body.replace("<!-- neat-data:", "&lt;!-- neat-data:").strip("\n")
     ours = f"{BEGIN}\n{inside}\n{END}".encode()
-    start = readme.rfind(BEGIN.encode())
-    end = readme.find(END.encode(), max(start, 0))
+    start = text.rfind(BEGIN.encode())
+    end = text.find(END.encode(), max(start, 0))
     if start >= 0 and end >= 0:
-        return readme[:start] + ours + readme[end + len(END.encode()) :]
-    gap = b"" if not readme else b"\n" if readme.endswith(b"\n") else b"\n\n"
-    return readme + gap + ours + b"\n"
+        return text[:start] + ours + text[end + len(END.encode()) :]
+    gap = b"" if not text else b"\n" if text.endswith(b"\n") else b"\n\n"
+    return text + gap + ours + b"\n"

@@ -19,7 +19,7 @@ def test_the_card_tells_the_figures_and_what_was_rejected(record_of, made_datase
     assert "2 queries with 4 responses and their rewards. Made from 3 source rows, 1 of them rejected." in text
     assert r"| \|gap\| \> 1 | 50.0 % | 9.5 to 90.5 | 1 |" in text
     assert r"| bad\_unicode | 1 |" in text
-    assert "| 0 | 2 | 4 | 1 | complete |" in text
+    assert "| 0 | source | – | 2 | 4 | 1.12 | complete |" in text
     assert "Content warning" in text
     assert "- model: tiny" in text
 

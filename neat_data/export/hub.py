@@ -1,0 +1,106 @@
+"""An exported folder on the Hugging Face hub, through `datasets` and `huggingface_hub`.
+
+`check` asks, before any work is done, whether the repository may be written to as wanted; `push` makes it (private
+unless told otherwise), puts the card there, and lets `datasets` upload the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neat_data.errors import InputError, NeatError, RunError
+from neat_data.export.write import without_bars
+from neat_data.store.readme import with_body
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+def check(repository: str, public: bool) -> str:
+    """The repository's full id (`you/NAME` for a bare name), if it is new or as private as is wanted.
+
+    Raises:
+        InputError: no such form of id; not logged in; it exists and is public, and `public` was not said.
+        RunError: the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
+
+    api = HfApi()
+    with _explained(repository):
+        validate_repo_id(repository)
+        # A bare name is the user's own; the hub itself would take it for one of its old datasets without an owner.
+        name = repository if "/" in repository else f"{api.whoami()['name']}/{repository}"
+        try:
+            private = api.dataset_info(name).private
+        except RepositoryNotFoundError:
+            api.whoami()
+            return name
+    if not private and not public:
+        raise InputError(f"{name}: exists on the hub and is public. Say --public, or choose another name.")
+    return name
+
+
+def push(folder: Path, repository: str, *, public: bool, card: str) -> str:
+    """Upload a folder that `load_from_disk` opens; returns the repository's page.
+
+    Args:
+        folder: the exported dataset.
+        repository: its id on the hub; made where it does not exist.
+        public: whether a repository that is made is public.
+        card: the dataset card; what others wrote in the repository's README.md stays.
+
+    Raises:
+        InputError: no right to write there.
+        RunError: the hub cannot be reached or refuses.
+    """
+    import datasets
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with _explained(repository), without_bars():
+        url = api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
+        readme = with_body(_readme(api, repository), card)
+        api.upload_file(path_or_fileobj=readme, path_in_repo="README.md", repo_id=repository, repo_type="dataset")
+        datasets.load_from_disk(str(folder)).push_to_hub(repository, private=not public)
+    return str(url)
+
+
+def _readme(api: HfApi, repository: str) -> bytes:
+    """What the repository's README.md holds; nothing where there is none."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(api.hf_hub_download(repository, "README.md", repo_type="dataset")).read_bytes()
+    except EntryNotFoundError:
+        return b""
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Turn what the hub's library says into an error for the user."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise InputError(f"--push-to-hub {repository}: {str(error).splitlines()[0]}") from error
+    except LocalTokenNotFoundError as error:
+        raise InputError("--push-to-hub: not logged in. Run `hf auth login`, or set HF_TOKEN.") from error
+    except HfHubHTTPError as error:
+        raise _refusal(repository, error) from error
+    except (httpx.HTTPError, OSError) as error:
+        raise RunError(f"{repository}: the hub cannot be reached ({type(error).__name__}). Try again later.") from error
+
+
+def _refusal(repository: str, error: Exception) -> NeatError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    reason = str(error).strip().splitlines()[0]
+    if status in (401, 403):
+        return InputError(f"{repository}: the hub refuses ({reason}).\nLog in with a token that may write there.")
+    return RunError(f"{repository}: the hub refuses ({reason}). What was exported stays in --out.")

@@ -1,0 +1,156 @@
+"""Who is preferred to whom in a record: by reward, or by what people said. Pure functions.
+
+Equal rewards never prefer one response to the other, and where several share the best or the worst reward, the id (a
+hash of the text) decides which of them speaks, never the place at which the source had it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from neat_data.record import Label, Record, Response
+
+
+class Skipped(Exception):
+    """A record that gives no row; `reason` is a code that is counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A response and one that it is preferred to."""
+
+    chosen: Response
+    rejected: Response
+
+    @property
+    def gap(self) -> float | None:
+        """Reward of chosen minus reward of rejected; None where one has none."""
+        if self.chosen.reward is None or self.rejected.reward is None:
+            return None
+        return self.chosen.reward - self.rejected.reward
+
+
+Choose = Callable[[Record, float | None], list[Pair]]
+
+
+def best_worst(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """The pair of the best and the worst reward.
+
+    Args:
+        record: with any number of responses.
+        min_gap: the pair's gap must exceed it; None: 0.
+
+    Raises:
+        Skipped: there is no such pair.
+    """
+    responses = scored(record)
+    return _wide_enough([Pair(best(responses), min(responses, key=_worst_first))], min_gap or 0.0)
+
+
+def every(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """Every pair of responses whose rewards differ by more than `min_gap` (None: 0), the higher one chosen.
+
+    Raises:
+        Skipped: there is none.
+    """
+    ordered = sorted(scored(record), key=_best_first)
+    return _wide_enough([Pair(*two) for two in combinations(ordered, 2)], min_gap or 0.0)
+
+
+def labelled(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """The pairs that people stated, one label after the other; an order of m responses states m(m-1)/2.
+
+    Args:
+        record: its rewards need not agree with people.
+        min_gap: the reward must agree by more than this; None: rewards do not matter, and need not be there.
+
+    Raises:
+        Skipped: people stated no pair, or none that is wide enough.
+    """
+    orders = [[record.response(identifier) for identifier in label.order] for label in record.labels]
+    pairs = [Pair(*two) for order in orders for two in combinations(order, 2)]
+    if not pairs:
+        raise Skipped("no_label")
+    return pairs if min_gap is None else _wide_enough(pairs, min_gap)
+
+
+def verdicts(record: Record) -> list[tuple[Response, bool]]:
+    """Single responses that people accepted or refused, each statement once."""
+    found = [
+        (label.order[0], label.verdict)
+        for label in record.labels
+        if label.verdict is not None and len(label.order) == 1
+    ]
+    return [(record.response(identifier), verdict) for identifier, verdict in dict.fromkeys(found)]
+
+
+def best(responses: Sequence[Response]) -> Response:
+    """The response with the highest reward."""
+    return min(responses, key=_best_first)
+
+
+def scored(record: Record, at_least: int = 2) -> list[Response]:
+    """The responses with a reward.
+
+    Raises:
+        Skipped: fewer than `at_least` responses, or fewer with a reward.
+    """
+    if len(record.responses) < at_least:
+        raise Skipped("one_response")
+    found = [response for response in record.responses if response.reward is not None]
+    if len(found) < at_least:
+        raise Skipped("no_reward")
+    return found
+
+
+def only(record: Record, polarities: frozenset[str]) -> Record:
+    """`record` with the responses of these polarities (`positive`, `negative`, `none`), and the labels over them."""
+    kept = tuple(response for response in record.responses if polarity(response) in polarities)
+    if len(kept) == len(record.responses):
+        return record
+    ids = {response.response_id for response in kept}
+    narrowed = [_over(label, ids) for label in record.labels]
+    return replace(record, responses=kept, labels=tuple(label for label in narrowed if label is not None))
+
+
+def polarity(response: Response) -> str:
+    """The polarity of the prompt that a response was sampled under, `none` where there was none."""
+    return response.polarity or "none"
+
+
+def _over(label: Label, ids: set[str]) -> Label | None:
+    """The label as far as it speaks of `ids`; None where it says nothing any more."""
+    order = tuple(identifier for identifier in label.order if identifier in ids)
+    if len(order) == len(label.order):
+        return label
+    return replace(label, order=order) if len(order) >= 2 else None
+
+
+def _wide_enough(pairs: list[Pair], min_gap: float) -> list[Pair]:
+    gaps = [pair.gap for pair in pairs]
+    kept = [pair for pair, gap in zip(pairs, gaps, strict=True) if gap is not None and gap > min_gap]
+    if kept:
+        return kept
+    known = [gap for gap in gaps if gap is not None]
+    if not known:
+        raise Skipped("no_reward")
+    raise Skipped("gap_too_small" if any(known) else "tie")
+
+
+def _best_first(response: Response) -> tuple[float, str]:
+    return -_reward(response), response.response_id
+
+
+def _worst_first(response: Response) -> tuple[float, str]:
+    return _reward(response), response.response_id
+
+
+def _reward(response: Response) -> float:
+    assert response.reward is not None
+    return response.reward
