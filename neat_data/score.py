@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from neat_data import scale
 from neat_data.assemble import assemble, check_finite, given, reject_line
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward import OutOfMemory, RewardModel, RewardSpec, Scored, Task, load_reward_model
+from neat_data.own_reward import remember
 from neat_data.plan import FOLDER as PLAN_FOLDER
 from neat_data.plan import Plan, count_reasons, excluding, make_plan
 from neat_data.record import canonical_json, to_table
@@ -30,6 +31,7 @@ from neat_data.store.shard import ShardEntry, shard_metadata
 from neat_data.watch import Silent, Watcher
 
 SHARD_ROWS = 512
+Result = TypeVar("Result")
 _SMALLEST_BUDGET = 64
 
 
@@ -105,6 +107,8 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         reward_settings = model.settings if model else {"model": "given"}
         settings = {**rows_settings, "compression": request.compression, "reward_model": reward_settings}
         folder.begin(settings, versions=package_versions())
+        if model:
+            remember(request.out, model.spec)
         for note in [*(model.notes if model else ()), *folder.notes]:
             watch.say(note)
         if plan is not None:
@@ -241,18 +245,34 @@ def score_tasks(tasks: Sequence[Task], model: RewardModel, advance: scale.Advanc
     Raises:
         RunError: out of memory even with a small budget.
     """
-    budget = halved = None
+    return halving(lambda budget: model.score(tasks, token_budget=budget, advance=advance), model.spec.token_budget)
+
+
+def halving(run: Callable[[int | None], Result], budget: int | None) -> tuple[Result, int | None]:
+    """Make a shard, again with half the token budget whenever memory ran out.
+
+    Args:
+        run: makes it with the budget it is given; None is the model's own.
+        budget: the model's own.
+
+    Returns:
+        What `run` returned, and the budget that it took where that is not the model's own.
+
+    Raises:
+        RunError: out of memory even with a small budget.
+    """
+    smaller = None
     while True:
         try:
-            return model.score(tasks, token_budget=budget, advance=advance), halved
+            return run(smaller), smaller
         except OutOfMemory as error:
-            budget = halved = (budget or model.spec.token_budget or 0) // 2
-            if budget < _SMALLEST_BUDGET:
+            smaller = (smaller or budget or 0) // 2
+            if smaller < _SMALLEST_BUDGET:
                 raise RunError(
                     f"out of memory even with a small token budget: {error}\n"
                     "Try a smaller --max-length, another --dtype, or another --device."
                 ) from error
-            logging.getLogger(__name__).warning("out of memory: this shard begins again with %s tokens", budget)
+            logging.getLogger(__name__).warning("out of memory: this shard begins again with %s tokens", smaller)
 
 
 def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:

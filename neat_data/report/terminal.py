@@ -23,7 +23,12 @@ _COLOURS = {"user": "cyan", "assistant": "green", "system": "magenta"}
 
 def print_stats(stats: Stats, console: Console) -> None:
     """Every table of the stats, one below the other; 80 columns are enough."""
-    for table in tables(stats):
+    print_tables(tables(stats), console)
+
+
+def print_tables(found: Iterable[Table], console: Console) -> None:
+    """Tables with their remarks, one below the other."""
+    for table in found:
         console.print(_grid(table))
         if table.note:
             console.print(Padding(Text(table.note, style="dim"), (0, 1)))

@@ -137,6 +137,12 @@ class DatasetFolder:
         self._write(self.manifest.with_round(fresh))
         return fresh.round
 
+    @property
+    def next_round(self) -> int:
+        """The number of the round that is not finished, or that comes next."""
+        newest = self.manifest.newest
+        return newest.round + newest.complete
+
     def require_finished(self) -> None:
         """Raise InputError unless round 0 is complete, so that rounds may follow."""
         if not self.begun or not self.finished:

@@ -1,0 +1,79 @@
+"""Records and prompts -> candidates, through a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+from neat_data.candidates import Candidate
+from neat_data.models.sampler import Ask, Sample, Sampler, Sampling, sample_seed
+from neat_data.prompts import Prompt, PromptSet
+from neat_data.record import Record, Response, response_id
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is sampled for every query: `samples` responses under each prompt, where the prompt says nothing else."""
+
+    prompts: PromptSet
+    sampling: Sampling = field(default_factory=Sampling)
+    samples: int = 1
+    seed: int = 0
+
+    @property
+    def a_query(self) -> int:
+        """Responses asked for a query, all prompts together."""
+        return sum(self._samples(prompt) for prompt in self.prompts.prompts)
+
+    def of(self, record: Record, round: int) -> Iterator[tuple[Prompt, Ask]]:
+        """Everything that is asked about one record in `round`."""
+        for prompt in self.prompts.prompts:
+            messages = prompt.applied(record.messages)
+            for index in range(self._samples(prompt)):
+                seed = sample_seed(self.seed, round, record.query_id, prompt.name, index)
+                yield prompt, Ask(messages, seed, self._sampling(prompt), prompt.lead)
+
+    def to_dict(self) -> dict:
+        """JSON-able; for settings."""
+        prompts = {"name": self.prompts.name, "prompts": [prompt.to_dict() for prompt in self.prompts.prompts]}
+        return {"prompts": prompts, "sampling": asdict(self.sampling), "samples": self.samples, "seed": self.seed}
+
+    def _samples(self, prompt: Prompt) -> int:
+        return self.samples if prompt.samples is None else prompt.samples
+
+    def _sampling(self, prompt: Prompt) -> Sampling:
+        own = {name: getattr(prompt, name) for name in ("temperature", "top_p", "max_new_tokens")}
+        return Sampling(
+            **{**asdict(self.sampling), **{name: value for name, value in own.items() if value is not None}}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One `Ask` and what it is asked about."""
+
+    query_id: str
+    prompt: Prompt
+    ask: Ask
+
+
+def drawings(records: Sequence[Record], draws: Draws, round: int) -> list[Drawing]:
+    """Every drawing of a shard's records, query by query."""
+    return [Drawing(record.query_id, prompt, ask) for record in records for prompt, ask in draws.of(record, round)]
+
+
+def candidate(drawing: Drawing, sample: Sample, sampler: Sampler, round: int) -> Candidate:
+    """What came of a drawing."""
+    response = Response(
+        response_id(drawing.query_id, sample.text),
+        sample.text,
+        origin="sampled",
+        polarity=drawing.prompt.polarity,
+        model=sampler.label,
+        round=round,
+        seed=drawing.ask.seed,
+        tokens=sample.tokens,
+        tokenizer=None if sample.tokens is None else sampler.tokenizer,
+        finished=sample.finished,
+    )
+    return Candidate(drawing.query_id, drawing.prompt.name, response, sample.cut, sample.turns_cut, sample.refused)
