@@ -9,6 +9,7 @@ from rich.console import Console
 from neat_data.report.visible import one_line
 
 if TYPE_CHECKING:
+    from neat_data.rescore import RescoreSummary
     from neat_data.score import ScoreSummary
     from neat_data.store.verify import Verification
 
@@ -32,6 +33,17 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
     if counts["queries_cut"]:
         _line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
     _line(console, f"next: neat-data stats {summary.out}")
+
+
+def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
+    """What was scored, what was refused, and what to do next."""
+    if not summary.scored_now:
+        _line(console, f"scores/{summary.name} was complete already: same model, same settings; nothing was done.")
+    _line(console, f"scores/{summary.name}: {summary.responses:,} responses, {summary.scored_now:,} scored now.")
+    if summary.refused:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
+        _line(console, f"without a score: {reasons}")
+    _line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
 
 
 def print_verification(result: Verification, console: Console) -> None:

@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.record import SCHEMA, Record, from_table
+from neat_data.record import SCHEMA, Record
 from neat_data.store import manifest as manifests
 from neat_data.store.location import Location, locate
 from neat_data.store.manifest import Manifest
 from neat_data.store.ranking import RankBy, Rankings
-from neat_data.store.scores import OWN
-from neat_data.store.shard import read_shard
+from neat_data.store.scores import OWN, Scores
+from neat_data.store.shard import read_shard, shard_metadata
 from neat_data.store.view import View
 
 if TYPE_CHECKING:
     import datasets
     import polars as pl
 
-_ROWS_AT_ONCE = 1024
 _OWN_RANKING = RankBy("one", (OWN,))
 
 
@@ -91,8 +90,15 @@ class PreferenceDataset:
         """
         view = self._view(rounds, dropped, rank_by)
         for number in self.manifest.round(0).numbers():
-            for batch in view.table(number).to_batches(max_chunksize=_ROWS_AT_ONCE):
-                yield from from_table(pa.Table.from_batches([batch]))
+            yield from view.records(number)
+
+    def shard_records(self, number: int, rounds: Collection[int] | None = None) -> Iterator[Record]:
+        """The records of one base shard, responses that people dropped included; `rounds` as in `records`."""
+        return self._view(rounds, True, None).records(number)
+
+    def shard_table(self, number: int, *, scores: bool = False) -> pa.Table:
+        """The records of one base shard as `records` gives them, in the shape of the Arrow schema; `scores` as below."""
+        return self._view(None, False, None).table(number, scores)
 
     def scan_records(self, *, dropped: bool = False, rank_by: str | None = None, scores: bool = False) -> pl.LazyFrame:
         """One row a record, in the shape of the Arrow schema; nothing is read before the frame is collected.
@@ -152,9 +158,22 @@ class PreferenceDataset:
         by = self._rank_by(rank_by)
         return self._rankings.left_out(by) if by else 0
 
-    def scores_settings(self, name: str) -> dict[str, Any]:
-        """What the scores of this name were made with; KeyError where there are none."""
-        return self._rankings.scores[name].settings
+    def scores(self, name: str) -> Scores:
+        """What `scores/` says of a further model; KeyError where there are none of this name."""
+        return self._rankings.scores[name]
+
+    def refusals(self, name: str, number: int) -> dict[str, str]:
+        """Why a further model gave no score, by response id, for the responses of one base shard in all rounds."""
+        return self._rankings.refusals(name, number)
+
+    def rejects(self, number: int) -> list[dict[str, Any]]:
+        """The rejected source rows of a base shard."""
+        content = self._location.read(manifests.rejects_name(0, number)) or b""
+        return [json.loads(line) for line in content.splitlines()]
+
+    def shard_metadata(self, number: int) -> dict[str, Any]:
+        """What a base shard says of itself."""
+        return shard_metadata(self._location.shard(self.manifest.round(0).numbers()[number]))
 
     @cached_property
     def dropped(self) -> frozenset[str]:

@@ -122,6 +122,16 @@ class Rankings:
             begin += shard.responses
         return np.concatenate(read)
 
+    def refusals(self, name: str, number: int) -> dict[str, str]:
+        """Why a further model gave no score, by response id, for the responses of a base shard in all rounds."""
+        found: dict[str, str] = {}
+        for at in self._parts(number):
+            scored = self.scores[name].shard(at.round, number, at.numbers()[number].sha256)
+            if scored is not None and scored.refused:
+                table = read_shard(self.location.shard(scored.entry)).select(["response_id", "refused"])
+                found |= {row["response_id"]: row["refused"] for row in table.to_pylist() if row["refused"]}
+        return found
+
     def ranking(self, by: RankBy, number: int, found: Answers) -> np.ndarray:
         """The rewards to rank by, float32; NaN where a model that is asked for refused the response."""
         if by.how == "one":

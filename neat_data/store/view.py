@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from neat_data.record import SCHEMA, canonical_json
+from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import cache_folder
 from neat_data.store.ranking import RankBy, Rankings, kept
@@ -21,6 +21,8 @@ from neat_data.store.shard import write_shard
 
 if TYPE_CHECKING:
     import polars as pl
+
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class View:
             keep &= np.isin(found.column("round").to_numpy(), list(self.rounds))
         reward = None if self.by is None else self.rankings.ranking(self.by, number, found)
         return records_of(base, found, keep, reward=reward, scores=every)
+
+    def records(self, number: int) -> Iterator[Record]:
+        """The records of a base shard, best response first."""
+        for batch in self.table(number).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            yield from from_table(pa.Table.from_batches([batch]))
 
     def shape(self, scores: bool) -> pa.Table:
         """No record, with the columns of `table`."""
