@@ -122,15 +122,21 @@ def _choose(
 
 def window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The longest sequence the model can take; None where its configuration names no limit."""
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        # Beyond this length its frequencies change for a whole batch: a reward would depend on its neighbours.
-        limit = rope.get("original_max_position_embeddings", limit)
+    limit = configured_window(model.config)
     if not hasattr(model, "score") and limit is not None:
         # RoBERTa's table begins behind its padding index; its tokenizer knows the true limit.
         limit = min(limit, tokenizer.model_max_length)
+    return limit
+
+
+def configured_window(config: PreTrainedConfig) -> int | None:
+    """The longest sequence that a configuration allows; None where it names no limit."""
+    config = config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        # Beyond this length its frequencies change for a whole batch: a result would depend on its neighbours.
+        limit = rope.get("original_max_position_embeddings", limit)
     return limit
 
 

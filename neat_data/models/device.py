@@ -77,6 +77,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def device_name(asked: str, device: torch.device) -> str:
+    """One card where one was asked for, else the kind, which leaves workers the others."""
+    return str(device) if ":" in asked else device.type
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out: CPU and NPU say so in a plain RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

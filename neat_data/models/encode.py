@@ -1,11 +1,13 @@
-"""A task to token sequences: the query cut once to its share of the length, every response whole or refused."""
+"""Queries and tasks to token ids: the query cut once to its share of the length, every response whole or refused."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from neat_data.models.reward import Task
+from neat_data.models.sampler import Ask
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message, Messages
 
@@ -31,10 +33,10 @@ def encode(task: Task, template: ChatTemplate, max_length: int, max_response: in
     and is refused above `max_response` tokens: a cut one would be another response.
     """
     try:
-        messages, length = _fit(task.messages, template, max_length - max_response)
+        messages, asked = _fit(task.messages, lambda cut: template.ids(cut, ask=True), max_length - max_response)
     except TemplateRefused:
         return _refused(task, TEMPLATE_REFUSED)
-    cut = len(task.messages) - len(messages)
+    cut, length = len(task.messages) - len(messages), len(asked)
     if length > max_length - max_response:
         return _refused(task, QUERY_TOO_LONG)
     try:
@@ -50,23 +52,54 @@ def encode(task: Task, template: ChatTemplate, max_length: int, max_response: in
     )
 
 
-def _fit(messages: Messages, template: ChatTemplate, limit: int) -> tuple[Messages, int]:
-    """The longest end of the query within the limit, and its tokens; the shortest possible where none fits.
+@dataclass(frozen=True, slots=True)
+class EncodedQuery:
+    """Token ids that a generator continues, empty where the query was refused for the reason `refused`."""
 
-    A leading system turn stays, and what follows it begins with a user turn: templates insist on that.
+    ids: list[int]
+    refused: str | None = None
+    turns_cut: int = 0
+
+
+def encode_query(ask: Ask, template: ChatTemplate, max_length: int) -> EncodedQuery:
+    """Token ids of a query with the header of the answer.
+
+    It gets `max_length` less the new tokens asked for, and loses whole oldest turns until it fits.
     """
-    length = len(template.ids(messages, ask=True))
-    if length <= limit:
-        return messages, length
+    limit = max_length - ask.sampling.max_new_tokens
+    try:
+        messages, ids = _fit(ask.messages, template.query_ids, limit, ask.lead)
+    except TemplateRefused:
+        return EncodedQuery([], TEMPLATE_REFUSED)
+    if len(ids) > limit:
+        return EncodedQuery([], QUERY_TOO_LONG)
+    return EncodedQuery(ids, None, len(ask.messages) - len(messages))
+
+
+def _fit(
+    messages: Messages, ids_of: Callable[[Messages], list[int]], limit: int, lead: str = ""
+) -> tuple[Messages, list[int]]:
+    """The longest end of the query within the limit, and its token ids; the shortest possible where none fits.
+
+    A leading system turn stays, and what follows it begins with a user turn: templates insist on that. That turn gets
+    `lead` in front, as the first one had.
+    """
+    ids = ids_of(messages)
+    if len(ids) <= limit:
+        return messages, ids
     system = messages[:1] if messages[0].role == "system" else ()
     starts = [i for i, m in enumerate(messages) if m.role == "user" and i > len(system)]
     if not starts:
-        return messages, length
-    cuts = [(*system, *messages[start:]) for start in starts]
+        return messages, ids
+    cuts = [(*system, _led(messages[start], lead), *messages[start + 1 :]) for start in starts]
     # Every later start is shorter: the first that fits is the longest.
-    best = bisect_left(cuts, True, key=lambda cut: len(template.ids(cut, ask=True)) <= limit)
+    best = bisect_left(cuts, True, key=lambda cut: len(ids_of(cut)) <= limit)
     chosen = cuts[min(best, len(cuts) - 1)]
-    return chosen, len(template.ids(chosen, ask=True))
+    return chosen, ids_of(chosen)
+
+
+def _led(message: Message, lead: str) -> Message:
+    return replace(message, content=lead + message.content)
 
 
 def _refused(task: Task, reason: str) -> Encoded:

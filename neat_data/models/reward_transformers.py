@@ -16,7 +16,14 @@ from torch import nn
 from neat_data.errors import InputError
 from neat_data.models.attention import TREES_FLEX, TREES_SDPA
 from neat_data.models.choose_path import Choice, choose_path, window
-from neat_data.models.device import dtype_name, out_of_memory_as_ours, release, resolve_device, resolve_dtype
+from neat_data.models.device import (
+    device_name,
+    dtype_name,
+    out_of_memory_as_ours,
+    release,
+    resolve_device,
+    resolve_dtype,
+)
 from neat_data.models.encode import Encoded, encode
 from neat_data.models.forward import linear_head, run_batch, run_trees
 from neat_data.models.pretrained import load_classifier
@@ -59,7 +66,7 @@ class TransformersRewardModel:
         self.spec = replace(
             spec,
             model=found.source.reference,
-            device=_device_name(spec.device, self.device),
+            device=device_name(spec.device, self.device),
             dtype=dtype_name(dtype),
             path=choice.path,
         )
@@ -167,11 +174,6 @@ class TransformersRewardModel:
         if self.template.unasked_header:
             notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
         return notes
-
-
-def _device_name(asked: str, device: torch.device) -> str:
-    """One card where one was asked for, else the kind, which leaves workers the others."""
-    return str(device) if ":" in asked else device.type
 
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:

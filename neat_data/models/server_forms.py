@@ -165,7 +165,7 @@ def _vllm_card(server: JsonServer) -> dict[str, Any] | None:
 
 def _tokenizer(spec: RewardSpec, card: dict[str, Any]) -> Any:
     """The server's tokenizer, loaded here from the folder or hub id that it names, or from the user's."""
-    from neat_data.models.pretrained import Source
+    from neat_data.models.source import Source
     from neat_data.models.tokenized import Tokenized, load_tokenizer
 
     name = str(spec.model_args.get("tokenizer") or card.get("root") or card["id"])

@@ -73,6 +73,11 @@ class ChatTemplate:
         """The dialogue's token ids, special tokens included. Arguments and errors as `text`."""
         return self.encode_texts([self.text(messages, ask=ask)])[0]
 
+    def query_ids(self, messages: Messages) -> list[int]:
+        """What a generator continues: the ids with the answer's header, without what a tokenizer puts behind a text."""
+        ids = self.ids(messages, ask=True)
+        return ids[: len(ids) - len(self._trail)]
+
     def encode_texts(self, texts: list[str]) -> list[list[int]]:
         """Token ids of rendered dialogues, with the special tokens that belong around them."""
         # verbose=False: a dialogue longer than the model's window is not worth a warning, it will be cut or refused.
@@ -138,7 +143,7 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
         own = own.get("default")
     if not own:
         raise InputError(
-            "the reward model's tokenizer has no chat template: which words did its training put around a turn?\n"
+            "the model's tokenizer has no chat template: which words did its training put around a turn?\n"
             "give them with --chat-template hh (\\n\\nHuman: / \\n\\nAssistant:) or --chat-template FILE.jinja"
         )
     return own

@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
-from neat_data.models.pretrained import Source, check_head, explained
+from neat_data.models.pretrained import check_head, resolved
 from neat_data.models.reward import RewardSpec, Scored, Task
 from neat_data.models.reward_transformers import with_lengths
+from neat_data.models.source import Source, explained
 from neat_data.models.templates import ChatTemplate
 
 
@@ -62,8 +63,7 @@ def load_shape(spec: RewardSpec) -> tuple[Source, PreTrainedModel]:
             source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
         )
         check_head(config, source.path)
-        if not source.local:
-            source = replace(source, revision=config._commit_hash or source.revision)
+        source = resolved(source, config)
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=spec.trust_remote_code)
     return source, model
 

@@ -49,15 +49,20 @@ def grow(sequences: Sequence[Sequence[int]]) -> TokenTree:
     >>> grow([[1, 2, 3], [1, 2, 4, 5]])
     TokenTree(prefix=[1, 2], branches=([3], [4, 5]))
     """
-    first, final = (
-        min(map(list, sequences)),
-        max(map(list, sequences)),
-    )  # in dictionary order: what they share, all share
-    limit = min(len(sequence) for sequence in sequences) - 1
-    shared = 0
-    while shared < limit and first[shared] == final[shared]:
-        shared += 1
-    return TokenTree(sequences[0][:shared], tuple(sequence[shared:] for sequence in sequences))
+    depth = shared(sequences)
+    return TokenTree(sequences[0][:depth], tuple(sequence[depth:] for sequence in sequences))
+
+
+def shared(sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens all sequences begin with, the last one of each left out.
+
+    >>> shared([[1, 2, 3], [1, 2]])
+    1
+    """
+    # In dictionary order: what the first and the last of them share, all share.
+    first, final = min(map(list, sequences)), max(map(list, sequences))
+    limit = min(map(len, sequences)) - 1
+    return next((i for i in range(limit) if first[i] != final[i]), limit)
 
 
 def split(sizes: Sequence[int], prefix: int, budget: int) -> list[range]:

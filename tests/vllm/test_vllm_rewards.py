@@ -129,7 +129,7 @@ def test_the_servers_own_template_and_length_give_the_same_ids(server, tiny_rewa
     import httpx
 
     from neat_data.models.conversations import conversations
-    from neat_data.models.pretrained import Source
+    from neat_data.models.source import Source
     from neat_data.models.templates import ChatTemplate
     from neat_data.models.tokenized import load_tokenizer
 

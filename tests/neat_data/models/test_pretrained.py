@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from neat_data.errors import InputError
-from neat_data.models.pretrained import Source
 from neat_data.models.reward import RewardSpec, load_reward_model
+from neat_data.models.source import Source
 
 
 def message(model: str | Path) -> str:

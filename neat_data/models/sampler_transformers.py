@@ -1,0 +1,192 @@
+"""The reference sampler: a causal language model of transformers, many queries at once, each reproducible alone.
+
+`sample` turns asks into token ids, groups them into batches of like length within this one call, and decodes one batch
+after another. The noise of a sample comes from its own seed (see `gumbel`), so what is sampled does not depend on the
+batch, unless the rounding of a forward pass tips a tie.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from neat_data.errors import InputError
+from neat_data.models.adapter import adapter_hash, with_adapter
+from neat_data.models.choose_path import configured_window
+from neat_data.models.decoding import decode
+from neat_data.models.device import (
+    device_name,
+    dtype_name,
+    out_of_memory_as_ours,
+    release,
+    resolve_device,
+    resolve_dtype,
+)
+from neat_data.models.encode import encode_query
+from neat_data.models.gumbel import draw
+from neat_data.models.pretrained import Loaded, load_policy
+from neat_data.models.sampler import Ask, Sample, SamplerSpec
+from neat_data.models.stopping import end_of_turn, reaches_stop_string, sampled, tokenizer_id
+from neat_data.models.templates import ChatTemplate
+
+# (query + new tokens) x rows of one batch: on a CPU more rows no longer pay; a card wants more to do at once.
+CPU_BUDGET = 16_384
+ACCELERATOR_BUDGET = 65_536
+LONGEST = 4_096  # where a model's configuration names no window
+
+
+class TransformersSampler:
+    """See `neat_data.models.sampler.Sampler`."""
+
+    def __init__(self, spec: SamplerSpec) -> None:
+        """Load the model and fill in whatever `spec` leaves open; errors as `load_sampler`."""
+        self.device = resolve_device(spec.device)
+        dtype = resolve_dtype(spec.dtype, self.device)
+        adapter = adapter_hash(spec.adapter) if spec.adapter else None
+        found = load_policy(spec, dtype)
+        self.model = with_adapter(found.model, spec.adapter) if spec.adapter else found.model
+        if not hasattr(self.model, "hf_device_map"):
+            nn.Module.to(self.model, self.device)
+        self._tokenizer = found.tokenizer
+        self.template = ChatTemplate(found.tokenizer, spec.chat_template)
+        self.stops = end_of_turn(self.template, found.tokenizer)
+        self.spec = replace(
+            spec,
+            model=found.source.reference,
+            backend="transformers",
+            device=device_name(spec.device, self.device),
+            dtype=dtype_name(dtype),
+            max_length=window_of(spec, configured_window(self.model.config)),
+            token_budget=_budget(spec, self.device),
+        )
+        self.label = policy_label(found, adapter)
+        self.tokenizer: str | None = tokenizer_id(self.template, self.stops)
+        self.settings = self._settings(found, adapter)
+        self.notes = self._notes()
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
+
+    def sample(
+        self,
+        asks: Sequence[Ask],
+        *,
+        token_budget: int | None = None,
+        advance: Callable[[int, int], None] | None = None,
+    ) -> list[Sample]:
+        """See `Sampler.sample`."""
+        budget, max_length = token_budget or self.spec.token_budget, self.spec.max_length
+        assert budget is not None
+        assert max_length is not None
+        _check_room(asks, max_length)
+        queries = [encode_query(ask, self.template, max_length) for ask in asks]
+        samples = [Sample("", None, finished=False, refused=query.refused) for query in queries]
+        prompts = [query.ids for query in queries]
+        if advance is not None:
+            advance(sum(query.refused is not None for query in queries), 0)
+        for batch in batches(asks, prompts, budget):
+            with out_of_memory_as_ours(self.device, budget):
+                made = self._decode([asks[index] for index in batch], [prompts[index] for index in batch])
+            for index, ids in zip(batch, made, strict=True):
+                samples[index] = sampled(ids, self.stops, self._tokenizer, queries[index].turns_cut)
+            tokens = sum(map(len, made))
+            self.usage["prompt_tokens"] += sum(len(prompts[index]) for index in batch)
+            self.usage["completion_tokens"] += tokens
+            if advance is not None:
+                advance(len(batch), tokens)
+        return samples
+
+    def close(self) -> None:
+        """See `Sampler.close`."""
+        del self.model
+        gc.collect()
+        release()
+
+    def _decode(self, asks: Sequence[Ask], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The sampled ids of asks that share their sampling."""
+        sampling = asks[0].sampling
+
+        def choose(logits: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
+            return draw(logits, [asks[row].seed for row in rows], step, sampling)
+
+        def ended(ids: list[int]) -> bool:
+            return ids[-1] in self.stops.ids or reaches_stop_string(ids, self.stops, self._tokenizer)
+
+        return decode(self.model, prompts, choose, ended, sampling.max_new_tokens)
+
+    def _settings(self, found: Loaded, adapter: str | None) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "model": found.source.label,
+            **found.identity,
+            "adapter": adapter,
+            **self.template.fingerprint,
+            "backend": "transformers",
+            "device": self.device.type,
+            "dtype": spec.dtype,
+            "max_length": spec.max_length,
+            "token_budget": spec.token_budget,
+            "attention": self.model.config._attn_implementation,
+            "stop_tokens": list(self.stops.ids),
+            "stop_string": self.stops.string,
+            "model_args": spec.model_args,
+        }
+
+    def _notes(self) -> list[str]:
+        spec = self.spec
+        line = f"policy {self.label}: {spec.device}, {spec.dtype}, a window of {spec.max_length} tokens"
+        return [line, *([self.stops.note] if self.stops.note else [])]
+
+
+def policy_label(found: Loaded, adapter: str | None) -> str:
+    """For `Response.model`: ID@REVISION or FOLDER@WEIGHTS, and the adapter's hash."""
+    local = found.source.local
+    name = f"{found.source.label}@{found.identity['weights'][:12]}" if local else found.source.label
+    return f"{name}+adapter:{adapter[:12]}" if adapter else name
+
+
+def window_of(spec: SamplerSpec, window: int | None) -> int:
+    """Tokens of query and response together.
+
+    Raises:
+        InputError: more were asked for than the model's window holds.
+    """
+    max_length = spec.max_length or window or LONGEST
+    if window is not None and max_length > window:
+        raise InputError(f"--max-length {max_length}: the policy's window is {window} tokens")
+    return max_length
+
+
+def batches(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
+    """Indices of asks that run together, longest first; empty prompts are left out.
+
+    Rows of a batch share their sampling, and (longest query + new tokens) x rows stays within the budget.
+    """
+    kept = [index for index, prompt in enumerate(prompts) if prompt]
+    for sampling in dict.fromkeys(asks[index].sampling for index in kept):
+        alike = [index for index in kept if asks[index].sampling == sampling]
+        batch: list[int] = []
+        for index in sorted(alike, key=lambda i: (-len(prompts[i]), i)):
+            if batch and (len(prompts[batch[0]]) + sampling.max_new_tokens) * (len(batch) + 1) > budget:
+                yield batch
+                batch = []
+            batch.append(index)
+        yield batch
+
+
+def _budget(spec: SamplerSpec, device: torch.device) -> int:
+    budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
+    if budget < 1:
+        raise InputError(f"--token-budget {budget}: must be at least 1")
+    return budget
+
+
+def _check_room(asks: Sequence[Ask], max_length: int) -> None:
+    new = max((ask.sampling.max_new_tokens for ask in asks), default=0)
+    if new >= max_length:
+        raise InputError(
+            f"--max-new-tokens {new}: leaves no room for a query, the policy's window is {max_length} tokens"
+        )

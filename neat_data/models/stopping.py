@@ -1,0 +1,92 @@
+"""Where a response ends: the tokens and strings that a chat template writes behind an assistant's turn.
+
+A template ends a turn with a special token, or the next turn begins with one; a plain one like `hh` has neither, and
+the words that open the next turn end the response. The tokenizer's end of text always ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from neat_data.models.sampler import Sample
+from neat_data.models.templates import ChatTemplate, TemplateRefused
+from neat_data.record import Message
+
+_ANSWER, _NEXT = "Whoisthere", "Nobodyelse"
+_PROBE = (Message("user", "Knock knock."), Message("assistant", _ANSWER), Message("user", _NEXT))
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What ends a response.
+
+    Attributes:
+        ids: stop tokens, the template's end of turn first.
+        string: text that ends a response and does not belong to it, where the template has no token for that.
+        note: one line where the template's end of turn is not the tokenizer's end of text.
+    """
+
+    ids: tuple[int, ...]
+    string: str | None = None
+    note: str | None = None
+
+
+def end_of_turn(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> Stops:
+    """What ends a response under this template."""
+    end = tokenizer.eos_token_id
+    ends = () if end is None else (end,)
+    between = _between_turns(template)
+    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    turn = next((i for i in tokenizer(between, add_special_tokens=False)["input_ids"] if i in marks), None)
+    if turn is None:
+        words = between.rstrip(" ")
+        return Stops(ends, words if words.strip() else None)
+    if turn in ends:
+        return Stops(ends)
+    named = tokenizer.convert_ids_to_tokens(turn)
+    also = f"its tokenizer's end of text is {tokenizer.eos_token}" if ends else "its tokenizer names no end of text"
+    return Stops((turn, *ends), None, f"the policy's chat template ends a turn with {named}, {also}")
+
+
+def _between_turns(template: ChatTemplate) -> str:
+    """What the template writes between an answer and the next question."""
+    try:
+        text = template.text(_PROBE)
+    except TemplateRefused:
+        return ""
+    return text.partition(_ANSWER)[2].partition(_NEXT)[0]
+
+
+def tokenizer_id(template: ChatTemplate, stops: Stops) -> str:
+    """For `Response.tokenizer`: sha256 over the tokenizer's hash and its end-of-turn token."""
+    turn = stops.ids[0] if stops.ids else None
+    return hashlib.sha256(f"{template.fingerprint['tokenizer']} {turn}".encode()).hexdigest()
+
+
+def sampled(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase, turns_cut: int = 0) -> Sample:
+    """The sample that these ids make; whether it is finished is read off the last one, or a stop string in the text."""
+    ended = bool(ids) and ids[-1] in stops.ids
+    text = decoded(ids[:-1] if ended else ids, tokenizer)
+    at = -1 if stops.string is None else text.find(stops.string)
+    if at >= 0:
+        text = text[:at]
+    return Sample(text.strip(), tuple(ids), ended or at >= 0, at >= 0, turns_cut)
+
+
+def reaches_stop_string(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the stop string stands at the end of these ids, looked for after every token of a plain template.
+
+    A token has a character at least, but for those of one byte: four make a character at most.
+    """
+    return stops.string is not None and stops.string in decoded(ids[-4 * len(stops.string) :], tokenizer)
+
+
+def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of token ids, special tokens left out and spaces left alone."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text
