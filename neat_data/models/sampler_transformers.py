@@ -31,6 +31,7 @@ from neat_data.models.encode import encode_query
 from neat_data.models.gumbel import draw
 from neat_data.models.pretrained import Loaded, load_policy
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
+from neat_data.models.source import Source
 from neat_data.models.stopping import end_of_turn, reaches_stop_string, sampled, tokenizer_id
 from neat_data.models.templates import ChatTemplate
 
@@ -62,9 +63,9 @@ class TransformersSampler:
             device=device_name(spec.device, self.device),
             dtype=dtype_name(dtype),
             max_length=window_of(spec, configured_window(self.model.config)),
-            token_budget=_budget(spec, self.device),
+            token_budget=budget_of(spec, self.device),
         )
-        self.label = policy_label(found, adapter)
+        self.label = policy_label(found.source, found.identity, adapter)
         self.tokenizer: str | None = tokenizer_id(self.template, self.stops)
         self.settings = self._settings(found, adapter)
         self.notes = self._notes()
@@ -81,7 +82,7 @@ class TransformersSampler:
         budget, max_length = token_budget or self.spec.token_budget, self.spec.max_length
         assert budget is not None
         assert max_length is not None
-        _check_room(asks, max_length)
+        check_room(asks, max_length)
         queries = [encode_query(ask, self.template, max_length) for ask in asks]
         samples = [Sample("", None, finished=False, refused=query.refused) for query in queries]
         prompts = [query.ids for query in queries]
@@ -141,10 +142,9 @@ class TransformersSampler:
         return [line, *([self.stops.note] if self.stops.note else [])]
 
 
-def policy_label(found: Loaded, adapter: str | None) -> str:
+def policy_label(source: Source, identity: dict[str, str], adapter: str | None) -> str:
     """For `Response.model`: ID@REVISION or FOLDER@WEIGHTS, and the adapter's hash."""
-    local = found.source.local
-    name = f"{found.source.label}@{found.identity['weights'][:12]}" if local else found.source.label
+    name = f"{source.label}@{identity['weights'][:12]}" if source.local else source.label
     return f"{name}+adapter:{adapter[:12]}" if adapter else name
 
 
@@ -177,14 +177,16 @@ def batches(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], budget: int) 
         yield batch
 
 
-def _budget(spec: SamplerSpec, device: torch.device) -> int:
+def budget_of(spec: SamplerSpec, device: torch.device) -> int:
+    """The token budget asked for, or the device's; InputError where it is none."""
     budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
     if budget < 1:
         raise InputError(f"--token-budget {budget}: must be at least 1")
     return budget
 
 
-def _check_room(asks: Sequence[Ask], max_length: int) -> None:
+def check_room(asks: Sequence[Ask], max_length: int) -> None:
+    """Raises InputError where the new tokens alone fill the window."""
     new = max((ask.sampling.max_new_tokens for ask in asks), default=0)
     if new >= max_length:
         raise InputError(
