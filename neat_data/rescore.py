@@ -181,9 +181,9 @@ def _joined(scored: Sequence[Scored]) -> tuple[np.ndarray, list[str | None]]:
 
 def _check_finite(ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None]) -> None:
     """Raise RunError naming the first response whose reward is NaN or infinite."""
-    for at in np.flatnonzero(~np.isfinite(rewards)):
+    for at in np.flatnonzero(~np.isfinite(rewards)).tolist():
         if refused[at] is None:
             raise RunError(
-                f"the reward model gave {rewards[at]} for response {ids[int(at)]}.\n"
+                f"the reward model gave {rewards[at]} for response {ids[at]}.\n"
                 "Try another --dtype; `neat-data show` shows its record."
             )

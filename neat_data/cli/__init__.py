@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from neat_data import __version__
-from neat_data.cli import expand, export, look, rescore, rounds, score
+from neat_data.cli import compact, expand, export, look, rescore, rounds, score
 
 app = typer.Typer(
     help="Build preference datasets: score them with a reward model, see how far apart the responses are.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (score, expand, rounds, look, export, rescore):
+for verbs in (score, expand, rounds, look, export, rescore, compact):
     verbs.add_to(app)
 
 

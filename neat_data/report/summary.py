@@ -9,6 +9,7 @@ from rich.console import Console
 from neat_data.report.visible import one_line
 
 if TYPE_CHECKING:
+    from neat_data.compact import CompactSummary
     from neat_data.rescore import RescoreSummary
     from neat_data.score import ScoreSummary
     from neat_data.store.verify import Verification
@@ -44,6 +45,19 @@ def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
         _line(console, f"without a score: {reasons}")
     _line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
+
+
+def print_compact_summary(summary: CompactSummary, console: Console) -> None:
+    """What was folded, and what to do next."""
+    if summary.already:
+        _line(console, f"{summary.out} was complete already: same dataset, same settings; nothing was done.")
+    counts = summary.counts
+    _line(
+        console,
+        f"{counts['records']:,} records with {counts['responses']:,} responses; {summary.rounds:,} rounds folded in, "
+        f"{summary.dropped:,} responses that people dropped left out.",
+    )
+    _line(console, f"next: neat-data verify {summary.out}")
 
 
 def print_verification(result: Verification, console: Console) -> None:

@@ -97,7 +97,7 @@ class PreferenceDataset:
         return self._view(rounds, True, None).records(number)
 
     def shard_table(self, number: int, *, scores: bool = False) -> pa.Table:
-        """The records of one base shard as `records` gives them, in the shape of the Arrow schema; `scores` as below."""
+        """The records of one base shard as Arrow, as `records` gives them; `scores` as in `scan_records`."""
         return self._view(None, False, None).table(number, scores)
 
     def scan_records(self, *, dropped: bool = False, rank_by: str | None = None, scores: bool = False) -> pl.LazyFrame:

@@ -143,6 +143,10 @@ class DatasetFolder:
         newest = self.manifest.newest
         return newest.round + newest.complete
 
+    def enter_round(self, folded: manifests.Round) -> None:
+        """Enter a round whose responses lie in the base shards, so that later rounds are numbered after it."""
+        self._write(self.manifest.with_round(replace(folded, shards=(), summary={**folded.summary, "folded": True})))
+
     def require_finished(self) -> None:
         """Raise InputError unless round 0 is complete, so that rounds may follow."""
         if not self.begun or not self.finished:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from neat_data.record import Label, Record, Response, query_id, ranked, response_id
 
 
-def base_faults(record: Record) -> Iterator[str]:
-    """What is wrong with a record of round 0."""
+def folded_rounds(settings: dict[str, Any]) -> frozenset[int] | None:
+    """The rounds that `compact` folded into the base shards; None for a dataset that was not compacted."""
+    folded = settings.get("folded")
+    return None if folded is None else frozenset(at["round"] for at in folded["rounds"])
+
+
+def base_faults(record: Record, folded: frozenset[int] | None = None) -> Iterator[str]:
+    """What is wrong with a record of round 0.
+
+    Args:
+        folded: what `folded_rounds` says of the dataset's settings.
+    """
     if record.query_id != query_id(record.messages):
         yield "its query_id does not match its messages"
     if not record.messages or record.messages[-1].role != "user":
         yield "its messages do not end in a user turn"
     if any(message.content != message.content.strip() for message in record.messages):
         yield "a message has surrounding whitespace"
-    yield from response_faults(record, 0)
+    yield from response_faults(record, {0, *(folded or ())})
     ids = {response.response_id for response in record.responses}
     for label in record.labels:
         yield from _label_faults(label, ids)
-    if not record.labels:
+    if not record.labels and folded is None:  # a folded verdict takes labels away; their rows are among the rejects
         yield "it has no label, so no source row accounts for it"
 
 
@@ -36,16 +47,16 @@ def added_faults(record: Record, round: int, earlier: dict[str, set[str]]) -> It
     for response in record.responses:
         if response.response_id in known:
             yield f"response {response.response_id}: an earlier round has it already"
-    yield from response_faults(record, round)
+    yield from response_faults(record, {round})
 
 
-def response_faults(record: Record, round: int) -> Iterator[str]:
-    """What is wrong with the responses that a record got in `round`."""
+def response_faults(record: Record, rounds: Collection[int]) -> Iterator[str]:
+    """What is wrong with the responses that a record got in `rounds`."""
     responses = record.responses
     if not responses:
         yield "it has no response"
     for response in responses:
-        for fault in _response_faults(response, record.query_id, round):
+        for fault in _response_faults(response, record.query_id, rounds):
             yield f"response {response.response_id}: {fault}"
     if len({response.response_id for response in responses}) < len(responses):
         yield "a response occurs twice"
@@ -53,15 +64,15 @@ def response_faults(record: Record, round: int) -> Iterator[str]:
         yield "its responses are not in ranking order"
 
 
-def _response_faults(response: Response, query: str, round: int) -> Iterator[str]:
+def _response_faults(response: Response, query: str, rounds: Collection[int]) -> Iterator[str]:
     if response.response_id != response_id(query, response.text):
         yield "the id does not match the text"
     if response.text != response.text.strip():
         yield "the text has surrounding whitespace"
     if not _finite(response):
         yield f"the reward is {response.reward}, not a finite number"
-    if response.round != round:
-        yield f"it says round {response.round} but lies in round {round}"
+    if response.round not in rounds:
+        yield f"it says round {response.round} but lies in round {min(rounds)}"
 
 
 def _finite(response: Response) -> bool:

@@ -20,7 +20,7 @@ from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store.atomic import TEMPORARY
-from neat_data.store.invariants import added_faults, base_faults
+from neat_data.store.invariants import added_faults, base_faults, folded_rounds
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.rebuild import CAVEATS, rebuild_manifest
 from neat_data.store.shard import ShardEntry, damage, elements, file_sha256, read_shard, shard_metadata
@@ -185,8 +185,9 @@ class _Verifier:
             self.source_rows += metadata.get("source_rows", 0)
         yield from self._reject_faults(round, number, metadata)
         earlier = self._earlier(round, number)
+        folded = folded_rounds(self.manifest.settings)
         for record in _records(table):
-            faults = base_faults(record) if round == 0 else added_faults(record, round, earlier)
+            faults = base_faults(record, folded) if round == 0 else added_faults(record, round, earlier)
             yield from (f"query {record.query_id}: {fault}" for fault in faults)
             if round == 0:
                 self.queries += bytes.fromhex(record.query_id)
