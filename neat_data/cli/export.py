@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neat_data.cli.options import Dataset, Json, Quiet, Where, open_dataset, print_json, stdout, watcher
+from neat_data.cli.options import Dataset, Json, Quiet, RankBy, Where, open_dataset, print_json, stdout, watcher
 from neat_data.export.formats import Name, PairsOf
 from neat_data.verb import verb
 
@@ -41,6 +41,7 @@ def export_verb(
     ] = None,
     where: Where = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Records taken at most.", show_default=False)] = None,
+    rank_by: RankBy = None,
     polarity: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,6 +74,7 @@ def export_verb(
         min_gap=min_gap,
         where=where,
         limit=limit,
+        rank_by=rank_by,
         polarities=tuple(polarity or ()),
         overwrite=overwrite,
         license=license_,

@@ -38,6 +38,7 @@ class ExportRequest:
         pairs, min_gap: as `formats.find` takes them.
         where: a SQL expression over the record.
         limit: records taken at most.
+        rank_by: the scores that stand in for the dataset's own rewards, as `PreferenceDataset.records` takes them.
         polarities: responses sampled under a prompt of one of these, `none` for those that were not; all by default.
         overwrite: whether to replace what is at `out`.
         license, language: of the dataset card; a licence is never guessed.
@@ -52,6 +53,7 @@ class ExportRequest:
     min_gap: float | None = None
     where: str | None = None
     limit: int | None = None
+    rank_by: str | None = None
     polarities: tuple[str, ...] = ()
     overwrite: bool = False
     license: str | None = None
@@ -142,7 +144,7 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
 
 def _records(dataset: PreferenceDataset, request: ExportRequest) -> Iterator[Record]:
     """The records that were asked for, in source order."""
-    frame = select(dataset.scan_records(), request.where)
+    frame = select(dataset.scan_records(rank_by=request.rank_by), request.where)
     if request.limit is not None:
         frame = frame.head(request.limit)
     with explained(request.where):
@@ -206,6 +208,7 @@ class _Card:
             left_out=self.summary.responses_left_out,
             polarities=tuple(sorted(_polarities(self.request))),
             limit=self.request.limit,
+            rank_by=self.request.rank_by,
             license=self.request.license,
             language=self.request.language,
             on_hub=on_hub,

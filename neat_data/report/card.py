@@ -68,6 +68,7 @@ class Export:
         left_out: responses of other polarities.
         polarities: those that were taken.
         limit: records taken at most.
+        rank_by: the scores that stand in for the dataset's own rewards.
         license, language: of the copy.
         on_hub: whether it goes to the hub, where `datasets` itself says which files hold the data.
     """
@@ -76,6 +77,7 @@ class Export:
     left_out: int
     polarities: tuple[str, ...]
     limit: int | None = None
+    rank_by: str | None = None
     license: str | None = None
     language: str | None = None
     on_hub: bool = False
@@ -158,6 +160,10 @@ def _exported(export: Export, stats: Stats) -> str:
         told.append(f"{export.left_out:,} responses were left out: only those of polarity {kinds} are here.")
     if export.left_out or export.limit is not None:
         told.append("The figures below count what was left out as well.")
+    if export.rank_by is not None:
+        told.append(
+            f"Its rewards and ranking are by {plain(export.rank_by)}; the figures below are by the model below."
+        )
     return "\n".join(told)
 
 
