@@ -140,12 +140,10 @@ def _lost_labels(source: PreferenceDataset, number: int, table: pa.Table) -> Ite
     """A reject for every source row whose label is gone, since a reviewer dropped what it spoke of."""
     if not source.dropped:
         return
-    left: dict[str, set[Place]] = {
-        record.query_id: {_place(label) for label in record.labels} for record in from_table(table)
-    }
+    left = {(record.query_id, _place(label)) for record in from_table(table) for label in record.labels}
     for record in source.shard_records(number):
         for label in record.labels:
-            if _place(label) not in left.get(record.query_id, ()):
+            if (record.query_id, _place(label)) not in left:
                 yield _reject(record, label)
 
 

@@ -7,7 +7,7 @@ in which the earlier one was preferred.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,7 +15,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from neat_data.agreement import Compared, compare
 from neat_data.where import explained, grouping, inner, select
+
+_SCORE = "score "  # before the names of the models in the narrow frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Columns:
         spread: best minus worst reward of every record with more than two scored responses.
         names: for `origin`, `polarity` and `group`, the text (or None) behind each code.
         counts: records, labels, repeated, truncated, unscored_pairs.
+        compared: what several reward models say; None where that was not asked for.
     """
 
     responses: Responses
@@ -74,6 +78,7 @@ class Columns:
     spread: np.ndarray
     names: dict[str, list[str | None]]
     counts: dict[str, int]
+    compared: Compared | None = None
 
 
 @dataclass(slots=True)
@@ -89,19 +94,22 @@ class Codes:
         return np.asarray(table, dtype=np.int32)[words.indices.to_numpy(zero_copy_only=False)]
 
 
-def columns(records: pl.LazyFrame, *, by: str | None = None, where: str | None = None) -> Columns:
+def columns(
+    records: pl.LazyFrame, *, by: str | None = None, where: str | None = None, models: Sequence[str] = ()
+) -> Columns:
     """Read the records that `where` selects, in one streaming pass.
 
     Args:
         records: one row a record, in the shape of `record.SCHEMA`.
         by: one of `where.BY`; the group of every pair.
         where: a SQL expression over the record.
+        models: fields of the column `scores` to compare.
 
     Raises:
         InputError: `by` or `where` cannot be understood.
     """
     codes = {name: Codes() for name in ("origin", "polarity", "group")}
-    narrow = _narrow(select(records.with_row_index("record"), where), by)
+    narrow = _narrow(select(records.with_row_index("record"), where), by, models)
     with explained(where):
         parts = [_batch(batch, codes) for batch in narrow.collect_batches(engine="streaming") if len(batch)]
     counts: dict[str, int] = dict.fromkeys(("records", "labels", "repeated", "truncated", "unscored_pairs"), 0)
@@ -115,10 +123,11 @@ def columns(records: pl.LazyFrame, *, by: str | None = None, where: str | None =
         spread=np.concatenate([np.empty(0), *(part.spread for part in parts)]),
         names={name: list(code.known) for name, code in codes.items()},
         counts=counts,
+        compared=_joined(Compared, [part.compared for part in parts]) if models else None,
     )
 
 
-def _narrow(records: pl.LazyFrame, by: str | None) -> pl.LazyFrame:
+def _narrow(records: pl.LazyFrame, by: str | None, models: Sequence[str]) -> pl.LazyFrame:
     element = pl.element().struct
     return records.select(
         "record",
@@ -133,6 +142,7 @@ def _narrow(records: pl.LazyFrame, by: str | None) -> pl.LazyFrame:
         order=pl.col("labels").list.eval(element.field("order").list.eval(pl.element().hash())),
         verdict=inner("labels", "verdict"),
         **({} if by is None else {"group": grouping(by)}),
+        **{f"{_SCORE}{name}": pl.col("scores").struct.field(name) for name in models},
     )
 
 
@@ -155,7 +165,18 @@ def _batch(batch: pl.DataFrame, codes: dict[str, Codes]) -> Columns:
         "truncated": int(numbers(batch["truncated"]).sum()),
         "unscored_pairs": unscored,
     }
-    return Columns(responses, pairs, verdicts, spreads(responses.reward, sizes), {}, counts)
+    compared = _compared(batch, sizes, pairs)
+    return Columns(responses, pairs, verdicts, spreads(responses.reward, sizes), {}, counts, compared)
+
+
+def _compared(batch: pl.DataFrame, sizes: np.ndarray, pairs: Pairs) -> Compared | None:
+    scores = [name for name in batch.columns if name.startswith(_SCORE)]
+    if not scores:
+        return None
+    starts = np.cumsum(sizes, dtype=np.int64) - sizes
+    at = starts[np.searchsorted(batch["record"].to_numpy(), pairs.record)]
+    rewards = np.stack([numbers(batch[name]) for name in scores], axis=1)
+    return compare(rewards, sizes, at + pairs.chosen, at + pairs.rejected)
 
 
 def _groups(batch: pl.DataFrame, owner: np.ndarray, codes: Codes) -> np.ndarray:

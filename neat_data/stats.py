@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neat_data.agreement import Agreement, agreement
 from neat_data.errors import InputError
 from neat_data.measures import Share, Summary, auc, counts_between, quantiles, share, sigmoid, spearman, summary
 from neat_data.pairs import Columns, Pairs, Responses, Verdicts, columns
+from neat_data.store.scores import OWN
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
@@ -159,16 +161,21 @@ class Stats:
     """Every figure of `neat-data stats`.
 
     Attributes:
-        reward_model: as the manifest names it; None where it does not.
+        reward_model: whose rewards these are, as the manifest names it; None where it does not.
+        rank_by: the scores that stand in for the dataset's own rewards, None for these.
+        left_out: responses that the ranking leaves out, since a model of it refused them.
         complete: whether every round was finished.
         scale: `paper` where the reward model is the paper's own, else `another`.
         ties: pairs with equal rewards.
         disagreement: pairs whose signed gap is below 0.
         groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
+        agreement: how far the reward models agree; None where there is one.
         widest, narrowest, wrong: pairs worth reading, no more than one a record.
     """
 
     reward_model: str | None
+    rank_by: str | None
+    left_out: int
     complete: bool
     scale: str
     by: str | None
@@ -184,6 +191,7 @@ class Stats:
     unpaired: Unpaired
     groups: tuple[Group, ...]
     groups_left_out: int
+    agreement: Agreement | None
     widest: tuple[PairAt, ...]
     narrowest: tuple[PairAt, ...]
     wrong: tuple[PairAt, ...]
@@ -202,6 +210,7 @@ def compute(
     thresholds: Sequence[float] = (1.0, 5.0),
     by: str | None = None,
     where: str | None = None,
+    rank_by: str | None = None,
 ) -> Stats:
     """The figures of a dataset, in one streaming pass over its records.
 
@@ -210,16 +219,18 @@ def compute(
         thresholds: gaps, in the reward's unit; shares count what exceeds them strictly.
         by: source, subset, split, turns or meta.KEY.
         where: a SQL expression over the record; see `where.select`.
+        rank_by: as `PreferenceDataset.records` takes it.
 
     Raises:
-        InputError: a threshold below 0 or not finite; `by` or `where` cannot be understood.
+        InputError: a threshold below 0 or not finite; `by`, `where` or `rank_by` cannot be understood.
     """
     for threshold in thresholds:
         if not 0 <= threshold < float("inf"):
             raise InputError(f"--threshold {threshold}: a gap is a number from 0 up")
-    model = reward_model(dataset.manifest.settings)
+    model = ranking_model(dataset, rank_by)
     scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
-    read = columns(dataset.scan_records(), by=by, where=where)
+    models = dataset.models if len(dataset.models) > 1 else ()
+    read = columns(dataset.scan_records(rank_by=rank_by, scores=bool(models)), by=by, where=where, models=models)
     pairs, responses = read.pairs, scored_only(read.responses)
     rewards = reward_groups(responses, read.names)
     groups = by_group(pairs, read.names["group"], thresholds, scale) if by else []
@@ -229,6 +240,8 @@ def compute(
         drawn = beside.submit(figures, responses, read.names, pairs, thresholds)
         return Stats(
             reward_model=model,
+            rank_by=rank_by,
+            left_out=dataset.left_out(rank_by),
             complete=dataset.complete,
             scale=scale,
             by=by,
@@ -243,12 +256,23 @@ def compute(
             unpaired=unpaired(read.verdicts),
             groups=tuple(groups[:GROUPS]),
             groups_left_out=max(0, len(groups) - GROUPS),
+            agreement=agreement(read.compared, models, pairs.record, len(read.responses.reward))
+            if read.compared
+            else None,
             widest=examples(pairs, np.abs(pairs.gap)),
             narrowest=examples(pairs, -np.abs(pairs.gap)),
             wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
             length=length.result(),
             figures=drawn.result(),
         )
+
+
+def ranking_model(dataset: PreferenceDataset, rank_by: str | None) -> str | None:
+    """The reward model that the ranking goes by; several are named as the ranking names them."""
+    if rank_by in (None, OWN):
+        return reward_model(dataset.manifest.settings)
+    scores = dataset.models[1:]
+    return reward_model(dataset.scores(rank_by).settings) if rank_by in scores else f"{rank_by} (standardised)"
 
 
 def reward_model(settings: dict[str, Any]) -> str | None:

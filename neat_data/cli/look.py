@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neat_data.cli.options import Dataset, Json, Where, open_dataset, print_json, stdout
+from neat_data.cli.options import Dataset, Json, RankBy, Where, open_dataset, print_json, stdout
 from neat_data.verb import verb
 
 
@@ -28,6 +28,7 @@ def stats_verb(
         str | None, typer.Option(help="Break down by source, subset, split, turns or meta.KEY.", show_default=False)
     ] = None,
     where: Where = None,
+    rank_by: RankBy = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.", show_default=False)] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Write the figures as PNG and SVG here.", show_default=False)
@@ -38,7 +39,7 @@ def stats_verb(
     from neat_data.stats import compute
 
     opened = open_dataset(dataset)
-    stats = compute(opened, thresholds=tuple(threshold or (1.0, 5.0)), by=by, where=where)
+    stats = compute(opened, thresholds=tuple(threshold or (1.0, 5.0)), by=by, where=where, rank_by=rank_by)
     if json_:
         print_json(stats.to_dict())
     else:
@@ -89,13 +90,20 @@ def show_verb(
     random: Annotated[int | None, typer.Option(min=1, help="N records drawn by --seed.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of --random.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Records shown where nothing else is asked for.")] = 5,
+    rank_by: RankBy = None,
     json_: Json = False,
 ) -> None:
     """Show records in the terminal."""
     from neat_data.show import choose
 
     records = choose(
-        open_dataset(dataset), query_id=query_id, widest_gap=widest_gap, random=random, seed=seed, limit=limit
+        open_dataset(dataset),
+        query_id=query_id,
+        widest_gap=widest_gap,
+        random=random,
+        seed=seed,
+        limit=limit,
+        rank_by=rank_by,
     )
     if json_:
         print_json({"records": [record.to_dict() for record in records]})

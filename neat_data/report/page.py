@@ -88,6 +88,8 @@ def _subtitle(stats: Stats) -> str:
         f"{stats.counts.pairs:,} pairs",
         f"reward model {_text(stats.reward_model or 'not stated')}",
     ]
+    if stats.rank_by is not None:
+        parts.append(f"ranked by {_text(stats.rank_by)}")
     if stats.where is not None:
         parts.append(f"where {_text(stats.where)}")
     return " · ".join(parts)
@@ -130,7 +132,7 @@ def _examples(dataset: PreferenceDataset, stats: Stats) -> str:
         ("Narrowest gaps", stats.narrowest),
         ("Most wrongly ordered: the reward prefers what people rejected", stats.wrong),
     ]
-    records = _records(dataset, {pair.record for _, pairs in kinds for pair in pairs})
+    records = _records(dataset, {pair.record for _, pairs in kinds for pair in pairs}, stats.rank_by)
     sections = [
         f"<section><h2>{escape(title)}</h2>{''.join(_pair(records[pair.record], pair) for pair in pairs)}</section>"
         for title, pairs in kinds
@@ -139,9 +141,9 @@ def _examples(dataset: PreferenceDataset, stats: Stats) -> str:
     return "\n".join(sections)
 
 
-def _records(dataset: PreferenceDataset, rows: Iterable[int]) -> dict[int, Record]:
+def _records(dataset: PreferenceDataset, rows: Iterable[int], rank_by: str | None) -> dict[int, Record]:
     """The records with these numbers, in one pass that keeps nothing else."""
-    numbered = dataset.scan_records().with_row_index("record")
+    numbered = dataset.scan_records(rank_by=rank_by).with_row_index("record")
     found = numbered.filter(pl.col("record").is_in(sorted(rows))).collect(engine="streaming")
     return {row.pop("record"): Record.from_dict(row) for row in found.to_dicts()}
 

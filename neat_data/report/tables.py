@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neat_data.measures import Share, Summary
+from neat_data.agreement import Agreement
+from neat_data.measures import Mean, Share, Summary
 from neat_data.report.visible import one_line
 from neat_data.stats import Group, Stats
 
@@ -29,7 +30,7 @@ class Table:
 def tables(stats: Stats) -> list[Table]:
     """Every table that has something to say about these stats."""
     found = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
-    found += [unpaired(stats), groups(stats)]
+    found += [unpaired(stats), groups(stats), *models(stats)]
     return [table for table in found if table.rows]
 
 
@@ -83,6 +84,10 @@ def dataset(stats: Stats) -> Table:
         rows.append(("unfinished", "what was committed so far"))
     if stats.where is not None:
         rows.insert(1, ("where", one_line(stats.where)))
+    if stats.rank_by is not None:
+        rows.insert(1, ("ranked by", one_line(stats.rank_by)))
+    if stats.left_out:
+        rows.append(("responses without such a score", f"{stats.left_out:,} left out"))
     if counts.truncated:
         rows.append(("truncated responses", f"{counts.truncated:,}"))
     if counts.queries_cut:
@@ -188,6 +193,63 @@ def unpaired(stats: Stats) -> Table:
     area = stats.unpaired.auc
     note = "" if area is None else f"An accepted response has more reward than a refused one in {percent(area)} (AUC)."
     return Table("Single responses, by people's verdict", ("verdict", "count", "mean", "sd", "50 %"), tuple(rows), note)
+
+
+def models(stats: Stats) -> list[Table]:
+    """How far several reward models agree; none where there is one."""
+    if stats.agreement is None:
+        return []
+    return [_between_models(stats.agreement), _shared_pairs(stats.agreement), _with_people(stats.agreement)]
+
+
+def _between_models(found: Agreement) -> Table:
+    rows = [
+        (one_line(f"{two.first}, {two.second}"), signed(two.tau.mean), _ends(two.tau), f"{two.tau.count:,}")
+        for two in found.two
+    ]
+    note = (
+        "Kendall's tau-b between two models' rewards inside a record, mean over the records in which both tell "
+        "responses apart; the interval is that of a normal distribution."
+    )
+    return Table("Do the reward models agree?", ("models", "mean tau-b", "95 % interval", "records"), tuple(rows), note)
+
+
+def signed(value: float | None) -> str:
+    """A correlation, with its sign.
+
+    >>> signed(0.1234), signed(-1.0), signed(None)
+    ('+0.123', '-1.000', '–')
+    """
+    return MISSING if value is None else f"{value:+.3f}"
+
+
+def _ends(mean: Mean) -> str:
+    return MISSING if mean.low is None else f"{signed(mean.low)} to {signed(mean.high)}"
+
+
+def _shared_pairs(found: Agreement) -> Table:
+    lines = [
+        ("all with people", found.with_people),
+        ("all against people", found.against_people),
+        ("disputed: one with, one against", found.disputed),
+        ("no dispute, but a tie in one", found.tied),
+    ]
+    rows = [(name, percent(part.share), interval(part), f"{part.count:,}") for name, part in lines]
+    shared = found.people_on_shared
+    note = "" if shared.share is None else f"Where all models agree, people agree with them on {percent(shared.share)}."
+    return Table(
+        "Shared and disputed pairs", ("what the models say", "share", "95 % interval", "pairs"), tuple(rows), note
+    )
+
+
+def _with_people(found: Agreement) -> Table:
+    rows = [
+        (one_line(m.name), percent(m.people.share), interval(m.people), f"{m.people.total:,}", f"{m.unscored:,}")
+        for m in found.one
+    ]
+    columns = ("model", "agrees", "95 % interval", "pairs", "without a score")
+    note = "Pairs that every model scored, ties left out; reward is the dataset's own."
+    return Table("Which reward model agrees with people?", columns, tuple(rows), note)
 
 
 def groups(stats: Stats) -> Table:
