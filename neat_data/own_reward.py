@@ -54,9 +54,10 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
         raise InputError(f"{folder}: its rewards {kind}; say with --reward-model what scores the new responses.")
     hint = _hint(folder)
     model = hint.get("model", settings["model"])
-    if "revision" not in settings and not Path(model.partition(":")[0]).exists():
+    if "revision" not in settings and not (hint and Path(model.partition(":")[0]).exists()):
+        where = f"which is no longer at {model}" if hint else "and where that lies is not noted here"
         raise InputError(
-            f"{folder}: was scored with {settings['model']}, which is no longer at {model}.\n"
+            f"{folder}: was scored with {settings['model']}, {where}.\n"
             "Say with --reward-model where it is; its hashes tell whether it is the same."
         )
     carried = {key: settings[key] for key in _CARRIED if key in settings}

@@ -1,0 +1,62 @@
+"""An expansion that is killed and resumed leaves the same bytes as one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from neat_data.cli import app
+from neat_data.store.verify import verify
+from tests.killing import OUT, ROOT, Killer, contents
+
+POLICY = ROOT / "data" / "models" / "tiny-policy-plain"
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine records in three shards, scored by a function."""
+    folder = tmp_path_factory.mktemp("scored")
+    rows = [{"prompt": f"question {n}", "responses": ["yes", f"no {n}"], "scores": [1, 0]} for n in range(9)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "length.py").write_text(
+        "def length(dialogues):\n    return [-len(d[-1]['content']) for d in dialogues]\n"
+    )
+    command = ["score", folder / "rows.jsonl", "--reward-model", f"{folder}/length.py:length", "--out", folder / "d"]
+    app([*map(str, command), "--shard-rows", "3", "--quiet"], standalone_mode=False)
+    return folder / "d"
+
+
+def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path) -> None:
+    command = ("expand", OUT, "--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    with Killer(*command) as killer:
+        undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
+        assert killer.run(undisturbed) == 0
+        expected = contents(undisturbed)
+        assert [name for name in expected if name.startswith("round-0001")] == [
+            f"round-0001/0000{number}.arrow" for number in range(3)
+        ]
+        assert not any(name.startswith(".round/") for name in expected)
+        assert verify(undisturbed).findings == []
+
+        point, status = 0, -signal.SIGKILL
+        killed = shutil.copytree(scored, tmp_path / "killed")  # lives through all of the kills
+        while status == -signal.SIGKILL:
+            point += 6
+            status = killer.run(killed, point)
+        assert status == 0
+        assert point > 12
+        assert contents(killed) == expected
+
+        point, status = 0, -signal.SIGKILL
+        while status == -signal.SIGKILL:  # and fresh folders, each killed once
+            point += 17
+            fresh = shutil.copytree(scored, tmp_path / f"fresh-{point}")
+            status = killer.run(fresh, point)
+            assert killer.run(fresh) == 0
+            assert contents(fresh) == expected
+        assert status == 0
+        assert point > 28

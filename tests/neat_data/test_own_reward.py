@@ -1,0 +1,49 @@
+"""The reward model of a dataset is found again, and another one is recognised as another."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from neat_data.errors import InputError
+from neat_data.models.reward import RewardSpec, load_reward_model
+from neat_data.own_reward import HINT, mismatches, remember, require_same, spec_of
+
+
+def test_the_model_is_loaded_again_from_where_it_was_with_its_lengths(tmp_path: Path, tiny_classifier: Path):
+    model = load_reward_model(RewardSpec(str(tiny_classifier), device="cpu", max_length=100, max_response=30))
+    remember(tmp_path, model.spec)
+    spec = spec_of(tmp_path, model.settings, "cpu")
+    assert (spec.max_length, spec.max_response, spec.dtype) == (100, 30, "float32")
+    assert mismatches(model.settings, load_reward_model(spec).settings) == []
+
+
+def test_a_model_that_is_gone_or_changed_is_named(tmp_path: Path, tiny_classifier: Path):
+    folder = shutil.copytree(tiny_classifier, tmp_path / "model")
+    model = load_reward_model(RewardSpec(str(folder), device="cpu"))
+    remember(tmp_path, model.spec)
+    own = model.settings
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"no longer at .*model"):
+        spec_of(tmp_path, own, "cpu")
+    with pytest.raises(InputError, match=r"(?s)weights: .* -> .*--mix-rewards"):
+        require_same(own, {**own, "weights": "0"}, tmp_path)
+    assert mismatches(own, {**own, "device": "cuda", "token_budget": 1, "path": "batches"}) == []
+
+
+def test_rewards_that_nothing_can_make_again_need_a_model_by_name(tmp_path: Path):
+    with pytest.raises(InputError, match="came with its source; say with --reward-model"):
+        spec_of(tmp_path, {"model": "given"}, "cpu")
+    with pytest.raises(InputError, match="came from rm-server"):
+        spec_of(tmp_path, {"model": "rm-server", "backend": "http"}, "cpu")
+
+
+def test_models_without_hashes_are_told_apart_by_name(tmp_path: Path):
+    assert mismatches({"model": "given"}, {"model": "x", "weights": "1"}) == ["model: given -> x"]
+
+
+def test_an_address_is_not_noted(tmp_path: Path):
+    remember(tmp_path, RewardSpec("http://user:secret@127.0.0.1:1"))
+    assert not (tmp_path / HINT).exists()
