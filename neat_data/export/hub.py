@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neat_data.errors import InputError, NeatError, RunError
-from neat_data.export.write import without_bars
+from neat_data.export.write import quiet_datasets
 from neat_data.store.readme import with_body
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def push(folder: Path, repository: str, *, public: bool, card: str) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with _explained(repository), without_bars():
+    with _explained(repository), quiet_datasets(), _no_upload_bars():
         url = api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
         readme = with_body(_readme(api, repository), card)
         api.upload_file(path_or_fileobj=readme, path_in_repo="README.md", repo_id=repository, repo_type="dataset")
@@ -81,6 +81,20 @@ def _readme(api: HfApi, repository: str) -> bytes:
 
 
 @contextmanager
+def _no_upload_bars() -> Iterator[None]:
+    """Two bars on one terminal would write over each other; the verb's own says that it is uploading."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+@contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turn what the hub's library says into an error for the user."""
     import httpx
@@ -94,7 +108,7 @@ def _explained(repository: str) -> Iterator[None]:
         raise InputError("--push-to-hub: not logged in. Run `hf auth login`, or set HF_TOKEN.") from error
     except HfHubHTTPError as error:
         raise _refusal(repository, error) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, ConnectionError) as error:
         raise RunError(f"{repository}: the hub cannot be reached ({type(error).__name__}). Try again later.") from error
 
 

@@ -109,20 +109,22 @@ def _save(rows: Path, folder: Path) -> None:
     import datasets
 
     table = datasets.table.MemoryMappedTable.from_file(str(rows))
-    with without_bars():
+    with quiet_datasets():
         datasets.Dataset(table, fingerprint=file_sha256(rows)[:16]).save_to_disk(folder)
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep the bars of `datasets` off the terminal."""
+def quiet_datasets() -> Iterator[None]:
+    """Keep the bars and remarks of `datasets` off the terminal."""
     import datasets
 
-    shown = datasets.is_progress_bar_enabled()
+    shown, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
     try:
         yield
     finally:
+        datasets.logging.set_verbosity(level)
         if shown:
             datasets.enable_progress_bars()
 
