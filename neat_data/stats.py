@@ -17,6 +17,7 @@ from neat_data.agreement import Agreement, agreement
 from neat_data.errors import InputError
 from neat_data.measures import Share, Summary, auc, counts_between, quantiles, share, sigmoid, spearman, summary
 from neat_data.pairs import Columns, Pairs, Responses, Verdicts, columns
+from neat_data.polarity import Polarities, compare
 from neat_data.store.scores import OWN
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ PAPER_MODEL = "sfairXC/FsfairX-LLaMA3-RM-v0.1"
 PAPER = {1.0: "around 25 %", 5.0: "less than 0.5 %"}
 GROUPS = 100
 EXAMPLES = 10
+POLARITY = "polarity"
 BINS = 40  # of the pictures of rewards and lengths
 
 
@@ -168,6 +170,7 @@ class Stats:
         scale: `paper` where the reward model is the paper's own, else `another`.
         ties: pairs with equal rewards.
         disagreement: pairs whose signed gap is below 0.
+        polarities: where `by` is polarity.
         groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
         agreement: how far the reward models agree; None where there is one.
         widest, narrowest, wrong: pairs worth reading, no more than one a record.
@@ -191,6 +194,7 @@ class Stats:
     unpaired: Unpaired
     groups: tuple[Group, ...]
     groups_left_out: int
+    polarities: Polarities | None
     agreement: Agreement | None
     widest: tuple[PairAt, ...]
     narrowest: tuple[PairAt, ...]
@@ -217,7 +221,7 @@ def compute(
     Args:
         dataset: what `neat_data.open` returns.
         thresholds: gaps, in the reward's unit; shares count what exceeds them strictly.
-        by: source, subset, split, turns or meta.KEY.
+        by: source, subset, split, turns, meta.KEY, or polarity, which breaks down responses instead of pairs.
         where: a SQL expression over the record; see `where.select`.
         rank_by: as `PreferenceDataset.records` takes it.
 
@@ -230,10 +234,11 @@ def compute(
     model = ranking_model(dataset, rank_by)
     scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
     models = dataset.models if len(dataset.models) > 1 else ()
-    read = columns(dataset.scan_records(rank_by=rank_by, scores=bool(models)), by=by, where=where, models=models)
+    group = None if by == POLARITY else by  # pairs have two responses each, and maybe two polarities
+    read = columns(dataset.scan_records(rank_by=rank_by, scores=bool(models)), by=group, where=where, models=models)
     pairs, responses = read.pairs, scored_only(read.responses)
     rewards = reward_groups(responses, read.names)
-    groups = by_group(pairs, read.names["group"], thresholds, scale) if by else []
+    groups = by_group(pairs, read.names["group"], thresholds, scale) if group else []
     groups.sort(key=_turns if by == "turns" else _size)
     with ThreadPoolExecutor(max_workers=1) as beside:  # numpy lets go of the interpreter while it sorts
         length = beside.submit(length_effect, responses, pairs)
@@ -256,6 +261,7 @@ def compute(
             unpaired=unpaired(read.verdicts),
             groups=tuple(groups[:GROUPS]),
             groups_left_out=max(0, len(groups) - GROUPS),
+            polarities=compare(dataset.scan_records(rank_by=rank_by), where) if by == POLARITY else None,
             agreement=agreement(read.compared, models, pairs.record, len(read.responses.reward))
             if read.compared
             else None,

@@ -17,7 +17,7 @@ from neat_data.errors import InputError
 from neat_data.record import SCHEMA
 
 LABEL_KEYS = ("source", "subset", "split")
-BY = (*LABEL_KEYS, "turns", "meta.KEY")
+BY = (*LABEL_KEYS, "turns", "meta.KEY", "polarity")
 
 
 def inner(column: str, field: str) -> pl.Expr:

@@ -25,7 +25,8 @@ def stats_verb(
         list[float] | None, typer.Option(help="Gaps to count beyond; repeatable.", show_default="1.0, 5.0")
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Break down by source, subset, split, turns or meta.KEY.", show_default=False)
+        str | None,
+        typer.Option(help="Break down by source, subset, split, turns, meta.KEY or polarity.", show_default=False),
     ] = None,
     where: Where = None,
     rank_by: RankBy = None,

@@ -30,7 +30,7 @@ class Table:
 def tables(stats: Stats) -> list[Table]:
     """Every table that has something to say about these stats."""
     found = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
-    found += [unpaired(stats), groups(stats), *models(stats)]
+    found += [polarities(stats), unpaired(stats), groups(stats), *models(stats)]
     return [table for table in found if table.rows]
 
 
@@ -174,6 +174,36 @@ def rewards(stats: Stats) -> Table:
         rows.append((name, f"{values.count:,}", *(number(value) for value in figures)))
     columns = ("responses", "count", "mean", "sd", "5 %", "50 %", "95 %")
     return Table("Rewards", columns, tuple(rows))
+
+
+def polarities(stats: Stats) -> Table:
+    """Rewards under positive and negative prompts, and their difference."""
+    found = stats.polarities
+    if found is None:
+        return Table("", (), ())
+    rows = [
+        (
+            group.polarity or "none",
+            f"{group.responses:,}",
+            f"{group.reward.count:,}",
+            number(group.reward.mean),
+            _ends(group.reward),
+        )
+        for group in found.rewards
+    ]
+    if found.difference.count:
+        rows.append(
+            (
+                "positive - negative",
+                "",
+                f"{found.difference.count:,}",
+                number(found.difference.mean),
+                _ends(found.difference),
+            )
+        )
+    columns = ("polarity of the prompt", "responses", "queries", "mean reward", "95 % interval")
+    note = "Means over queries; the difference is that of the same query."
+    return Table("Do the prompts do what they say?", columns, tuple(rows), note)
 
 
 def length(stats: Stats) -> Table:
