@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from neat_data.models.trees import shared as shared_start
+from neat_data.models.batching import groups
+from neat_data.models.trees import shared
 
 Choose = Callable[[torch.Tensor, list[int], int], torch.Tensor]
 Ended = Callable[[list[int]], bool]
@@ -27,86 +28,111 @@ _GONE = 0.25
 class _Slab(DynamicLayer):
     """The keys and values of one layer in memory that is taken once, seen through a window that grows."""
 
-    all_keys: torch.Tensor  # (rows, heads, room, head size)
-    all_values: torch.Tensor
-
-    def __init__(self, room: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
+        """The first `used` tokens of this memory are seen  # (rows, heads, room, head size) each"""
         super().__init__()
-        self.room, self.used = room, 0
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.all_keys, self.all_values = self._memory(key_states), self._memory(value_states)
+        self.dtype, self.device = keys.dtype, keys.device
+        self.all_keys, self.all_values, self.used = keys, values, used
         self.is_initialized = True
+        self._look()
+
+    @classmethod
+    def like(cls, layer: Any, rows: int, used: int, room: int) -> _Slab:
+        """Zeros of the shape of another layer's; not just any memory: what is masked must be finite still."""
+        sizes = [(rows, states.shape[1], used + room, states.shape[3]) for states in (layer.keys, layer.values)]
+        return cls(layer.keys.new_zeros(sizes[0]), layer.values.new_zeros(sizes[1]), used)
+
+    def put(self, row: int, states: tuple[torch.Tensor, torch.Tensor], start: int) -> None:
+        """Write one row's keys and values from the token `start` on  # (heads, tokens, head size) each"""
+        for whole, part in zip((self.all_keys, self.all_values), states, strict=True):
+            whole[row, :, start : start + part.shape[1]] = part
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes what is new behind what is there  # (rows, heads, tokens, head size) each"""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
         end = self.used + key_states.shape[2]
         self.all_keys[:, :, self.used : end] = key_states
         self.all_values[:, :, self.used : end] = value_states
         self.used = end
-        return self._seen()
+        return self._look()
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows; a row may be taken more than once  # (rows,)"""
-        keys, values = (seen[indices] for seen in self._seen())
-        self.all_keys, self.all_values = self._memory(keys), self._memory(values)
-        self.all_keys[:, :, : self.used], self.all_values[:, :, : self.used] = keys, values
-        self._seen()
+        """Keep these rows  # (rows,)"""
+        self.all_keys, self.all_values = self.all_keys[indices], self.all_values[indices]
+        self._look()
 
-    def _memory(self, states: torch.Tensor) -> torch.Tensor:
-        return states.new_empty((*states.shape[:2], self.room, states.shape[3]))
-
-    def _seen(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _look(self) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values = self.all_keys[:, :, : self.used], self.all_values[:, :, : self.used]
         self.keys, self.values = keys, values
         return keys, values
 
 
 class _Batch:
-    """Some prompts on their way through the model: left-padded, or padded between a beginning they share and the rest.
+    """Some prompts on their way through the model, padded on the left.
 
     Attributes:
         rows: which prompt each row of the batch continues.
+        logits: behind the last token of every row  # (rows, vocabulary)
     """
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], room: int) -> None:
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], room: int, limit: int | None) -> None:
         self.model = model
         self.accepted = inspect.signature(model.forward).parameters
-        self.cache = DynamicCache(config=model.config)
-        self.plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
-        self.shrinks = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers)
         self.rows = list(range(len(prompts)))
         self.positions = torch.tensor([[len(prompt)] for prompt in prompts], device=model.device)
-        shared = shared_start(prompts) if self.plain and len(prompts) > 1 else 0
-        if self.plain:
-            width = max(map(len, prompts))
-            self.cache.layers = [_Slab(width + room) for _ in self.cache.layers]
-        self.logits = self._prefill(prompts, shared)
-
-    def _prefill(self, prompts: Sequence[Sequence[int]], shared: int) -> torch.Tensor:
-        device = self.model.device
-        if shared:
-            beginning = torch.tensor([prompts[0][:shared]], device=device)
-            self.mask = torch.ones_like(beginning)
-            self._forward(beginning, torch.arange(shared, device=device)[None])
-            self.cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.long, device=device))
         width = max(map(len, prompts))
-        # The pad id is never looked at: any id of the vocabulary will do.
-        ids = [[0] * (width - len(prompt)) + list(prompt[shared:]) for prompt in prompts]
-        places = torch.arange(shared, width, device=device) - (width - self.positions)
-        real = places >= shared
-        self.mask = torch.cat((torch.ones(len(prompts), shared, device=device), real), dim=1).long()
-        return self._forward(torch.tensor(ids, device=device), places.clamp(min=0))
+        self.mask = _real(prompts, width, model.device)
+        self.cache = DynamicCache(config=model.config)
+        kinds = {type(layer) for layer in self.cache.layers}
+        self.shrinks = kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+        if kinds == {DynamicLayer}:
+            # A window or a running state would have to know of the gaps that sharing leaves.
+            alike = [(self.rows, shared(prompts))] if limit is None else groups(prompts, limit)
+            self.logits = self._prefill_groups(prompts, alike, width, room)
+        else:
+            self.logits = self._prefill(prompts, 0, self.cache)
+
+    def _prefill_groups(
+        self, prompts: Sequence[Sequence[int]], alike: list[tuple[list[int], int]], width: int, room: int
+    ) -> torch.Tensor:
+        """Run group after group, and put every row's keys and values in its place, the last token to the right."""
+        layers: list[Any] = []
+        logits: list[torch.Tensor] = []
+        for rows, depth in alike:
+            own = DynamicCache(config=self.model.config)
+            logits.append(self._prefill([prompts[row] for row in rows], depth, own))
+            layers = layers or [_Slab.like(layer, len(prompts), width, room) for layer in own.layers]
+            for place, row in enumerate(rows):
+                for slab, layer in zip(layers, cast("list[DynamicLayer]", own.layers), strict=True):
+                    keys, values = layer.keys[place], layer.values[place]  # type: ignore[index]
+                    rest = len(prompts[row]) - depth
+                    slab.put(row, (keys[:, :depth], values[:, :depth]), width - rest - depth)
+                    slab.put(row, (keys[:, -rest:], values[:, -rest:]), width - rest)
+        self.cache.layers = layers
+        order = torch.tensor([row for rows, _ in alike for row in rows])
+        return torch.cat(logits)[order.argsort().to(self.model.device)]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], depth: int, cache: DynamicCache) -> torch.Tensor:
+        """Run prompts whose first `depth` tokens are the same: those once, then the rest, padded between the two."""
+        device = self.model.device
+        if depth:
+            beginning = torch.tensor([prompts[0][:depth]], device=device)
+            self._forward(beginning, torch.arange(depth, device=device)[None], torch.ones_like(beginning), cache)
+            cache.batch_repeat_interleave(len(prompts))
+        rests = [prompt[depth:] for prompt in prompts]
+        width = max(map(len, rests))
+        # The padding is never looked at: any id of the vocabulary will do.
+        ids = torch.tensor([[0] * (width - len(rest)) + list(rest) for rest in rests], device=device)
+        real = _real(rests, width, device)
+        positions = (depth + real.cumsum(dim=1) - 1).clamp(min=0)
+        mask = torch.nn.functional.pad(real, (depth, 0), value=1)
+        return self._forward(ids, positions, mask, cache)
 
     def step(self, tokens: torch.Tensor) -> None:
         """Run one more token of every row  # (rows,)"""
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
-        self.logits = self._forward(tokens[:, None], self.positions)
+        self.logits = self._forward(tokens[:, None], self.positions, self.mask, self.cache)
         self.positions = self.positions + 1
 
     def keep(self, places: list[int]) -> None:
@@ -116,19 +142,29 @@ class _Batch:
         self.mask, self.positions = self.mask[indices], self.positions[indices]
         self.rows = [self.rows[place] for place in places]
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
+    ) -> torch.Tensor:
         """Logits behind the last token of every row  # (rows, vocabulary)"""
         options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
         options = {name: value for name, value in options.items() if name in self.accepted}
-        output = self.model(
-            input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
-        )
+        output = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **options)
         return output.logits[:, -1]
+
+
+def _real(prompts: Sequence[Sequence[int]], width: int, device: torch.device) -> torch.Tensor:
+    """1 at tokens, 0 at the padding on their left  # (prompts, width)"""
+    return torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
 
 
 @torch.inference_mode()
 def decode(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], choose: Choose, ended: Ended, max_new_tokens: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    choose: Choose,
+    ended: Ended,
+    max_new_tokens: int,
+    prefill_limit: int | None = None,
 ) -> list[list[int]]:
     """Continue every prompt until it has ended or has `max_new_tokens`.
 
@@ -138,11 +174,12 @@ def decode(
         choose: from logits (rows, vocabulary), the prompt that each row continues, and the number of tokens made
             before, to the next token of each row  # (rows,)
         ended: whether the tokens made so far end a response.
+        prefill_limit: tokens in one pass over prompts; None runs all of them in one.
 
     Returns:
         The new token ids of every prompt.
     """
-    batch = _Batch(model, prompts, max_new_tokens)
+    batch = _Batch(model, prompts, max_new_tokens, prefill_limit)
     made: list[list[int]] = [[] for _ in prompts]
     going = set(batch.rows)
     for step in range(max_new_tokens):

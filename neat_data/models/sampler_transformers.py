@@ -8,7 +8,7 @@ batch, unless the rounding of a forward pass tips a tie.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash, with_adapter
+from neat_data.models.batching import batches
 from neat_data.models.choose_path import configured_window
 from neat_data.models.decoding import decode
 from neat_data.models.device import (
@@ -38,6 +39,8 @@ from neat_data.models.templates import ChatTemplate
 # (query + new tokens) x rows of one batch: on a CPU more rows no longer pay; a card wants more to do at once.
 CPU_BUDGET = 16_384
 ACCELERATOR_BUDGET = 65_536
+# Tokens of one pass over queries on a CPU, whose caches hold no more; a card takes a whole batch at once.
+CPU_PREFILL = 2_048
 LONGEST = 4_096  # where a model's configuration names no window
 
 
@@ -88,7 +91,7 @@ class TransformersSampler:
         prompts = [query.ids for query in queries]
         if advance is not None:
             advance(sum(query.refused is not None for query in queries), 0)
-        for batch in batches(asks, prompts, budget):
+        for batch in batches(prompts, [ask.sampling for ask in asks], budget):
             with out_of_memory_as_ours(self.device, budget):
                 made = self._decode([asks[index] for index in batch], [prompts[index] for index in batch])
             for index, ids in zip(batch, made, strict=True):
@@ -116,7 +119,8 @@ class TransformersSampler:
         def ended(ids: list[int]) -> bool:
             return ids[-1] in self.stops.ids or reaches_stop_string(ids, self.stops, self._tokenizer)
 
-        return decode(self.model, prompts, choose, ended, sampling.max_new_tokens)
+        limit = CPU_PREFILL if self.device.type == "cpu" else None
+        return decode(self.model, prompts, choose, ended, sampling.max_new_tokens, limit)
 
     def _settings(self, found: Loaded, adapter: str | None) -> dict[str, Any]:
         spec = self.spec
@@ -158,23 +162,6 @@ def window_of(spec: SamplerSpec, window: int | None) -> int:
     if window is not None and max_length > window:
         raise InputError(f"--max-length {max_length}: the policy's window is {window} tokens")
     return max_length
-
-
-def batches(asks: Sequence[Ask], prompts: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
-    """Indices of asks that run together, longest first; empty prompts are left out.
-
-    Rows of a batch share their sampling, and (longest query + new tokens) x rows stays within the budget.
-    """
-    kept = [index for index, prompt in enumerate(prompts) if prompt]
-    for sampling in dict.fromkeys(asks[index].sampling for index in kept):
-        alike = [index for index in kept if asks[index].sampling == sampling]
-        batch: list[int] = []
-        for index in sorted(alike, key=lambda i: (-len(prompts[i]), i)):
-            if batch and (len(prompts[batch[0]]) + sampling.max_new_tokens) * (len(batch) + 1) > budget:
-                yield batch
-                batch = []
-            batch.append(index)
-        yield batch
 
 
 def budget_of(spec: SamplerSpec, device: torch.device) -> int:
