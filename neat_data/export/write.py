@@ -93,7 +93,7 @@ def _write_folder(out: Path, schema: pa.Schema, batches: Batches, card: Callable
         if card is not None:
             (folder / "README.md").write_bytes(card())
         _flush(folder)
-        if out.exists():
+        if out.exists():  # a kill between these two renames leaves what was there in the hidden folder beside
             out.rename(beside / "replaced")
         folder.rename(out)
     except BaseException:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +207,35 @@ def test_what_fails_on_the_way_leaves_no_trace(mixed, tmp_path, container):
     with pytest.raises(RunError, match="disk is full"):
         write(out, container, SCHEMA, batches())
     assert {path: path.is_file() and path.read_bytes() for path in out.parent.rglob("*")} == before
+
+
+def test_a_folder_that_cannot_be_replaced_stays(mixed, tmp_path, monkeypatch):
+    export(mixed, ExportRequest("hf", tmp_path / "copy"))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    rename = Path.rename
+
+    def fail_at_last(path: Path, target: Path) -> Path:
+        if path.name == "dataset":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_at_last)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        export(mixed, ExportRequest("hf", tmp_path / "copy", limit=1, overwrite=True))
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_parquet_and_lines_need_no_heavy_library(mixed, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; import neat_data; from neat_data.export.run import *\n"
+        "for to, name in (('parquet', 'a.parquet'), ('trl-dpo', 'a.jsonl')):\n"
+        "    export(neat_data.open(sys.argv[1]), ExportRequest(to, Path(sys.argv[2]) / name))\n"
+        "print([*sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, mixed.path, str(tmp_path)], capture_output=True, check=True)
+    loaded = done.stdout.decode()
+    for heavy in ("torch", "transformers", "datasets", "matplotlib"):
+        assert f"'{heavy}'" not in loaded
 
 
 def test_nothing_to_export_writes_nothing(mixed, tmp_path):
