@@ -17,8 +17,10 @@ from typing import Any
 import pyarrow as pa
 
 from neat_data.errors import InputError
+from neat_data.own_reward import HINT
 from neat_data.record import Label, Record, canonical_json, from_table
 from neat_data.score import write_card
+from neat_data.store.atomic import write_atomically
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder, commit_shard
 from neat_data.store.join import as_rewards, flat_responses
@@ -131,7 +133,7 @@ def _fold(source: PreferenceDataset, folder: DatasetFolder, number: int) -> Shar
     table = source.shard_table(number)
     rejects = [*source.rejects(number), *_lost_labels(source, number, table)]
     told = source.shard_metadata(number)
-    counted = {name: told[name] for name in ("source_rows", "queries_cut") if name in told}
+    counted: dict[str, Any] = {name: told[name] for name in ("source_rows", "queries_cut") if name in told}
     metadata = {"kind": KIND, "fingerprint": folder.fingerprint, "settings": folder.settings, **counted}
     return commit_shard(folder.path, 0, number, table, rejects, metadata, folder.settings["compression"])
 
@@ -178,6 +180,10 @@ def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
 
 
 def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:
+    hint = Path(source.path) / HINT  # where `expand` finds the reward model
+    if hint.exists():
+        content = hint.read_bytes()
+        write_atomically(folder.path / HINT, lambda file: file.write(content))
     for at in source.manifest.rounds:
         if at.round:
             folder.enter_round(at)

@@ -13,8 +13,9 @@ OUT = "OUT"  # in a command: the folder that each run is given
 DYING = """
 import os, signal, sys
 import polars
-from neat_data import expand, score, stats, watch
+from neat_data import compact, expand, rescore, score, stats, watch
 from neat_data.cli import app
+from neat_data.models import reward_callable
 from neat_data.report import card
 from neat_data.store import dataset
 
