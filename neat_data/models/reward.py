@@ -107,6 +107,10 @@ class RewardModel(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Frees the model's memory; it is of no use afterwards."""
+        ...
+
 
 def load_reward_model(spec: RewardSpec) -> RewardModel:
     """Load the back end that `spec` names.

@@ -71,6 +71,9 @@ class CallableRewardModel:
             advance(len(tasks), 0)
         return [Scored(part, (None,) * len(part)) for part in split(rewards, tasks)]
 
+    def close(self) -> None:
+        """There is nothing to free: what the function keeps is its own."""
+
     def _call(self, batch: list[Any], places: list[tuple[Task, int]], start: int) -> list[float]:
         """One call; a failure names the conversation by its number in this shard and by its query."""
         try:

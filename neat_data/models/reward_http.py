@@ -60,3 +60,7 @@ class HttpRewardModel:
 
         answers = ask_all(self._server, self._form.score, parts, self._connections, tell)
         return [one for part in answers for one in part]
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._server.close()

@@ -96,6 +96,10 @@ class JudgeRewardModel:
         rest = iter(verdicts)
         return [_scored([next(rest) for _ in task.texts]) for task in tasks]
 
+    def close(self) -> None:
+        """Ends the connections."""
+        self._chat.server.close()
+
     def _judge(self, number: int, task: Task, text: str) -> _Verdict:
         question = self._rubric.question(task.messages, text)
         answers: list[Completion] = []

@@ -6,6 +6,7 @@ Rewards therefore depend on nothing but the tasks given and the settings, whiche
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,6 +103,12 @@ class TransformersRewardModel:
             if advance is not None:
                 advance(done, sum(tokens))
         return [_scored(*parts) for parts in zip(encoded, rewards, run, strict=True)]
+
+    def close(self) -> None:
+        """See `RewardModel.close`."""
+        del self.model, self.head
+        gc.collect()
+        release()
 
     def _encode(self, task: Task) -> Encoded:
         assert self.spec.max_length is not None

@@ -88,6 +88,11 @@ class VllmRewardModel:
                 advance(len(part), sum(one.tokens_run for one in part))
         return found
 
+    def close(self) -> None:
+        """See `RewardModel.close`. On a CPU no other engine of this process outlives it."""
+        vllm_engine.end(self._llm)
+        del self._llm
+
     def _check(self, path: str) -> None:
         """One short dialogue: what vLLM has no kernel for shows only when it runs."""
         try:

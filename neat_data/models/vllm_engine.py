@@ -1,6 +1,7 @@
 """vLLM itself, for the back ends that run in it: imported quietly, started for one model, and ended.
 
-One engine at a time lives in a process: what is to follow in the same process waits for `end`.
+On a CPU an engine runs in this process, and the first one to end takes with it what all of them share: what is to
+follow in the same process waits for `end`.
 """
 
 from __future__ import annotations
@@ -70,10 +71,7 @@ def start(vllm: Any, path: str, revision: str | None, options: dict[str, Any]) -
 
 def end(engine: Any) -> None:
     """Give the memory back, so that another engine or a model of transformers can take it."""
-    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
     engine.llm_engine.engine_core.shutdown()
-    cleanup_dist_env_and_memory()
     gc.collect()
     release()
 

@@ -1,4 +1,4 @@
-"""A tiny classifier with random weights, and a real `vllm serve` of it on loopback.
+"""A tiny classifier with random weights, the shipped tiny policy, and a real `vllm serve` of each on loopback.
 
 These tests need vLLM, which lives in an environment of its own: `make test-vllm`. Elsewhere they are skipped.
 """
@@ -6,10 +6,12 @@ These tests need vLLM, which lives in an environment of its own: `make test-vllm
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,6 +30,7 @@ SIZES = {
     "num_labels": 1,
     "initializer_range": 0.2,
 }
+POLICY = Path(__file__).resolve().parents[2] / "data" / "models" / "tiny-policy-plain"
 SPECIALS = ["<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -75,35 +78,69 @@ def small_heads(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def policy() -> Path:
+    """The shipped tiny policy."""
+    return POLICY
+
+
+@pytest.fixture(scope="session")
 def tiny_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_classifier(tmp_path_factory.mktemp("models") / "tiny-reward")
 
 
 @pytest.fixture(scope="session")
 def server(tiny_reward: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server of the tiny classifier; it starts in about a minute on one core."""
+    """The address of a vLLM server of the tiny classifier; it starts in about half a minute on one core."""
+    options = ["--runner", "pooling", "--served-model-name", "tiny"]
+    with _started(tiny_reward, tmp_path_factory.mktemp("server") / "log", options) as ready:
+        yield ready()
+
+
+@pytest.fixture(scope="session")
+def starting_chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A vLLM server of the tiny policy on its way up; calling it waits and gives the address, `/v1` included."""
+    options = ["--served-model-name", "tiny-chat", "--max-model-len", "512", "--no-enable-chunked-prefill"]
+    options += ["--generation-config", "vllm"]
+    with _started(POLICY, tmp_path_factory.mktemp("chat") / "log", options) as ready:
+        yield lambda: f"{ready()}/v1"
+
+
+@contextmanager
+def _started(model: Path, log: Path, options: list[str]) -> Iterator[Callable[[], str]]:
+    """A server process on a free port, and what waits for its address. It ends with all that it started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # `vllm serve` looks for a distribution named vllm, which the CPU build does not have; this is what it runs.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_reward)]
-    command += ["--runner", "pooling", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(64 << 20), "--served-model-name", "tiny"]
-    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *options]
+    command += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enforce-eager", "--kv-cache-memory-bytes", str(64 << 20)]
     environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # set for the tests' own process, not for a server
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    try:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+
+    def ready() -> str:
         _wait_until_ready(process, f"http://127.0.0.1:{port}", log)
-        yield f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{port}"
+
+    try:
+        yield ready
     finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with suppress(ProcessLookupError):  # its engine, where it did not take that along
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -45,7 +45,9 @@ def reference(tiny_reward):
 
 @pytest.fixture(scope="module")
 def model(tiny_reward):
-    return load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
+    model = load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
+    yield model
+    model.close()
 
 
 def rewards(found):
