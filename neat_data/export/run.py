@@ -73,6 +73,7 @@ class ExportSummary:
         rows: rows written.
         skipped: records without a row, by reason.
         responses_left_out: responses of a polarity that was not asked for.
+        without_score: responses of the dataset that the scores of `rank_by` do not speak of, left out by every reader.
         negative: responses sampled under a negative prompt that were taken into consideration.
         url: the repository's page on the hub.
     """
@@ -84,15 +85,20 @@ class ExportSummary:
     rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     responses_left_out: int = 0
+    without_score: int = 0
     negative: int = 0
     url: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         counts = {name: getattr(self, name) for name in ("records", "exported", "rows")}
-        left_out = {"responses_left_out": self.responses_left_out, "negative_responses": self.negative}
+        responses = {
+            "responses_left_out": self.responses_left_out,
+            "responses_without_score": self.without_score,
+            "negative_responses": self.negative,
+        }
         skipped = dict(sorted(self.skipped.items()))
-        return {"out": str(self.out), "to": self.to, **counts, "skipped": skipped, **left_out, "url": self.url}
+        return {"out": str(self.out), "to": self.to, **counts, "skipped": skipped, **responses, "url": self.url}
 
 
 def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | None = None) -> ExportSummary:
@@ -110,7 +116,7 @@ def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | 
     repository = hub.check(request.push_to_hub, request.public) if request.push_to_hub else None
 
     watch.phase("exporting", request.limit or len(dataset))
-    summary = ExportSummary(request.out, request.to)
+    summary = ExportSummary(request.out, request.to, without_score=dataset.left_out(request.rank_by))
     rows = _counted(_records(dataset, request), form, polarities, summary, watch)
     card = _Card(dataset, request, summary)
     batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])

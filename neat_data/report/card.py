@@ -107,8 +107,8 @@ def card(dataset: PreferenceDataset, stats: Stats, export: Export | None = None)
         *(_table(table) for table in figures if table.rows),
         "## What is in it",
         _table(_rounds(dataset, stats)),
-        *_prompts(dataset),
         _rejected(stats),
+        *_prompts(dataset),
         "## How to open it",
         OPENING_EXPORT if export else OPENING,
         *([] if export else [_TOOLS]),
@@ -161,9 +161,8 @@ def _exported(export: Export, stats: Stats) -> str:
     if export.left_out or export.limit is not None:
         told.append("The figures below count what was left out as well.")
     if export.rank_by is not None:
-        told.append(
-            f"Its rewards and ranking are by {plain(export.rank_by)}; the figures below are by the model below."
-        )
+        by = plain(export.rank_by)
+        told.append(f"Its rewards are those of {by}; the figures are of the reward model named below.")
     return "\n".join(told)
 
 

@@ -28,6 +28,8 @@ def print_export_summary(summary: ExportSummary, console: Console) -> None:
         _line(console, f"left out, {_REASONS.get(reason, reason)}: {count:,} records")
     if summary.responses_left_out:
         _line(console, f"{summary.responses_left_out:,} responses of another polarity were left out.")
+    if summary.without_score:
+        _line(console, f"{summary.without_score:,} responses of the dataset have no such score and were left out.")
     if summary.negative:
         _line(console, f"{summary.negative:,} responses sampled under a negative prompt were taken in.")
     _line(console, f"written: {summary.out}" + (f", uploaded: {summary.url}" if summary.url else ""))

@@ -25,6 +25,7 @@ from neat_data.errors import InputError, RunError
 from neat_data.export.run import ExportRequest, export
 from neat_data.export.write import write
 from neat_data.record import SCHEMA, Record, Response, response_id
+from tests.growing import add_scores
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +159,20 @@ def test_records_and_responses_can_be_chosen(mixed, tmp_path):
     assert (summary.records, summary.rows) == (2, 4)
     summary = export(mixed, ExportRequest("parquet", out, polarities=("negative",), overwrite=True))
     assert (summary.rows, summary.skipped) == (1, Counter(no_response=4))
+
+
+def test_other_scores_rank_and_choose(mixed, tmp_path):
+    scores = {"a": 1.0, "b": 2.0, "good": -1.0, "bad": None}
+    add_scores(Path(mixed.path), "other", scores)
+    opened = neat_data.open(mixed.path)
+    out = tmp_path / "a.jsonl"
+    summary = export(opened, ExportRequest("trl-dpo", out, rank_by="other", where="n_responses = 3"))
+    assert [answers(row) for row in lines(out)] == [("b", "good")]
+    assert summary.without_score == 1
+    export(opened, ExportRequest("hf", tmp_path / "copy", rank_by="other"))
+    copied = datasets.load_from_disk(str(tmp_path / "copy"))
+    assert copied.to_list() == opened.to_hf(rank_by="other").to_list()
+    assert "Its rewards are those of other" in (tmp_path / "copy" / "README.md").read_text()
 
 
 def test_responses_that_people_dropped_are_left_out(mixed, tmp_path):
