@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(repository: str, public: bool) -> str:
-    """The repository's full id (`you/NAME` for a bare name), if it is new or as private as is wanted.
+    """The repository's full id (`you/NAME` for a bare name), if it is new or as public as is wanted.
 
     Raises:
-        InputError: no such form of id; not logged in; it exists and is public, and `public` was not said.
+        InputError: no such form of id; not logged in; it exists, public where private is wanted or the reverse.
         RunError: the hub cannot be reached.
     """
     from huggingface_hub import HfApi
@@ -36,12 +36,12 @@ def check(repository: str, public: bool) -> str:
         # A bare name is the user's own; the hub itself would take it for one of its old datasets without an owner.
         name = repository if "/" in repository else f"{api.whoami()['name']}/{repository}"
         try:
-            private = api.dataset_info(name).private
+            private = bool(api.dataset_info(name).private)
         except RepositoryNotFoundError:
             api.whoami()
             return name
-    if not private and not public:
-        raise InputError(f"{name}: exists on the hub and is public. Say --public, or choose another name.")
+    if private == public:
+        raise InputError(_other_visibility(name, private))
     return name
 
 
@@ -68,6 +68,12 @@ def push(folder: Path, repository: str, *, public: bool, card: str) -> str:
         api.upload_file(path_or_fileobj=readme, path_in_repo="README.md", repo_id=repository, repo_type="dataset")
         datasets.load_from_disk(str(folder)).push_to_hub(repository, private=not public)
     return str(url)
+
+
+def _other_visibility(name: str, private: bool) -> str:
+    if private:
+        return f"{name}: exists on the hub and is private. Leave out --public, or make it public on its page first."
+    return f"{name}: exists on the hub and is public. Say --public, or choose another name."
 
 
 def _readme(api: HfApi, repository: str) -> bytes:

@@ -199,10 +199,11 @@ class _Card:
     summary: ExportSummary
 
     def readme(self) -> bytes:
-        """README.md of a folder."""
+        """README.md of the folder; what the user wrote in the one that is replaced stays."""
         from neat_data.store.readme import with_body
 
-        return with_body(b"", self.text(on_hub=False))
+        before = self.request.out / "README.md"
+        return with_body(before.read_bytes() if before.exists() else b"", self.text(on_hub=False))
 
     def text(self, *, on_hub: bool) -> str:
         """The card. On the hub `datasets` itself says which files there are."""

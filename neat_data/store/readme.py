@@ -1,7 +1,8 @@
 """The parts of `README.md` that are ours: keys of its YAML header, and the dataset card between two markers.
 
 Every other byte is the user's, and so are the keys that stand in the header above ours: where the user has set a key,
-ours is left out. A header that cannot be read is left alone.
+ours is left out; only a licence that is unknown gives way to one that is known. A header that cannot be read is left
+alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ KEYS_BEGIN = "# neat-data: keys from here on are written anew; put yours above, 
 KEYS_END = "# neat-data: end of those keys"
 _HEADER = re.compile(rb"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FOR_THE_USER = ("license",)  # written once, for the user to change
+_UNKNOWN = re.compile(r"^license: unknown[ \t]*\r?\n", re.MULTILINE)
 
 
 def with_body(readme: bytes, card: str) -> bytes:
@@ -48,6 +50,8 @@ def _merged(header: bytes | None, ours: dict[str, Any]) -> bytes | None:
     """The user's header with our keys below; None where the user's cannot be read."""
     try:
         yours = _without_ours((header or b"").decode())
+        if ours.get("license") not in (None, "unknown"):
+            yours = _UNKNOWN.sub("", yours)
         known = yaml.safe_load(yours) or {}
     except (UnicodeDecodeError, yaml.YAMLError):
         return None

@@ -195,6 +195,17 @@ def test_what_is_there_is_not_overwritten_unasked(mixed, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.jsonl", "made"]
 
 
+def test_what_the_user_wrote_into_the_card_survives_the_next_export(mixed, tmp_path):
+    export(mixed, ExportRequest("hf", tmp_path / "a"))
+    readme = tmp_path / "a" / "README.md"
+    readme.write_text(readme.read_text().replace("---\n", "---\nmine: kept\n", 1) + "my words\n")
+    export(mixed, ExportRequest("hf", tmp_path / "a", license="mit", where="turns > 1", overwrite=True))
+    card = DatasetCard.load(readme)
+    assert (card.data.mine, card.data.license) == ("kept", "mit")
+    assert card.text.endswith("my words\n")
+    assert "This is a copy of 1 of its records." in card.text
+
+
 @pytest.mark.parametrize("name", ["made", "a.parquet"])
 def test_another_folder_or_kind_is_never_overwritten(mixed, tmp_path, name):
     (tmp_path / "a.parquet").mkdir()

@@ -39,6 +39,13 @@ def test_the_user_sets_the_licence_in_place():
     assert header(with_body(readme, LATER))["license"] == "mit"
 
 
+def test_a_licence_that_becomes_known_takes_the_place_of_unknown():
+    known = CARD.replace("unknown", "mit")
+    assert with_body(with_body(b"", CARD), known) == with_body(b"", known)
+    assert header(with_body(with_body(b"", known), CARD))["license"] == "mit"
+    assert header(with_body(b"---\nlicense: cc0-1.0\n---\n", known))["license"] == "cc0-1.0"
+
+
 def test_the_users_keys_and_words_survive():
     mine = b"---\n# my own\ntags: [mine]\nlanguage: de\n---\n# Mine\n\ntext\n"
     readme = with_body(mine, CARD)
