@@ -43,6 +43,11 @@ def as_rewards(column: pa.Array) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float32)
 
 
+def from_rewards(rewards: np.ndarray) -> pa.Array:
+    """The inverse of `as_rewards`."""
+    return pa.array(rewards, pa.float32(), mask=np.isnan(rewards))
+
+
 def answers(base: pa.Table, added: Sequence[pa.Table]) -> Answers:
     """Join a base shard with the shards of the same number of later rounds, on `query_id`."""
     queries = base["query_id"].combine_chunks()
@@ -103,7 +108,7 @@ def with_scores(records: pa.Table, scores: Mapping[str, np.ndarray]) -> pa.Table
         scores: one float32 a response of `records`, NaN (null in the column) where the model gave none.
     """
     offsets = _offsets(_lengths(records))
-    lists = [pa.ListArray.from_arrays(offsets, pa.array(v, pa.float32(), from_pandas=True)) for v in scores.values()]
+    lists = [pa.ListArray.from_arrays(offsets, from_rewards(values)) for values in scores.values()]
     return records.append_column("scores", pa.StructArray.from_arrays(lists, list(scores)))
 
 

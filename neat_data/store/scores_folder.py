@@ -20,6 +20,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.join import from_rewards
 from neat_data.store.manifest import Manifest, differences, fingerprint_of, shard_name
 from neat_data.store.scores import (
     FILE,
@@ -43,7 +44,7 @@ def score_table(ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None
         rewards: one a response, float32; NaN where there is none.
         refused: the reason for each of those, else None.
     """
-    columns = [ids, pa.array(rewards, pa.float32(), from_pandas=True), pa.array(refused, pa.string())]
+    columns = [ids, from_rewards(rewards), pa.array(refused, pa.string())]
     return pa.table(columns, schema=SCHEMA)
 
 
