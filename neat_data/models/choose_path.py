@@ -83,7 +83,7 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
     lower = [(tensor, tensor.dtype) for tensor in tensors if tensor.dtype != torch.float32]
     quantised = not all(tensor.is_floating_point() for tensor in model.parameters())
-    if quantised or (model.device.type == "cpu" and 4 * sum(tensor.numel() for tensor, _ in lower) > _free_memory()):
+    if quantised or (model.device.type == "cpu" and 4 * sum(tensor.numel() for tensor, _ in lower) > free_memory()):
         yield False
         return
     try:
@@ -95,7 +95,7 @@ def in_float32(model: PreTrainedModel) -> Iterator[bool]:
             tensor.data = tensor.data.to(dtype)
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Bytes that this machine can still give; without end where it does not say. Linux kills who takes more."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

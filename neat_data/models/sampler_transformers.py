@@ -30,6 +30,8 @@ from neat_data.models.device import (
 )
 from neat_data.models.encode import encode_query
 from neat_data.models.gumbel import draw
+from neat_data.models.memory import check, estimate
+from neat_data.models.one_token import use_where_faster
 from neat_data.models.pretrained import Loaded, load_policy
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.source import Source
@@ -52,10 +54,12 @@ class TransformersSampler:
         self.device = resolve_device(spec.device)
         dtype = resolve_dtype(spec.dtype, self.device)
         adapter = adapter_hash(spec.adapter) if spec.adapter else None
+        check([estimate(spec)], spec.device)
         found = load_policy(spec, dtype)
         self.model = with_adapter(found.model, spec.adapter) if spec.adapter else found.model
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)
+        use_where_faster(self.model)
         self._tokenizer = found.tokenizer
         self.template = ChatTemplate(found.tokenizer, spec.chat_template)
         self.stops = end_of_turn(self.template, found.tokenizer)
