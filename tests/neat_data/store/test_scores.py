@@ -153,7 +153,9 @@ def test_a_file_that_no_manifest_knows_is_adopted_where_it_fits(scored: Path, tm
     undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
     _changed(scored, lambda content: content["shards"].pop(0))
     (scored / "scores/m/00001.arrow").write_bytes(b"cut short")
+    inode = (scored / "scores/m/00000.arrow").stat().st_ino
     add_scores(scored, "m", REWARDS)
+    assert (scored / "scores/m/00000.arrow").stat().st_ino == inode  # not made again
     for path in undisturbed.rglob("*.*"):
         if path.is_file():
             assert (scored / path.relative_to(undisturbed)).read_bytes() == path.read_bytes()
