@@ -165,7 +165,6 @@ def _options(spec: SamplerSpec, config: PreTrainedConfig) -> dict[str, Any]:
         "max_model_len": spec.max_length,
         "kv_cache_memory_bytes": vllm_engine.cache_bytes(config, room, DTYPES[spec.dtype].itemsize),
         "enable_prefix_caching": True,
-        "generation_config": "vllm",  # nothing of the sampling settings that stand beside the weights
         "trust_remote_code": spec.trust_remote_code,
     }
     if spec.device == "cpu":

@@ -89,11 +89,16 @@ def tiny_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tiny_reward: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM server of the tiny classifier; it starts in about half a minute on one core."""
+def starting_server(tiny_reward: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A vLLM server of the tiny classifier on its way up, half a minute on one core; calling it gives the address."""
     options = ["--runner", "pooling", "--served-model-name", "tiny"]
     with _started(tiny_reward, tmp_path_factory.mktemp("server") / "log", options) as ready:
-        yield ready()
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def server(starting_server: Callable[[], str]) -> str:
+    return starting_server()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from neat_data.models.reward import RewardSpec, Task, load_reward_model
 from neat_data.models.reward_vllm import _raw_logits
 from neat_data.record import Message
 
+# The server starts while the engine of this process is tested.
+pytestmark = pytest.mark.usefixtures("starting_server")
+
 WORDS = ["Why", "bake", "bread", "in", "a", "pan", "when", "the", "oven", "is", "cold?", "Ünï", "日本", "\n", "ok."]
 TOLERANCE = 1e-5
 
