@@ -19,7 +19,6 @@ from huggingface_hub import get_safetensors_metadata
 from huggingface_hub.errors import (
     HfHubHTTPError,
     NotASafetensorsRepoError,
-    OfflineModeIsEnabled,
     SafetensorsParsingError,
 )
 from transformers import AutoConfig, PreTrainedConfig

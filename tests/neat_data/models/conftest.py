@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from neat_data.models.reward import Task
 from neat_data.record import Message
@@ -53,6 +53,7 @@ SIZES = {
     "max_position_embeddings": 512,
     "num_labels": 1,
 }
+POLICY_SIZES = {key: value for key, value in SIZES.items() if key != "num_labels"}
 
 
 def save_classifier(
@@ -103,3 +104,22 @@ def tasks() -> list[Task]:
         Task((Message("system", "Be brief."), *turns[:3]), ("Same", "Same", WORDS[1] * 3)),
         Task(tuple(turns[:3]), (WORDS[2] * 2, "x")),
     ]
+
+
+@pytest.fixture(scope="session")
+def make_policy(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
+    """`make_policy(LlamaConfig, **config)` -> folder of a random causal language model that is sure of nothing."""
+
+    def make(config_class: type, own: PreTrainedTokenizerFast = tokenizer, **options: object) -> Path:
+        folder = tmp_path_factory.mktemp("policy")
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config_class(**{**POLICY_SIZES, **options}))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(8)
+        model.save_pretrained(folder)
+        own.save_pretrained(folder)
+        return folder
+
+    return make
