@@ -164,6 +164,8 @@ class DatasetFolder:
         if number != newest or number == 0:
             have = f"the newest is {newest}" if newest else "there is none but round 0, the dataset itself"
             raise InputError(f"{self.path}: only the newest round can be removed, and {have}.")
+        if self.manifest.newest.summary.get("folded"):
+            raise InputError(f"{self.path}: round {number} was folded into the base shards; it cannot be removed.")
         shards = (self.path / shard_name(number, 0)).parent
         shards.mkdir(exist_ok=True)
         shards.rename(shards.with_name(f"{_DROPPED}{number}"))

@@ -55,7 +55,9 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
     settings = metadata["settings"]
     fingerprint = manifests.fingerprint_of(settings)
     if rebuilt.manifest is None:
-        rebuilt.manifest = Manifest(metadata.get("kind", "score"), fingerprint, settings)
+        folded = settings.get("folded", {}).get("rounds", ())  # rounds without shards that `compact` entered
+        rounds = tuple(Round(**at, complete=True, summary={"folded": True}) for at in folded)
+        rebuilt.manifest = Manifest(metadata.get("kind", "score"), fingerprint, settings, rounds=rounds)
     if round and not rebuilt.manifest.round(round).fingerprint:
         at = Round(round, kind=metadata.get("kind", ""), settings=settings, fingerprint=fingerprint)
         rebuilt.manifest = rebuilt.manifest.with_round(at)

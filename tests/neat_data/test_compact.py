@@ -116,6 +116,20 @@ def test_the_folded_dataset_grows_on_behind_the_folded_rounds(grown: Path, tmp_p
     assert verify(tmp_path / "twice").findings == []
 
 
+def test_folded_rounds_cannot_be_removed_and_outlive_a_lost_manifest(grown: Path, tmp_path: Path):
+    folded = tmp_path / "folded"
+    compact(grown, folded)
+    with DatasetFolder.claim(folded) as folder, pytest.raises(InputError, match="round 2 was folded"):
+        folder.drop_round(2)
+    before = PreferenceDataset.open(folded).manifest
+    (folded / "dataset.json").unlink()
+    assert verify(folded, rebuild=True).findings == []
+    after = PreferenceDataset.open(folded).manifest
+    for at in (1, 2):
+        assert (after.round(at).fingerprint, after.round(at).complete) == (before.round(at).fingerprint, True)
+    assert after.newest.round == 2
+
+
 def test_compressed_shards_read_the_same(grown: Path, tmp_path: Path):
     compact(grown, tmp_path / "plain")
     compact(grown, tmp_path / "zstd", compression="zstd")
