@@ -15,7 +15,7 @@ from typing import Any
 from neat_data.assemble import reject_line
 from neat_data.candidates import Candidate
 from neat_data.errors import InputError
-from neat_data.expand import GrowSummary, Scoring, finished_round, full_settings, load_settings, score_staged, take_up
+from neat_data.grow import GrowSummary, Scoring, finished_round, full_settings, load_settings, score_staged, take_up
 from neat_data.record import Response, query_id, response_id
 from neat_data.sources import Source, open_source
 from neat_data.sources.row import Reject, Row

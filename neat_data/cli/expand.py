@@ -119,8 +119,9 @@ def expand_verb(
     The same command again goes on where an earlier one stopped; another seed or setting makes the next round.
     """
     from neat_data.candidates import REFUSAL, Rules
-    from neat_data.expand import ExpandRequest, Scoring, expand
+    from neat_data.expand import ExpandRequest, expand
     from neat_data.given import GivenRequest, take
+    from neat_data.grow import Scoring
     from neat_data.models.sampler import SamplerSpec, Sampling
     from neat_data.prompts import load_prompts
     from neat_data.sampling import Draws

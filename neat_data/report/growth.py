@@ -12,7 +12,7 @@ from neat_data.report.terminal import print_tables
 from neat_data.report.visible import one_line
 
 if TYPE_CHECKING:
-    from neat_data.expand import GrowSummary
+    from neat_data.grow import GrowSummary
     from neat_data.rounds import RoundInfo
 
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import neat_data
 from neat_data.cli import app
 from neat_data.errors import InputError
-from neat_data.expand import ExpandRequest, Scoring, expand
+from neat_data.expand import ExpandRequest, expand
+from neat_data.grow import Scoring
 from neat_data.models.reward import RewardSpec, Task, load_reward_model
 from neat_data.models.sampler import Ask, SamplerSpec, Sampling, load_sampler, sample_seed
 from neat_data.prompts import load_prompts
