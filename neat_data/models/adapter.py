@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def with_adapter(model: PreTrainedModel, folder: str) -> Any:
     if _config(folder).get("peft_type") in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"):
         raise InputError(f"--adapter {folder}: learns a prompt rather than weights, which is not supported")
     try:
-        adapted = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys that are missing, which is an error below
+            adapted = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
     except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise _misfit(folder, str(error)) from error
     if lost := _names(folder) ^ set(get_peft_model_state_dict(adapted)):

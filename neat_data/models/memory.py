@@ -21,17 +21,20 @@ from huggingface_hub.errors import (
     NotASafetensorsRepoError,
     SafetensorsParsingError,
 )
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError
 from neat_data.models.choose_path import free_memory
 from neat_data.models.device import resolve_device, resolve_dtype
-from neat_data.models.pretrained import policy_source
+from neat_data.models.pretrained import load_policy_config
 from neat_data.models.reward import RewardSpec
 from neat_data.models.sampler import SamplerSpec
-from neat_data.models.source import Source, explained
+from neat_data.models.source import Source
 
 _GB = 1e9
+# (query + new tokens) x rows of a sampler's batch: on a CPU more no longer pay; a card wants more to do at once.
+CPU_BUDGET = 16_384
+ACCELERATOR_BUDGET = 65_536
 # Types of a safetensors header that `dtype` does not change: what is quantised stays as it is.
 _KEPT = {"I8": 1, "U8": 1, "I16": 2, "I32": 4, "I64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
@@ -57,12 +60,14 @@ def estimate(spec: SamplerSpec | RewardSpec) -> Need:
     """
     if _elsewhere(spec):
         return Need(spec.model, 0)
-    source = policy_source(spec.model) if isinstance(spec, SamplerSpec) else Source.parse(spec.model)
     device = resolve_device(spec.device)
     size = resolve_dtype(spec.dtype, device).itemsize
+    if isinstance(spec, SamplerSpec):
+        source, config = load_policy_config(spec)
+        cache = 0 if spec.backend == "vllm" else _batch_bytes(config, budget_of(spec, device), size)
+    else:
+        source, cache = Source.parse(spec.model), 0
     weights = sum(count * _KEPT.get(kind, size) for kind, count in _tensors(source))
-    own_cache = isinstance(spec, SamplerSpec) and spec.backend != "vllm"  # vLLM is told how much to take
-    cache = _cache_bytes(source, spec, size, device) if own_cache else 0
     return Need(source.label, weights, cache)
 
 
@@ -102,6 +107,14 @@ def cache_bytes(config: PreTrainedConfig, tokens: int, size: int) -> int:
     )
 
 
+def budget_of(spec: SamplerSpec, device: torch.device) -> int:
+    """The token budget asked for, or the device's; InputError where it is none."""
+    budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
+    if budget < 1:
+        raise InputError(f"--token-budget {budget}: must be at least 1")
+    return budget
+
+
 def _elsewhere(spec: SamplerSpec | RewardSpec) -> bool:
     if isinstance(spec, SamplerSpec):
         return spec.base_url is not None or spec.backend == "openai" or "device_map" in spec.model_args
@@ -112,16 +125,10 @@ def _elsewhere(spec: SamplerSpec | RewardSpec) -> bool:
     )
 
 
-def _cache_bytes(source: Source, spec: Any, size: int, device: torch.device) -> int:
-    from neat_data.models.sampler_transformers import budget_of
-
-    with explained(source):
-        config = AutoConfig.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
-        )
-    # Rows that leave a batch are copied beside it, layer by layer.
+def _batch_bytes(config: PreTrainedConfig, tokens: int, size: int) -> int:
+    """The cache of one batch, and the copy of a layer that is made when rows leave it."""
     layers = config.get_text_config().num_hidden_layers
-    return cache_bytes(config, budget_of(spec, device), size) * (layers + 1) // layers
+    return cache_bytes(config, tokens, size) * (layers + 1) // layers
 
 
 def _tensors(source: Source) -> Iterator[tuple[str, int]]:

@@ -72,9 +72,8 @@ def load_policy(spec: SamplerSpec, dtype: torch.dtype) -> Loaded:
     Raises:
         InputError: it cannot be had, does not generate, has no tokenizer, or its weights are damaged.
     """
-    source = policy_source(spec.model)
+    source, _ = load_policy_config(spec)
     with _silence(), explained(source):
-        source = resolved(source, _config_of(source, spec, check_generative))
         loaded, missing = _load(AutoModelForCausalLM, source, spec, dtype)
     if missing:
         raise InputError(
@@ -89,11 +88,17 @@ def load_policy_shape(spec: SamplerSpec) -> tuple[Source, PreTrainedConfig, PreT
 
     Errors as `load_policy`.
     """
+    source, config = load_policy_config(spec)
+    with _silence(), explained(source):
+        return source, config, _tokenizer_of(source, spec)
+
+
+def load_policy_config(spec: SamplerSpec) -> tuple[Source, PreTrainedConfig]:
+    """Where a policy comes from, a hub id resolved to its commit, and its configuration; errors as `load_policy`."""
     source = policy_source(spec.model)
     with _silence(), explained(source):
         config = _config_of(source, spec, check_generative)
-        source = resolved(source, config)
-        return source, config, _tokenizer_of(source, spec)
+    return resolved(source, config), config
 
 
 def resolved(source: Source, config: PreTrainedConfig) -> Source:

@@ -30,7 +30,7 @@ from neat_data.models.device import (
 )
 from neat_data.models.encode import encode_query
 from neat_data.models.gumbel import draw
-from neat_data.models.memory import check, estimate
+from neat_data.models.memory import budget_of, check, estimate
 from neat_data.models.one_token import use_where_faster
 from neat_data.models.pretrained import Loaded, load_policy
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
@@ -38,9 +38,6 @@ from neat_data.models.source import Source
 from neat_data.models.stopping import end_of_turn, reaches_stop_string, sampled, tokenizer_id
 from neat_data.models.templates import ChatTemplate
 
-# (query + new tokens) x rows of one batch: on a CPU more rows no longer pay; a card wants more to do at once.
-CPU_BUDGET = 16_384
-ACCELERATOR_BUDGET = 65_536
 # Tokens of one pass over queries on a CPU, whose caches hold no more; a card takes a whole batch at once.
 CPU_PREFILL = 2_048
 LONGEST = 4_096  # where a model's configuration names no window
@@ -166,14 +163,6 @@ def window_of(spec: SamplerSpec, window: int | None) -> int:
     if window is not None and max_length > window:
         raise InputError(f"--max-length {max_length}: the policy's window is {window} tokens")
     return max_length
-
-
-def budget_of(spec: SamplerSpec, device: torch.device) -> int:
-    """The token budget asked for, or the device's; InputError where it is none."""
-    budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
-    if budget < 1:
-        raise InputError(f"--token-budget {budget}: must be at least 1")
-    return budget
 
 
 def check_room(asks: Sequence[Ask], max_length: int) -> None:
