@@ -173,7 +173,7 @@ class PreferenceDataset:
 
     def shard_metadata(self, number: int) -> dict[str, Any]:
         """What a base shard says of itself."""
-        return shard_metadata(self._location.shard(self.manifest.round(0).numbers()[number]))
+        return shard_metadata(self._location.shard(self._rankings.shards(number)[0][1]))
 
     @cached_property
     def dropped(self) -> frozenset[str]:

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from neat_data.errors import InputError
 from neat_data.store.join import Answers, answers
 from neat_data.store.location import Location
-from neat_data.store.manifest import Manifest, Round
-from neat_data.store.scores import FILE, FOLDER, OWN, Scores, read_scores
-from neat_data.store.shard import read_shard
+from neat_data.store.manifest import Manifest
+from neat_data.store.scores import FILE, FOLDER, OWN, Scores, read_scores, shards_of
+from neat_data.store.shard import ShardEntry, read_shard
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,13 @@ class Rankings:
         """The dataset's own rewards and the further ones, as `--rank-by` names them."""
         return (OWN, *self.scores)
 
+    def shards(self, number: int) -> list[tuple[int, ShardEntry]]:
+        """(round, entry) of every shard of this number, the base first."""
+        return self._numbered[number]
+
     def answers(self, number: int) -> tuple[pa.Table, Answers]:
         """A base shard and the responses of all rounds to its queries."""
-        base, *added = (read_shard(self.location.shard(at.numbers()[number])) for at in self._parts(number))
+        base, *added = (read_shard(self.location.shard(entry)) for _, entry in self.shards(number))
         return base, answers(base, added)
 
     def rewards(self, name: str, number: int, found: Answers, *, partial: bool = False) -> np.ndarray:
@@ -106,9 +110,8 @@ class Rankings:
         if name == OWN:
             return found.rewards
         ids, begin, read = found.column("response_id"), 0, []
-        for at in self._parts(number):
-            shard = at.numbers()[number]
-            scored = self.scores[name].shard(at.round, number, shard.sha256)
+        for round, shard in self.shards(number):
+            scored = self.scores[name].shard(round, number, shard.sha256)
             if scored is not None:
                 path = self.location.shard(scored.entry)
                 read.append(read_scores(path, ids.slice(begin, shard.responses)))
@@ -116,7 +119,7 @@ class Rankings:
                 read.append(np.full(shard.responses, np.nan, dtype=np.float32))
             else:
                 raise InputError(
-                    f"scores/{name}: shard {number} of round {at.round} was not scored yet.\n"
+                    f"scores/{name}: shard {number} of round {round} was not scored yet.\n"
                     f"Rescore again: the same `neat-data rescore … --name {name}` scores only what is missing."
                 )
             begin += shard.responses
@@ -125,8 +128,8 @@ class Rankings:
     def refusals(self, name: str, number: int) -> dict[str, str]:
         """Why a further model gave no score, by response id, for the responses of a base shard in all rounds."""
         found: dict[str, str] = {}
-        for at in self._parts(number):
-            scored = self.scores[name].shard(at.round, number, at.numbers()[number].sha256)
+        for round, shard in self.shards(number):
+            scored = self.scores[name].shard(round, number, shard.sha256)
             if scored is not None and scored.refused:
                 table = read_shard(self.location.shard(scored.entry)).select(["response_id", "refused"])
                 found |= {row["response_id"]: row["refused"] for row in table.to_pylist() if row["refused"]}
@@ -149,9 +152,12 @@ class Rankings:
             return 0
         return sum(int(np.isnan(part).sum()) for part in self._kept_rewards(by))
 
-    def _parts(self, number: int) -> list[Round]:
-        """The rounds that have a shard of this number, the base first."""
-        return [at for at in self.manifest.rounds if number in at.numbers()]
+    @cached_property
+    def _numbered(self) -> dict[int, list[tuple[int, ShardEntry]]]:
+        found: dict[int, list[tuple[int, ShardEntry]]] = {}
+        for round, number, entry in shards_of(self.manifest):
+            found.setdefault(number, []).append((round, entry))
+        return found
 
     def _kept_rewards(self, by: RankBy) -> Iterator[np.ndarray]:
         """What `ranking` gives, without the responses that people dropped."""

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,17 @@ class Scores:
 
     def shard(self, round: int, number: int, of: str) -> ScoreShard | None:
         """The scores of this shard, None where there are none for its content."""
-        found = (s for s in self.shards if (s.round, s.number, s.of) == (round, number, of))
-        return next(found, None)
+        found = self._numbered.get((round, number))
+        return found if found is not None and found.of == of else None
 
     def missing(self, dataset: Manifest) -> list[tuple[int, int, ShardEntry]]:
         """(round, number, entry) of every shard of the dataset that has no scores yet."""
-        have = {(s.round, s.number, s.of) for s in self.shards}
-        return [job for job in shards_of(dataset) if (*job[:2], job[2].sha256) not in have]
+        jobs = shards_of(dataset)
+        return [(round, number, entry) for round, number, entry in jobs if not self.shard(round, number, entry.sha256)]
+
+    @cached_property
+    def _numbered(self) -> dict[tuple[int, int], ScoreShard]:
+        return {(s.round, s.number): s for s in self.shards}
 
     @property
     def refused(self) -> dict[str, int]:
