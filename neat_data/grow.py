@@ -78,8 +78,9 @@ def finished_round(folder: DatasetFolder, settings: dict[str, Any]) -> Round | N
     for at in folder.manifest.rounds:
         own = {key: at.settings.get(key) for key in settings}
         if at.round and at.complete and manifests.fingerprint_of(own) == manifests.fingerprint_of(settings):
-            if folder.manifest.newest.complete:  # a kill right behind `finish` leaves its candidates
-                shutil.rmtree(folder.path / FOLDER, ignore_errors=True)
+            if folder.manifest.newest.complete and (folder.path / FOLDER).exists():  # killed right behind `finish`
+                write_card(folder)
+                shutil.rmtree(folder.path / FOLDER)
             return at
     return None
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 from neat_data.errors import InputError, RunError
 from neat_data.record import canonical_json
 from neat_data.store import manifest as manifests
+from neat_data.store import scores_folder
 from neat_data.store.atomic import (
     LOCK,
     TEMPORARY,
@@ -176,6 +177,7 @@ class DatasetFolder:
         for leaving in self.path.glob(f"{_DROPPED}*"):
             number = int(leaving.name.removeprefix(_DROPPED))
             shutil.rmtree((self.path / rejects_name(number, 0)).parent, ignore_errors=True)
+            scores_folder.drop_round(self.path, number)
             if self._manifest is not None:
                 self._write(self._manifest.without_round(number))
             shutil.rmtree(leaving)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
+from neat_data.store import scores
 from neat_data.store.atomic import TEMPORARY
 from neat_data.store.invariants import added_faults, base_faults, folded_rounds
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
@@ -134,6 +135,8 @@ class _Verifier:
         findings += self._sum_faults(first) if first.complete else ()
         unfinished = [at.round for at in self.manifest.rounds if not at.complete]
         self.result.notes += [f"round {number} is not finished" for number in unfinished]
+        findings += scores.faults(self.root)
+        self.result.notes += scores.unfinished(self.root)
 
     def _check_names(self) -> None:
         """Look for files that do not belong, and for gaps in the numbers of the shards."""

@@ -215,3 +215,18 @@ def test_bad_usage_is_said_in_a_line_or_two(dataset: Path, options, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert contents(dataset) == before
+
+
+def test_scores_of_further_models_follow_the_rounds(dataset: Path):
+    other = ["--reward-model", str(ROOT / "data" / "models" / "tiny-reward-heldout"), "--name", "heldout"]
+    rescore = ["rescore", str(dataset), *other, "--device", "cpu", "--quiet"]
+    assert CliRunner().invoke(app, rescore).exit_code == 0
+    before = contents(dataset / "scores")
+    expand(_request(dataset))
+    assert CliRunner().invoke(app, rescore).exit_code == 0
+    assert verify(dataset).findings == []
+    (next(dataset.glob("scores/heldout/round-0001/*.arrow"))).write_bytes(b"")
+    assert any("scores/heldout" in line for line in verify(dataset).findings)
+    drop(dataset, 1)
+    assert contents(dataset / "scores") == before
+    assert verify(dataset).findings == []
