@@ -26,13 +26,18 @@ _GONE = 0.25
 
 
 class _Slab(DynamicLayer):
-    """The keys and values of one layer in memory that is taken once, seen through a window that grows."""
+    """The keys and values of one layer in memory that is taken once, seen through a window that grows.
+
+    In lower precision on a CPU the whole of it is seen, and the mask hides what is not filled yet: matrix products
+    there copy what does not lie in one piece.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
         """The first `used` tokens of this memory are seen  # (rows, heads, room, head size) each"""
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
         self.all_keys, self.all_values, self.used = keys, values, used
+        self.whole = keys.device.type == "cpu" and keys.dtype != torch.float32
         self.is_initialized = True
         self._look()
 
@@ -62,8 +67,15 @@ class _Slab(DynamicLayer):
         self.all_keys, self.all_values = self.all_keys[indices], self.all_values[indices]
         self._look()
 
+    def get_seq_length(self) -> int:
+        return self.used
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.all_keys.shape[2] if self.whole else self.used + query_length, 0
+
     def _look(self) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self.all_keys[:, :, : self.used], self.all_values[:, :, : self.used]
+        end = self.all_keys.shape[2] if self.whole else self.used
+        keys, values = self.all_keys[:, :, :end], self.all_values[:, :, :end]
         self.keys, self.values = keys, values
         return keys, values
 

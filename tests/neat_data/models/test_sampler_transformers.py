@@ -165,10 +165,14 @@ def test_nothing_of_a_models_own_generation_settings_leaks_in(sampler: Transform
     assert load(own).sample(asks_of(WARM)) == sampler.sample(asks_of(WARM))
 
 
-def test_bfloat16_gives_samples_too(folder: Path) -> None:
+def test_bfloat16_differs_by_rounding_only(folder: Path) -> None:
     sampler = load(folder, dtype="bfloat16")
     assert sampler.settings["dtype"] == "bfloat16"
-    assert all(sample.tokens for sample in sampler.sample(asks_of(GREEDY)))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    asks = asks_of(replace(GREEDY, max_new_tokens=6))
+    samples = sampler.sample(asks)
+    same = [s.tokens == generated(sampler, folder, ask, model) for s, ask in zip(samples, asks, strict=True)]
+    assert sum(same) >= 0.75 * len(asks)
 
 
 def test_tokens_and_asks_are_counted(folder: Path) -> None:
