@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = "OUT"  # in a command: the folder that each run is given
-# Reads lines of `point out`: each time, a forked child runs the command and is killed before that step on the disk.
+# Reads lines of `point signal out`: each time, a forked child runs the command and is sent the signal before that step
+# on the disk.
 # Forking from a process that has imported everything and run nothing makes a hundred kills affordable.
 DYING = """
 import os, signal, sys
@@ -27,15 +29,15 @@ def dying(call):
         global left
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
         return call(*arguments, **named)
     return run
 
 for line in sys.stdin:
-    point, out = line.split()
+    point, sent, out = line.split()
     child = os.fork()
     if child == 0:
-        left = int(point)
+        left, sent = int(point), int(sent)
         for name in ("fsync", "replace", "unlink", "mkdir", "rmdir"):
             setattr(os, name, dying(getattr(os, name)))
         app([out if argument == "OUT" else argument for argument in sys.argv[1:]] + ["--quiet"])
@@ -56,11 +58,11 @@ class Killer:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def run(self, out: Path, point: int = 0) -> int:
-        """The exit status of a run on `out` that is killed before its `point`th step on the disk (0: never)."""
+    def run(self, out: Path, point: int = 0, sent: signal.Signals = signal.SIGKILL) -> int:
+        """The exit status of a run on `out` that is sent a signal before its `point`th step on the disk (0: never)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{point} {out}\n")
+        self._process.stdin.write(f"{point} {sent.value} {out}\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 

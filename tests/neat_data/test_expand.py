@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 import neat_data
 from neat_data.cli import app
-from neat_data.errors import InputError
+from neat_data.errors import InputError, RunError
 from neat_data.expand import ExpandRequest, expand
 from neat_data.grow import Scoring
 from neat_data.models.reward import RewardSpec, Task, load_reward_model
@@ -230,3 +231,24 @@ def test_scores_of_further_models_follow_the_rounds(dataset: Path):
     drop(dataset, 1)
     assert contents(dataset / "scores") == before
     assert verify(dataset).findings == []
+
+
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    blocks = sum(-(-p.stat().st_size // 4096) + 1 for p in scored.rglob("*") if p.is_file())
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={4 * (blocks + 7)}k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not permitted here")
+    try:
+        dataset = shutil.copytree(scored, disk / "d")
+        before = contents(dataset)
+        with pytest.raises(RunError, match="the disk is full"):
+            expand(_request(dataset, samples=30))
+        after = contents(dataset)
+        assert all(after[name] == content for name, content in before.items() if name.startswith("round"))
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        assert expand(_request(dataset, samples=30)).round == 1
+        assert verify(dataset).findings == []
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

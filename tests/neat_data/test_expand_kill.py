@@ -60,3 +60,20 @@ def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path) -> None:
             assert contents(fresh) == expected
         assert status == 0
         assert point > 28
+
+
+def test_ctrl_c_in_each_phase_stops_cleanly_and_the_same_command_goes_on(scored: Path, tmp_path: Path) -> None:
+    command = ("expand", OUT, "--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    with Killer(*command) as killer:
+        undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
+        assert killer.run(undisturbed) == 0
+        found = set()
+        for point in (1, 12, 24, 36, 48):
+            stopped = shutil.copytree(scored, tmp_path / f"stopped-{point}")
+            assert killer.run(stopped, point, signal.SIGINT) == 130
+            assert not list(stopped.rglob(".*.neat-tmp"))
+            staged = len(list(stopped.glob(".round/0*.arrow")))
+            found.add((bool(staged), len(list(stopped.glob("round-0001/*.arrow"))) > 0))
+            assert killer.run(stopped) == 0
+            assert contents(stopped) == contents(undisturbed)
+        assert found == {(False, False), (True, False), (True, True)}  # before, while sampling, while scoring
