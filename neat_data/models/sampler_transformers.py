@@ -36,7 +36,7 @@ from neat_data.models.pretrained import Loaded, load_policy
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.source import Source
 from neat_data.models.stopping import end_of_turn, reaches_stop_string, sampled, tokenizer_id
-from neat_data.models.templates import ChatTemplate
+from neat_data.models.templates import policy_template
 
 # Tokens of one pass over queries on a CPU, whose caches hold no more; a card takes a whole batch at once.
 CPU_PREFILL = 2_048
@@ -58,7 +58,7 @@ class TransformersSampler:
             nn.Module.to(self.model, self.device)
         use_where_faster(self.model)
         self._tokenizer = found.tokenizer
-        self.template = ChatTemplate(found.tokenizer, spec.chat_template)
+        self.template = policy_template(found.tokenizer, spec.chat_template)
         self.stops = end_of_turn(self.template, found.tokenizer)
         self.spec = replace(
             spec,

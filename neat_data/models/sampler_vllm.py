@@ -28,7 +28,7 @@ from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.sampler_transformers import budget_of, check_room, policy_label, window_of
 from neat_data.models.source import identity_of
 from neat_data.models.stopping import end_of_turn, sampled, tokenizer_id
-from neat_data.models.templates import ChatTemplate
+from neat_data.models.templates import policy_template
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes
 _adapter_ids = itertools.count(1)  # vLLM holds on to what it loaded under an id
@@ -46,7 +46,7 @@ class VllmSampler:
         adapter = adapter_hash(spec.adapter) if spec.adapter else None
         vllm = vllm_engine.import_vllm(device, "--sampler vllm")
         source, config, self._tokenizer = load_policy_shape(spec)
-        self.template = ChatTemplate(self._tokenizer, spec.chat_template)
+        self.template = policy_template(self._tokenizer, spec.chat_template)
         self.stops = end_of_turn(self.template, self._tokenizer)
         self.spec = replace(
             spec,

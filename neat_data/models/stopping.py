@@ -27,7 +27,7 @@ class Stops:
     Attributes:
         ids: stop tokens, the template's end of turn first.
         string: text that ends a response and does not belong to it, where the template has no token for that.
-        note: one line where the template's end of turn is not the tokenizer's end of text.
+        note: one line where the end of turn is not the tokenizer's end of text.
     """
 
     ids: tuple[int, ...]
@@ -43,8 +43,9 @@ def end_of_turn(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> S
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     turn = next((i for i in tokenizer(between, add_special_tokens=False)["input_ids"] if i in marks), None)
     if turn is None:
-        words = between.rstrip(" ")
-        return Stops(ends, words if words.strip() else None)
+        words = between.rstrip(" ") if between.strip() else None
+        note = f"the chat template has no end-of-turn token: a response ends at the next {words!r}" if words else None
+        return Stops(ends, words, note)
     if turn in ends:
         return Stops(ends)
     named = tokenizer.convert_ids_to_tokens(turn)

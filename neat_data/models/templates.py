@@ -125,6 +125,11 @@ class ChatTemplate:
         return header if before.endswith(header) else ""
 
 
+def policy_template(tokenizer: PreTrainedTokenizerBase, choice: str) -> ChatTemplate:
+    """The template of a policy: a base model, which has none of its own, gets the plain one."""
+    return ChatTemplate(tokenizer, "hh" if choice == "auto" and not _own(tokenizer) else choice)
+
+
 def _read(tokenizer: PreTrainedTokenizerBase, choice: str) -> str:
     if choice == "auto":
         return _own_template(tokenizer)
@@ -138,14 +143,19 @@ def _read(tokenizer: PreTrainedTokenizerBase, choice: str) -> str:
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    own = tokenizer.chat_template
-    if isinstance(own, dict):  # several named templates; transformers calls the ordinary one so
-        own = own.get("default")
+    own = _own(tokenizer)
     if not own:
         raise InputError(
             "the model's tokenizer has no chat template: which words did its training put around a turn?\n"
             "give them with --chat-template hh (\\n\\nHuman: / \\n\\nAssistant:) or --chat-template FILE.jinja"
         )
+    return own
+
+
+def _own(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    own = tokenizer.chat_template
+    if isinstance(own, dict):  # several named templates; transformers calls the ordinary one so
+        return own.get("default")
     return own
 
 

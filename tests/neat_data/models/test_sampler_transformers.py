@@ -294,11 +294,16 @@ def test_what_does_not_generate(
     assert "is an encoder with a decoder" in refusal(tmp_path)
 
 
-def test_a_policy_without_a_tokenizer_or_a_template(folder: Path, tmp_path: Path) -> None:
+def test_a_base_model_without_a_template_gets_the_plain_one_and_says_so(folder: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(folder, tmp_path / "bare"))
     (bare / "chat_template.jinja").unlink()
-    assert "--chat-template hh" in refusal(bare)
-    assert load(bare, chat_template="hh").stops.string == "\n\nHuman:"
+    sampler, named = load(bare), load(bare, chat_template="hh")
+    assert any(r"'\n\nHuman:'" in note for note in sampler.notes)
+    assert sampler.settings == named.settings
+
+
+def test_a_policy_without_a_tokenizer(folder: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
     for file in bare.glob("*token*"):
         file.unlink()
     said = refusal(bare, chat_template="hh")
