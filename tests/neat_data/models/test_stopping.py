@@ -43,7 +43,10 @@ def test_a_template_without_an_end_stops_where_the_next_turn_begins(tokenizer: A
 
 
 def test_a_plain_template_stops_at_the_words_of_the_next_turn(tokenizer: Any) -> None:
-    assert stops_of(tokenizer, "hh") == Stops((tokenizer.eos_token_id,), HH)
+    stops = stops_of(tokenizer, "hh")
+    assert (stops.ids, stops.string) == ((tokenizer.eos_token_id,), HH)
+    assert stops.note is not None
+    assert repr(HH) in stops.note
 
 
 def test_finished_looks_at_the_last_token_only(tokenizer: Any) -> None:
