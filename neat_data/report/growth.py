@@ -34,11 +34,17 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     )
     console.print()
     print_tables([_became(prompts), _rewards(prompts)], console)
-    if usage := {key: n for key, n in counts["usage"].items() if n}:
-        _line(console, "tokens: " + ", ".join(f"{n:,} {key.removesuffix('_tokens')}" for key, n in usage.items()))
+    if counts["usage"]:
+        _line(console, _usage(counts["usage"]))
     for warning in warnings(prompts):
         _line(console, f"warning: {warning}")
     _line(console, f"next: neat-data stats {summary.dataset} --by polarity")
+
+
+def _usage(usage: dict[str, int]) -> str:
+    told = f"tokens: {usage['prompt_tokens']:,} of prompts, {usage['completion_tokens']:,} sampled"
+    missing = usage.get("unreported", 0)
+    return f"{told}; for {missing:,} answers the server did not tell" if missing else told
 
 
 def _became(prompts: dict[str, dict[str, Any]]) -> Table:

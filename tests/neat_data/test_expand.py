@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from neat_data.sampling import Draws
 from neat_data.store.atomic import locked
 from neat_data.store.verify import verify
 from tests.killing import ROOT, contents
+from tests.loopback import Reply
 
 POLICY = str(ROOT / "data" / "models" / "tiny-policy-plain")
 REWARD = str(ROOT / "data" / "models" / "tiny-reward")
@@ -252,3 +254,33 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tm
         assert verify(dataset).findings == []
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_server_that_stops_answering_costs_only_the_shard_it_was_at(dataset: Path, scored: Path, serve, tmp_path):
+    left = [5]
+
+    def answer(method: str, path: str, body: dict) -> Reply:
+        if method == "GET":
+            return Reply(body={"data": [{"id": "parrot"}]})
+        left[0] -= 1
+        if left[0] < 0:
+            return Reply(401, {"error": "no more"})
+        message = {"role": "assistant", "content": f"{body['seed']} {body['messages'][-1]['content'][-9:]}"}
+        usage = {"prompt_tokens": 7, "completion_tokens": 3}
+        return Reply(body={"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+
+    server = serve(answer)
+    sampler = SamplerSpec("parrot", base_url=f"{server.url}/v1", concurrency=1)
+    request = replace(_request(dataset), sampler=sampler)
+    with pytest.raises(InputError, match="refuses access"):
+        expand(request)
+    left[0] = 100
+    asked = len(server.requests)
+    summary = expand(request)
+    assert sum(method == "POST" for method, _, _ in server.requests[asked:]) == 6  # four of the ten were staged
+    assert summary.counts["usage"] == {"prompt_tokens": 70, "completion_tokens": 30, "unreported": 0}
+    whole = shutil.copytree(scored, tmp_path / "whole")
+    expand(replace(request, dataset=whole))
+    assert contents(dataset) == contents(whole)
+    new = [r for record in neat_data.open(dataset).records() for r in record.responses if r.round == 1]
+    assert {(r.model, r.tokens, r.tokenizer, r.finished) for r in new} == {("parrot", None, None, True)}
