@@ -5,8 +5,9 @@ The first failure, Ctrl-C included, ends all of them: what waits for an answer i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from neat_data.errors import InputError
@@ -14,6 +15,7 @@ from neat_data.models.server import JsonServer
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
+_GLANCE = 0.2  # seconds
 
 
 def ask_all(
@@ -36,7 +38,7 @@ def ask_all(
     pool = ThreadPoolExecutor(at_once)
     try:
         futures = [pool.submit(ask, question) for question in questions]
-        for future in as_completed(futures):
+        for future in _as_completed(futures):
             tell(future.result())
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -45,6 +47,24 @@ def ask_all(
     finally:
         pool.shutdown()
     return [future.result() for future in futures]
+
+
+def _as_completed(futures: Sequence[Future[Answer]]) -> Iterator[Future[Answer]]:
+    """As `concurrent.futures` has it, but never asleep for long.
+
+    polars handles SIGINT in a way that lets a system call go on after it: a wait without an end would not see Ctrl-C.
+    """
+    done: SimpleQueue[Future[Answer]] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(done.put)
+    for _ in futures:
+        while True:
+            try:
+                future = done.get(timeout=_GLANCE)
+                break
+            except Empty:
+                continue
+        yield future
 
 
 def positive(arguments: dict[str, Any], name: str, default: int) -> int:
