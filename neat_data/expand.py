@@ -23,7 +23,6 @@ from neat_data.grow import (
     records_before,
     say,
     score_staged,
-    spread,
     take_up,
 )
 from neat_data.models.sampler import Sampler, SamplerSpec, load_sampler
@@ -170,7 +169,7 @@ def _sample(request: ExpandRequest, sampler: Sampler, staging: Staging, watch: W
         return
     sampler.close()
     assert request.sampler is not None
-    spread(missing, work.on_device, request.sampler.device, request.workers, watch, lambda _: None)
+    scale.spread(missing, work.on_device, request.sampler.device, request.workers, watch, lambda _: None)
 
 
 def _staged(staging: Staging) -> int:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from neat_data import scale
 from neat_data.assemble import check_finite
@@ -29,8 +29,6 @@ from neat_data.store.manifest import Round
 from neat_data.store.shard import ShardEntry, read_shard, shard_metadata
 from neat_data.tally import total
 from neat_data.watch import Watcher
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
     else:
         model.close()
         device = model.spec.device
-        spread(missing, work.on_device, device, scoring.workers, watch, lambda entry: folder.record(round, entry))
+        scale.spread(missing, work.on_device, device, scoring.workers, watch, lambda entry: folder.record(round, entry))
     folder.finish(round, _counts(folder, round))
     write_card(folder)
     staging.remove()
@@ -228,24 +226,6 @@ def load_settings(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> di
     model = load_own(folder, scoring, watch)
     model.close()
     return model.settings
-
-
-def spread(
-    shards: list[int],
-    work: Callable[[str], scale.Work[Result]],
-    device: str,
-    workers: int,
-    watch: Watcher,
-    done: Callable[[Result], None],
-) -> None:
-    """Make shards in worker processes, one a device."""
-    from neat_data.models.device import release, worker_devices
-
-    release()
-    devices = worker_devices(device, workers)[: len(shards)]
-    scale.run_in_processes(
-        shards, work, devices, advance=watch.advance, done=lambda _, made: done(made), warn=watch.say
-    )
 
 
 def _counts(folder: DatasetFolder, round: int) -> dict[str, Any]:

@@ -145,19 +145,9 @@ def _make_missing(
         for job in range(len(missing)):
             scores.record(make(job, watch.advance))
         return
-    from neat_data.models.device import release, worker_devices
-
-    devices = worker_devices(request.reward.device, request.workers)[: len(missing)]
-    del model
-    release()
-    scale.run_in_processes(
-        range(len(missing)),
-        work.on_device,
-        devices,
-        advance=watch.advance,
-        done=lambda _, shard: scores.record(shard),
-        warn=watch.say,
-    )
+    model.close()
+    jobs = range(len(missing))
+    scale.spread(jobs, work.on_device, request.reward.device, request.workers, watch, scores.record)
 
 
 def _tasks(table: pa.Table, base: pa.Table) -> Iterator[Task]:

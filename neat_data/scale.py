@@ -6,12 +6,13 @@ it makes by itself; a shard whose worker died is tried again. The same bytes com
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from neat_data.errors import RunError
+from neat_data.watch import Watcher
 
 Result = TypeVar("Result")
 Advance = Callable[[int, int], None]  # (rows, tokens) since the last call
@@ -29,6 +31,28 @@ MAKE_ATTEMPTS = 3
 _load: Callable[[], Work[Any]]
 _work: Work[Any] | None = None
 _progress: Any
+
+
+def spread(
+    shards: Sequence[int],
+    make_work: Callable[[str], Work[Result]],
+    device: str,
+    workers: int,
+    watch: Watcher,
+    done: Callable[[Result], None],
+) -> None:
+    """Make shards in worker processes, one a device.
+
+    Args:
+        device: as the user named it, `auto` and `cuda` included.
+        workers: processes at most; 0 takes one for every device.
+        done: called in this process with each shard's result.
+    """
+    from neat_data.models.device import release, worker_devices
+
+    release()  # what this process loaded to look at the model
+    devices = worker_devices(device, workers)[: len(shards)]
+    run_in_processes(shards, make_work, devices, advance=watch.advance, done=lambda _, made: done(made), warn=watch.say)
 
 
 def run_in_processes(
@@ -60,7 +84,7 @@ def run_in_processes(
         try:
             with _pool(make_work, devices, advance) as pool:
                 futures: dict[Future[Result], int] = {pool.submit(_make, n): n for n in sorted(missing)}
-                for future in as_completed(futures):
+                for future in _as_completed(futures):
                     done(futures[future], future.result())
                     missing.discard(futures[future])
         except BrokenProcessPool as error:
@@ -71,6 +95,14 @@ def run_in_processes(
                     "What was committed stays; try fewer --workers, or a smaller --token-budget."
                 ) from error
             warn(f"a worker process died; {len(missing)} unfinished shards are tried again")
+
+
+def _as_completed(futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
+    """Like the standard library's, in short waits: behind polars' handler of Ctrl-C a wait without an end has none."""
+    pending = set(futures)
+    while pending:
+        finished, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
+        yield from finished
 
 
 @contextmanager

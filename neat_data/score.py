@@ -223,20 +223,10 @@ def _make_missing(
         for shard in missing:
             folder.record(0, make(shard, watch.advance))
         return
-    from neat_data.models.device import release, worker_devices
-
     assert request.reward is not None
-    devices = worker_devices(request.reward.device, request.workers)[: len(missing)]
-    del model
-    release()
-    scale.run_in_processes(
-        missing,
-        work.on_device,
-        devices,
-        advance=watch.advance,
-        done=lambda _, entry: folder.record(0, entry),
-        warn=watch.say,
-    )
+    model.close()
+    device, workers = request.reward.device, request.workers
+    scale.spread(missing, work.on_device, device, workers, watch, lambda entry: folder.record(0, entry))
 
 
 def score_tasks(tasks: Sequence[Task], model: RewardModel, advance: scale.Advance) -> tuple[list[Scored], int | None]:

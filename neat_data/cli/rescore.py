@@ -41,7 +41,9 @@ def rescore_verb(
     dataset: Dataset,
     reward_model: Annotated[
         str,
-        typer.Option(help="As `score` takes it: a classifier, file.py:function, http://… .", show_default=False),
+        typer.Option(
+            help="A classifier, file.py:function, http://… or judge:MODEL, as in `score`.", show_default=False
+        ),
     ],
     name: Annotated[str, typer.Option(help="What the scores are called: a plain word.", show_default=False)],
     backend: Backend = "auto",

@@ -46,7 +46,7 @@ def score_verb(
     reward_model: Annotated[
         str | None,
         typer.Option(
-            help="A sequence classifier with one output (folder or hub id), file.py:function, or http://…",
+            help="A sequence classifier with one output (folder or hub id), file.py:function, http://…, or judge:MODEL",
             show_default=False,
         ),
     ] = None,
