@@ -10,7 +10,7 @@ from neat_data import __version__
 from neat_data.cli import compact, expand, export, look, rescore, rounds, score
 
 app = typer.Typer(
-    help="Build preference datasets: score them with a reward model, see how far apart the responses are.",
+    help="Build preference datasets: score them, see how far apart responses are, grow them, hand them on.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
