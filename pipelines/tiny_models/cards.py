@@ -53,6 +53,7 @@ def _filling(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> di
         "shape": shape,
         "nll": _nll_sentence(figures[name]["response_nll"]),
         "contrast": contrast_sentence(figures[name]["contrast"]),
+        "heldout_contrast": contrast_sentence(figures[name]["heldout_contrast"], "tiny-reward-heldout"),
         "control": contrast_sentence(figures["tiny-policy-plain"]["contrast"]),
     }
 
@@ -80,12 +81,12 @@ def agreement_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def contrast_sentence(found: dict[str, Any]) -> str:
+def contrast_sentence(found: dict[str, Any], by: str = "tiny-reward") -> str:
     low, high = found["interval"]
     verdict = "" if low > 0 else " No preference for the positive prompt is shown."
     return (
         f"{found['queries']} queries of the test files, one response under each prompt at temperature 1, scored by "
-        f"`tiny-reward` against the plain query: {found['positive']:.3f} on average under the positive prompt, "
+        f"`{by}` against the plain query: {found['positive']:.3f} on average under the positive prompt, "
         f"{found['negative']:.3f} under the negative; difference {found['difference']:.3f} (95 % interval "
         f"{low:.3f} to {high:.3f}).{verdict}"
     )

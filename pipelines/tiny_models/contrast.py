@@ -6,7 +6,7 @@ One response to each query is sampled under either prompt and scored by the rewa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,15 +33,15 @@ class Contrast:
 
 def contrast(
     policy: LlamaForCausalLM,
-    reward: LlamaForSequenceClassification,
+    rewarders: Mapping[str, LlamaForSequenceClassification],
     queries: Sequence[Messages],
     encoder: Encoder,
     seed: int,
     new_tokens: int = 96,
-) -> Contrast:
-    """Sample at temperature 1 and compare; the interval is the normal one of the paired differences."""
+) -> dict[str, Contrast]:
+    """Sample at temperature 1 and compare by each reward model; intervals are normal ones of paired differences."""
     prompts = read_prompts()
-    by_polarity = {}
+    found: dict[str, list[list[float]]] = {name: [] for name in rewarders}
     for polarity in ("positive", "negative"):
         asked = [encoder.query(prompted(query, prompts[polarity])) for query in queries]
         responses = sample(policy, asked, encoder, seed, new_tokens)
@@ -49,8 +49,9 @@ def contrast(
             [*encoder.query(query), encoder.roles["assistant"], *response, encoder.end]
             for query, response in zip(queries, responses, strict=True)
         ]
-        by_polarity[polarity] = rewards(reward, dialogues, encoder.pad)
-    return compare(by_polarity["positive"], by_polarity["negative"])
+        for name, reward in rewarders.items():
+            found[name].append(rewards(reward, dialogues, encoder.pad))
+    return {name: compare(*scored) for name, scored in found.items()}
 
 
 def compare(positive: Sequence[float], negative: Sequence[float]) -> Contrast:

@@ -24,17 +24,21 @@ from pipelines.tiny_models.tokenizer import Encoder
 
 def measure(shop: Workshop, out: Path) -> dict[str, Any]:
     """All figures, JSON-able, by name of the model."""
-    reward = load(out / "tiny-reward")
+    reward, heldout, seed = load(out / "tiny-reward"), load(out / "tiny-reward-heldout"), shop.settings["seed"]
     usable = [pair for pair in shop.test if not pair.unusable]
     figures: dict[str, Any] = {"sets": _sets(shop), "sizes": _sizes(out)}
     for name in ("tiny-reward", "tiny-reward-heldout"):
-        model = reward if name == "tiny-reward" else load(out / name)
+        model = reward if name == "tiny-reward" else heldout
         figures[name] = {"agreement": _agreement(shop, model, usable)}
     queries = _some_queries(usable, shop.settings["contrast"]["queries"])
     for name in ("tiny-policy", "tiny-policy-plain"):
         policy = load(out / name)
+        by_model = contrast(
+            policy, {"tiny-reward": reward, "tiny-reward-heldout": heldout}, queries, shop.encoder, seed
+        )
         figures[name] = {
-            "contrast": asdict(contrast(policy, reward, queries, shop.encoder, shop.settings["seed"])),
+            "contrast": asdict(by_model["tiny-reward"]),
+            "heldout_contrast": asdict(by_model["tiny-reward-heldout"]),
             "response_nll": {k: response_nll(policy, [p for p in usable if p.kind == k], shop.encoder) for k in KINDS},
         }
     return figures

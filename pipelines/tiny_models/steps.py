@@ -20,10 +20,11 @@ from pipelines.tiny_models import linear
 from pipelines.tiny_models.agreement import agreement, gaps
 from pipelines.tiny_models.contexts import in_context
 from pipelines.tiny_models.language import new_policy, train_language
+from pipelines.tiny_models.practice import practise
 from pipelines.tiny_models.reward import new_reward_model, train_reward
 from pipelines.tiny_models.rows import KINDS, Pair, read_kind
 from pipelines.tiny_models.splits import cut
-from pipelines.tiny_models.teach import train_on_prompts
+from pipelines.tiny_models.teach import Lesson, lessons, read_prompts, train_on_prompts
 from pipelines.tiny_models.tokenizer import Encoder, texts_of, train_tokenizer
 
 PUBLISHED = {
@@ -95,6 +96,8 @@ class Workshop:
         unfinished = self.work / f"{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         thing.save_pretrained(unfinished)
+        if name != "tokenizer":
+            self.encoder.tokenizer.save_pretrained(unfinished)
         unfinished.rename(self.work / name)
 
 
@@ -182,6 +185,7 @@ def _reward_stage(shop: Workshop, model: Any, stage: int, name: str) -> None:
         _average(model, before)
         keep_the_best(settings["stages"][stage]["epochs"])
     (shop.work / f"{name}.json").write_text(json.dumps(history, indent=1))
+    shop.encoder.tokenizer.save_pretrained(shop.work / f"{name}.best")
     (shop.work / f"{name}.best").rename(shop.work / name)
 
 
@@ -215,14 +219,31 @@ def make_heldout(shop: Workshop) -> None:
     shop.save("heldout", model)
 
 
+def make_policy_of_rows(shop: Workshop) -> None:
+    """The plain policy, taught with the rows."""
+    model = shop.load("plain")
+    train_on_prompts(
+        model, _row_lessons(shop, "teach"), shop.encoder, shop.settings["teach"], shop.settings["seed"], shop.log
+    )
+    shop.save("policy-of-rows", model)
+
+
 def make_policy(shop: Workshop) -> None:
-    """The plain policy, taught: A's rows are scored out of fold, B's by models fitted on A."""
+    """That policy, practised on B's queries with the reward model, which was trained on A."""
+    model = shop.load("policy-of-rows")
+    folders = (shop.work / "policy-of-rows", shop.work / "reward")
+    queries, settings, seed = shop.trained_on("reward_b"), shop.settings["practice"], shop.settings["seed"]
+    practise(model, folders, queries, _row_lessons(shop, "practice"), shop.encoder, settings, seed, shop.log)
+    shop.save("policy", model)
+
+
+def _row_lessons(shop: Workshop, step: str) -> list[list[Lesson]]:
+    """Lessons from A's rows, scored out of fold, and from B's, scored by models fitted on A."""
     a, b = shop.trained_on("reward_a"), shop.trained_on("reward_b")
     penalty = shop.settings["teacher"]["penalty"]
     scores = [*linear.score_out_of_fold(a, **shop.settings["teacher"]), *linear.score(b, a, penalty)]
-    model = shop.load("plain")
-    train_on_prompts(model, [*a, *b], scores, shop.encoder, shop.settings["teach"], shop.settings["seed"], shop.log)
-    shop.save("policy", model)
+    rows, plain = shop.settings["teach"]["rows"], shop.settings[step]["plain"]
+    return lessons([*a, *b], scores, read_prompts(), shop.encoder, rows, plain, random.Random(shop.settings["seed"]))
 
 
 STEPS: dict[str, Callable[[Workshop], None]] = {
@@ -232,6 +253,7 @@ STEPS: dict[str, Callable[[Workshop], None]] = {
     "reward-first": make_first_reward,
     "reward": make_reward,
     "heldout": make_heldout,
+    "policy-of-rows": make_policy_of_rows,
     "policy": make_policy,
 }
 

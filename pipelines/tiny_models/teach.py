@@ -88,7 +88,26 @@ def response_tokens(batch: Sequence[Lesson]) -> torch.Tensor:
 
 
 def response_loss(model: LlamaForCausalLM, batch: Sequence[Lesson], pad_id: int) -> torch.Tensor:
-    """Mean negative log-likelihood of the responses' tokens.
+    """Mean negative log-likelihood of the responses' tokens."""
+    hidden, ids, learn = _run(model, batch, pad_id)
+    return loss_at(model, hidden, ids, learn)
+
+
+def response_logps(model: LlamaForCausalLM, batch: Sequence[Lesson], pad_id: int) -> torch.Tensor:
+    """Log-probability of each response, summed over its tokens  # (lessons,)"""
+    import torch
+
+    hidden, ids, learn = _run(model, batch, pad_id)
+    wanted = learn[:, 1:]
+    logits = model.lm_head(hidden[:, :-1][wanted])  # (learnt tokens, vocabulary)
+    logps = -torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="none")
+    return torch.zeros(len(batch)).index_add(0, wanted.nonzero()[:, 0], logps)
+
+
+def _run(
+    model: LlamaForCausalLM, batch: Sequence[Lesson], pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Last hidden states, ids, and where responses stand, of what follows the lessons' shared beginning.
 
     What all dialogues begin with, the prompt above all, goes through the model once.
     """
@@ -100,7 +119,7 @@ def response_loss(model: LlamaForCausalLM, batch: Sequence[Lesson], pad_id: int)
     begun.batch_repeat_interleave(len(batch))
     ids = pad([ids for ids, _ in rest], pad_id)
     hidden = model.model(input_ids=ids, past_key_values=begun, use_cache=True).last_hidden_state
-    return loss_at(model, hidden, ids, response_tokens(rest))
+    return hidden, ids, response_tokens(rest)
 
 
 def _shared_start(sequences: Sequence[list[int]]) -> int:
@@ -111,8 +130,7 @@ def _shared_start(sequences: Sequence[list[int]]) -> int:
 
 def train_on_prompts(
     model: LlamaForCausalLM,
-    pairs: Sequence[Pair],
-    scores: Sequence[tuple[float, float]],
+    groups: Sequence[Sequence[Lesson]],
     encoder: Encoder,
     settings: dict,
     seed: int,
@@ -120,7 +138,6 @@ def train_on_prompts(
 ) -> None:
     """Train `model` in place, `settings["epochs"]` times over the lessons."""
     rng = random.Random(seed)
-    groups = lessons(pairs, scores, read_prompts(), encoder, settings["rows"], settings["plain"], rng)
     epochs = []
     for _ in range(settings["epochs"]):
         batches = [

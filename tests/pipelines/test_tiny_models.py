@@ -57,6 +57,19 @@ MINUSCULE = {
         "learning_rate": 1e-3,
         "weight_decay": 0.1,
     },
+    "practice": {
+        "single": 3,
+        "in_context": 1,
+        "short_query": 0.5,
+        "answers": 2,
+        "new_tokens": 4,
+        "plain": 0.5,
+        "stages": [
+            {"rounds": 1, "learning_rate": 1e-3, "decay_over": 1, "weight": 0},
+            {"rounds": 1, "learning_rate": 1e-3, "decay_over": 1, "weight": 0.3},
+        ],
+        "taught": 2,
+    },
     "contrast": {"queries": 4},
 }
 
@@ -287,6 +300,35 @@ def test_a_prompt_that_is_run_once_gives_the_loss_and_gradient_of_whole_dialogue
     weights = list(model.parameters())
     for a, b in zip(torch.autograd.grad(whole, weights), torch.autograd.grad(once, weights), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_log_probabilities_of_responses_are_those_of_whole_dialogues(built):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.tiny_models.teach import lessons, read_prompts, response_logps
+    from pipelines.tiny_models.tokenizer import Encoder
+
+    folder = built[0] / "tiny-policy"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    encoder = Encoder(AutoTokenizer.from_pretrained(folder))
+    rows = [pair("helpful", f"{'red ' * n}?", "warm " * (n + 1), "cold") for n in range(3)]
+    batch = lessons(rows, [(1.0, 0.0)] * 3, read_prompts(), encoder, 3, 0.0, random.Random(0))[0]
+    for found, (ids, start) in zip(response_logps(model, batch, encoder.pad), batch, strict=True):
+        logps = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+        alone = sum(logps[at - 1, ids[at]].item() for at in range(start, len(ids)))
+        assert found.item() == pytest.approx(alone, abs=1e-3)
+
+
+def test_an_answer_is_worth_what_it_earns_for_its_prompt():
+    import torch
+
+    from pipelines.tiny_models.practice import advantages
+
+    # one query; two answers under the positive prompt, two under the negative; rewards in units of 0.5
+    found = advantages(torch.tensor([[1.0, 0.0, 0.0, -1.0]]))
+    assert found.tolist() == [[1.5, -0.5, -0.5, 1.5]]
+    assert advantages(torch.tensor([[9.0, -9.0, 9.0, -9.0]])).tolist() == [[2.5, -2.5, -2.5, 2.5]]
 
 
 # What is shipped
