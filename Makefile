@@ -9,7 +9,8 @@ DEMO := demo
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
-	$(BIN)/neat-data stats $(DEMO)/sample --report $(DEMO)/sample.html
+	$(BIN)/neat-data expand $(DEMO)/sample --policy data/models/tiny-policy --limit 200
+	$(BIN)/neat-data stats $(DEMO)/sample --by polarity --report $(DEMO)/sample.html
 	@echo "The report is in $(DEMO)/sample.html; try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
 
 test: env
