@@ -49,8 +49,11 @@ def _filling(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> di
     if "reward" in name:
         human = f"{1 - settings['reward']['soft']:g}"
         return {"shape": shape, "human": human, "agreement": agreement_table(figures[name]["agreement"])}
+    stages = settings["practice"]["stages"]
     return {
         "shape": shape,
+        "alone": sum(stage["rounds"] for stage in stages if not stage["weight"]),
+        "together": sum(stage["rounds"] for stage in stages if stage["weight"]),
         "nll": _nll_sentence(figures[name]["response_nll"]),
         "contrast": contrast_sentence(figures[name]["contrast"]),
         "heldout_contrast": contrast_sentence(figures[name]["heldout_contrast"], "tiny-reward-heldout"),
