@@ -69,6 +69,7 @@ def main(
     reward_model: Annotated[str, typer.Option()],
     policy: str | None = None,
     limit: int | None = None,
+    shard_rows: int = 512,
     kills: int = 20,
     seed: int = 0,
     workers: int = 1,
@@ -78,7 +79,9 @@ def main(
     draw = random.Random(seed)
     spread = ["--workers", str(workers)]
     with tempfile.TemporaryDirectory() as parent:
-        command = Command("score", [source, "--out"], ["--reward-model", reward_model, *spread])
+        command = Command(
+            "score", [source, "--out"], ["--reward-model", reward_model, "--shard-rows", str(shard_rows), *spread]
+        )
         if policy is not None:
             base = Path(parent, "base")
             if command.start(base).wait():
