@@ -118,7 +118,8 @@ def _queries(request: ExpandRequest) -> dict[int, list[str]]:
         if taken:
             found[number] = taken
     if not found:
-        raise InputError(f"{request.dataset}: --where {request.where!r} is true for no record.")
+        why = "it has no records" if request.where is None else f"--where {request.where!r} is true for no record"
+        raise InputError(f"{request.dataset}: nothing to sample: {why}.")
     return found
 
 

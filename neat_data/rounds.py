@@ -67,6 +67,11 @@ def drop(path: Path, number: int) -> None:
     with DatasetFolder.claim(path) as folder:
         folder.require_finished()
         staging = Staging.found(path)
+        if staging is not None and staging.round > number:  # its samples were drawn beside those of this round
+            raise InputError(
+                f"{path}: samples of round {staging.round} wait to be scored. Score them, or remove them first: "
+                f"--drop-round {staging.round}"
+            )
         if staging is not None and staging.round == number:
             staging.remove()
         if staging is None or folder.manifest.newest.round == number:

@@ -149,6 +149,16 @@ def test_staged_samples_of_other_settings_are_not_thrown_away(dataset: Path):
     assert expand(_request(dataset, seed=1)).round == 1
 
 
+def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path):
+    expand(_request(dataset))
+    expand(_request(dataset, seed=1, phase="sample"))
+    with pytest.raises(InputError, match="samples of round 2 wait"):
+        drop(dataset, 1)
+    drop(dataset, 2)
+    drop(dataset, 1)
+    assert len(neat_data.open(dataset).manifest.rounds) == 1
+
+
 def test_another_reward_model_is_refused_unless_it_is_wanted(dataset: Path):
     other = RewardSpec(str(ROOT / "data" / "models" / "tiny-reward-heldout"), device="cpu")
     with pytest.raises(InputError, match="--mix-rewards"):
