@@ -1,0 +1,78 @@
+"""The records of a dataset by their query's id, read when they are asked for: shards stay mapped, nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from neat_data.errors import InputError
+from neat_data.record import Record, from_table
+from neat_data.store.dataset import PreferenceDataset
+from neat_data.where import explained, inner, select
+
+if TYPE_CHECKING:
+    import datasets
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Random access to the records of a dataset.
+
+    Attributes:
+        dataset: where they lie.
+        ids: query ids of those that take part, in the dataset's order.
+        contrasts: those of them that have two different rewards.
+    """
+
+    dataset: PreferenceDataset
+    ids: tuple[str, ...]
+    contrasts: frozenset[str]
+    _rows: Mapping[str, int]
+    _table: datasets.table.Table
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        rank_by: str | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+    ) -> Records:
+        """The first `limit` records that `where` is true for, of those with a response.
+
+        Raises:
+            InputError: no finished dataset, a bad expression, or no such record.
+        """
+        dataset = PreferenceDataset.open(path)
+        if not dataset.complete:
+            raise InputError(f"{path}: is not finished. Run the command that was making it again, then train.")
+        frame = select(dataset.scan_records(rank_by=rank_by), where)
+        rewards = inner("responses", "reward")
+        with explained(where):
+            answered = frame.filter(pl.col("responses").list.len() > 0)
+            found = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()[:limit]
+        if found.is_empty():
+            why = "it has no records" if where is None else f"--where {where!r} is true for no record"
+            raise InputError(f"{path}: nothing to train on: {why}.")
+        mapped = dataset.to_hf(rank_by=rank_by)
+        ids = tuple(found["query_id"])
+        wanted = frozenset(ids)
+        rows = {query: row for row, query in enumerate(mapped.data["query_id"].to_pylist()) if query in wanted}
+        return cls(dataset, ids, frozenset(found.filter("differ")["query_id"]), rows, mapped.data)
+
+    def only(self, ids: Collection[str]) -> Records:
+        """Those of them with these ids, in the dataset's order."""
+        wanted = frozenset(ids)
+        kept = tuple(query for query in self.ids if query in wanted)
+        return replace(self, ids=kept, contrasts=self.contrasts & wanted)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, query: str) -> Record:
+        """KeyError where the dataset has no such record."""
+        return from_table(self._table.fast_slice(self._rows[query], 1))[0]
