@@ -19,19 +19,24 @@ from neat_data.models.source import sha256_of
 from neat_data.record import canonical_json
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PROMPTS = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")
 _PLACES = ("base_model_name_or_path", "revision")  # where the base model lay when the adapter was saved
 
 
-def adapter_hash(folder: str) -> str:
+def adapter_hash(folder: str, option: str = "--adapter") -> str:
     """sha256 over an adapter's weights and configuration, wherever its base model lay.
+
+    Args:
+        folder: where peft saved it.
+        option: the option that named it, for messages.
 
     Raises:
         InputError: no such folder, or no adapter with safetensors weights in it.
     """
     for name in (_CONFIG, _WEIGHTS):
         if not (Path(folder) / name).is_file():
-            raise InputError(f"--adapter {folder}: has no {name}; give a folder that peft saved with safetensors")
-    config = {key: value for key, value in _config(folder).items() if key not in _PLACES}
+            raise InputError(f"{option} {folder}: has no {name}; give a folder that peft saved with safetensors")
+    config = {key: value for key, value in adapter_config(folder, option).items() if key not in _PLACES}
     weights = sha256_of([Path(folder) / _WEIGHTS])
     return hashlib.sha256(f"{weights} {canonical_json(config)}".encode()).hexdigest()
 
@@ -42,37 +47,56 @@ def with_adapter(model: PreTrainedModel, folder: str) -> Any:
     Raises:
         InputError: peft is not installed, or the adapter belongs to another model.
     """
+    return adapted(model, folder, autocast_adapter_dtype=False).eval().get_base_model()
+
+
+def adapted(model: PreTrainedModel, folder: str, option: str = "--adapter", **options: Any) -> Any:
+    """peft's model around `model`, with the adapter in `folder`.
+
+    Args:
+        option: the option that named the folder, for messages.
+        options: as `PeftModel.from_pretrained` takes them.
+
+    Raises:
+        InputError: peft is not installed, or the adapter belongs to another model.
+    """
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
-        raise InputError("--adapter needs peft: pip install 'neat-align[train]'") from error
-    if _config(folder).get("peft_type") in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"):
-        raise InputError(f"--adapter {folder}: learns a prompt rather than weights, which is not supported")
+        raise InputError(f"{option}: an adapter needs peft: pip install 'neat-align[train]'") from error
+    if adapter_config(folder, option).get("peft_type") in _PROMPTS:
+        raise InputError(f"{option} {folder}: learns a prompt rather than weights, which is not supported")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that are missing, which is an error below
-            adapted = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+            found = PeftModel.from_pretrained(model, folder, **options)
     except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise _misfit(folder, str(error)) from error
-    if lost := _names(folder) ^ set(get_peft_model_state_dict(adapted)):
-        raise _misfit(folder, f"{min(lost)} stands on one side only")
-    return adapted.eval().get_base_model()
+        raise _misfit(folder, option, str(error)) from error
+    if lost := weight_names(folder) ^ set(get_peft_model_state_dict(found)):
+        raise _misfit(folder, option, f"{min(lost)} stands on one side only")
+    return found
 
 
-def _config(folder: str) -> dict[str, Any]:
+def adapter_config(folder: str, option: str = "--adapter") -> dict[str, Any]:
+    """What stands in an adapter's configuration file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
     try:
         return json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"--adapter {folder}: its {_CONFIG} is not JSON ({error})") from error
+        raise InputError(f"{option} {folder}: its {_CONFIG} is not JSON ({error})") from error
 
 
-def _names(folder: str) -> set[str]:
+def weight_names(folder: str) -> set[str]:
+    """What an adapter's weights are called."""
     with safe_open(Path(folder) / _WEIGHTS, framework="pt") as file:
         return set(file.keys())
 
 
-def _misfit(folder: str, why: str) -> InputError:
+def _misfit(folder: str, option: str, why: str) -> InputError:
     return InputError(
-        f"--adapter {folder}: does not fit this policy ({' '.join(why.split())[:160]})\n"
+        f"{option} {folder}: does not fit this policy ({' '.join(why.split())[:160]})\n"
         "give the model that the adapter was trained on"
     )

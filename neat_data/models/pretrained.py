@@ -50,7 +50,7 @@ def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Loaded:
         InputError: it cannot be had, has no score head or more than one output, or its weights are damaged.
     """
     source = Source.parse(spec.model)
-    with _silence(), explained(source):
+    with silence(), explained(source):
         source = resolved(source, _config_of(source, spec, check_head))
         loaded, missing = _load(AutoModelForSequenceClassification, source, spec, dtype)
     if missing:
@@ -73,7 +73,7 @@ def load_policy(spec: SamplerSpec, dtype: torch.dtype) -> Loaded:
         InputError: it cannot be had, does not generate, has no tokenizer, or its weights are damaged.
     """
     source, _ = load_policy_config(spec)
-    with _silence(), explained(source):
+    with silence(), explained(source):
         loaded, missing = _load(AutoModelForCausalLM, source, spec, dtype)
     if missing:
         raise InputError(
@@ -89,14 +89,14 @@ def load_policy_shape(spec: SamplerSpec) -> tuple[Source, PreTrainedConfig, PreT
     Errors as `load_policy`.
     """
     source, config = load_policy_config(spec)
-    with _silence(), explained(source):
+    with silence(), explained(source):
         return source, config, _tokenizer_of(source, spec)
 
 
 def load_policy_config(spec: SamplerSpec) -> tuple[Source, PreTrainedConfig]:
     """Where a policy comes from, a hub id resolved to its commit, and its configuration; errors as `load_policy`."""
     source = policy_source(spec.model)
-    with _silence(), explained(source):
+    with silence(), explained(source):
         config = _config_of(source, spec, check_generative)
     return resolved(source, config), config
 
@@ -107,7 +107,7 @@ def resolved(source: Source, config: PreTrainedConfig) -> Source:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No bar, no warnings from transformers and the hub: what matters of them is checked here and said in one line."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub_level = hub_logging.get_verbosity()

@@ -33,6 +33,7 @@ class ChatTemplate:
 
     Attributes:
         name: `auto`, `hh`, or `file`.
+        source: the template's Jinja text, for saving it beside a model; its clock stands still, as it does here.
         fingerprint: sha256 of the template's text and of the tokenizer, for settings.
         unasked_header: what the template appends to every finished dialogue; stripped from all of them.
     """
@@ -43,7 +44,7 @@ class ChatTemplate:
         self.name = choice if choice in ("auto", "hh") else "file"
         source = _read(tokenizer, choice)
         self.fingerprint = {"template": _sha256(source), "tokenizer": _tokenizer_hash(tokenizer)}
-        self._template = _FIXED_CLOCK + source if "strftime_now" in source else source
+        self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
         self.unasked_header = ""
         try:
             self.unasked_header = self._find_unasked_header()
@@ -61,7 +62,7 @@ class ChatTemplate:
             TemplateRefused: the template does not accept this dialogue.
         """
         turns = [{"role": m.role, "content": m.content} for m in messages]
-        options: dict[str, Any] = {"chat_template": self._template, "date_string": DATE}
+        options: dict[str, Any] = {"chat_template": self.source, "date_string": DATE}
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **options)
         except (jinja2.TemplateError, TypeError) as error:
