@@ -224,16 +224,7 @@ _IDLE = frozenset(
         "trackio_bucket_id",
         "trackio_static_space_id",
         "save_total_limit",
-        "push_to_hub",
-        "hub_token",
-        "hub_private_repo",
-        "hub_model_id",
-        "hub_strategy",
-        "hub_always_push",
-        "hub_revision",
         "ddp_timeout",
-        "dataloader_num_workers",
-        "dataloader_pin_memory",
         "skip_memory_metrics",
     }
 )

@@ -1,0 +1,167 @@
+"""Defaults of the method and the preset, a settings file, options and `--set a.b=c` -> `FitSettings`.
+
+Later ones win over earlier ones. What is misspelt, of the wrong type or contradicts something else is an `InputError`
+of one or two lines. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from neat_data.errors import InputError
+from neat_train import training_arguments
+from neat_train.config import METHODS, TRAINING, FitSettings
+from neat_train.contradictions import refuse_contradictions
+from neat_train.objective_settings import PRESETS
+
+Tree = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 5e-5 for a text, as it wants a dot; people who set a learning rate do not."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
+
+
+def read_settings(
+    file: Path | None = None, options: Mapping[str, Any] | None = None, sets: Iterable[str] = (), preset: str = ""
+) -> FitSettings:
+    """The settings of a run.
+
+    Args:
+        file: YAML; settings by their names.
+        options: what flags of the command line set, by dotted name.
+        sets: `a.b=c`, values read as YAML.
+        preset: `recommended` or `paper`; "" leaves it to the file, and then to the default.
+
+    Raises:
+        InputError: what is wrong, where, and what to do.
+    """
+    said: Tree = _file(file) if file else {}
+    preset = preset or said.pop("preset", "recommended")
+    said.pop("preset", None)
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r}: unknown; choose {' or '.join(PRESETS)}")
+    _lay(said, _spoken(options or {}, sets))
+    return resolve(said, preset)
+
+
+def resolve(said: Tree, preset: str = "recommended") -> FitSettings:
+    """What was said, over the defaults of its method and of the preset."""
+    method = said.get("method", "neat")
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
+    said = _with_trainer_s_gathered(said)
+    base: Tree = {"training": dict(TRAINING), "loss": PRESETS[preset].model_dump(mode="json")}
+    _lay(base, METHODS[method])
+    _lay(base, said)
+    try:
+        settings = FitSettings.model_validate(base)
+    except ValidationError as error:
+        raise InputError(_explained(error)) from error
+    refuse_contradictions(settings, said)
+    return settings
+
+
+def _file(path: Path) -> Tree:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--settings {path}: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"--settings {path}: holds no settings: it should say NAME: VALUE, line by line.")
+    return content
+
+
+def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
+    """Options and `--set` together; one setting may not be given two values."""
+    found: Tree = {}
+    given: dict[str, tuple[str, Any]] = {}
+    pairs = [*((f"--{name}", name, value) for name, value in options.items()), *map(_pair, sets)]
+    for said, name, value in pairs:
+        first, other = given.setdefault(name, (said, value))
+        if other != value:
+            raise InputError(f"{first} {other} and {said} {value} contradict each other: leave one out.")
+        _lay(found, _nested(name, value))
+    return found
+
+
+def _pair(text: str) -> tuple[str, str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not all(name.split(".")):
+        raise InputError(f"--set takes NAME=VALUE, say loss.beta=0.2, not {text!r}")
+    try:
+        return f"--set {name}", name, yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is no YAML ({' '.join(str(error).split())})") from error
+
+
+def _nested(name: str, value: Any) -> Tree:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+def _lay(under: Tree, over: Mapping[str, Any]) -> None:
+    """Put `over` onto `under`, mapping into mapping; one of another `kind` takes the place of the whole."""
+    for key, value in over.items():
+        old = under.get(key)
+        if not isinstance(value, Mapping):
+            under[key] = value
+        elif not isinstance(old, dict) or value.get("kind", old.get("kind")) != old.get("kind"):
+            under[key] = dict(value)
+        else:
+            under[key] = dict(old)
+            _lay(under[key], value)
+
+
+def _with_trainer_s_gathered(said: Tree) -> Tree:
+    """The same with the names of TrainingArguments under `training`; each is checked here."""
+    own = set(FitSettings.model_fields) - {"training"}
+    if "training" in said:
+        raise InputError("training: these settings stand at the top level, by their own names: max_steps: 4")
+    gathered: Tree = {}
+    for name in sorted(set(said) - own):
+        if name not in training_arguments.kinds():
+            raise InputError(f"{name}: there is no such setting.{_meant(name, [*own, *training_arguments.kinds()])}")
+        training_arguments.check(name, said[name])
+        gathered[name] = said[name]
+    kept = {name: value for name, value in said.items() if name in own}
+    return {**kept, "training": gathered} if gathered else kept
+
+
+def _meant(name: Any, known: Iterable[str]) -> str:
+    close = get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _explained(error: ValidationError) -> str:
+    """pydantic's first complaint, by the setting's dotted name."""
+    first = error.errors(include_url=False)[0]
+    # Inside a union pydantic puts the kind into the place: loss.penalty.npo.target.
+    place = [str(part) for part in first["loc"] if part not in ("likelihood", "unlikelihood", "npo", "none")]
+    name = ".".join(part for part in place if not part.startswith(("constrained-", "literal[", "int", "str", "list[")))
+    if first["type"] == "extra_forbidden":
+        of = " of this kind" if "penalty" in place else ""
+        return f"{name}: there is no such setting{of}.{_meant(place[-1], _siblings(place))}"
+    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+
+
+def _siblings(place: list[str]) -> list[str]:
+    """The settings that stand beside the last part of a place."""
+    found: Any = FitSettings(training={}).model_dump()
+    for part in place[:-1]:
+        found = found.get(part, {})
+    return [name for name in found if name != place[-1]]
