@@ -1,0 +1,236 @@
+"""The trainer: transformers' loop, optimiser, schedules, checkpoints and callbacks around optimiser steps of our own.
+
+One item of the data loader is the number of one optimiser step. `training_step` asks the source for this rank's records
+of that step, turns them into micro-batches within the token budget, and runs them forward and backward. The ranks first
+tell each other for how many records each term is defined and how many micro-batches they have: every term is divided
+by its count over the whole step, and who has fewer micro-batches runs empty ones, so that no rank waits for ever.
+Gradients therefore do not depend on budget or ranks, but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from neat_data.record import Record
+from neat_data.watch import Watcher
+from neat_train import batches
+from neat_train.batches import MicroBatch, filler, micro_batches
+from neat_train.checkpoints import WholeCheckpoints
+from neat_train.examples import Encoder
+from neat_train.figures import Load, StepFigures, figures_of, over_steps
+from neat_train.forward import logps, training_attention
+from neat_train.guard import Guard
+from neat_train.held_out import HeldOut, Measures
+from neat_train.losses import Counts, Plan, diagnostics, objective, plan_of, total
+from neat_train.objective_settings import NoPenalty, ObjectiveSettings, Target
+from neat_train.order import steps_an_epoch
+from neat_train.policy import Policy
+from neat_train.ranks import Ranks
+from neat_train.source import RecordSource
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How records become micro-batches.
+
+    Attributes:
+        path: token trees, or padded rows.
+        token_budget: positions of one micro-batch.
+    """
+
+    path: batches.Path
+    token_budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to train on.
+
+    Attributes:
+        source: gives the records of each step.
+        records: how many an epoch has, over all ranks.
+        records_per_step: over all ranks.
+        encoder: of the policy.
+    """
+
+    source: RecordSource
+    records: int
+    records_per_step: int
+    encoder: Encoder
+
+    @property
+    def steps(self) -> int:
+        """Of one epoch."""
+        return steps_an_epoch(self.records, self.records_per_step)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Planned:
+    """A micro-batch, and what its rewards decide."""
+
+    batch: MicroBatch
+    plan: Plan
+
+
+class NeatTrainer(Measures, WholeCheckpoints, Trainer):
+    """Trains a policy on the objective of NEAT; see the module."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        args: TrainingArguments,
+        work: Work,
+        loss: ObjectiveSettings,
+        packing: Packing,
+        watch: Watcher,
+        held_out: HeldOut | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        args._n_gpu = min(args.n_gpu, 1)  # several cards in one process would be DataParallel; ranks are for that
+        self.policy = policy
+        if held_out is not None:
+            self.held_out = held_out
+        # transformers wants data before it evaluates; what is measured is in `held_out`
+        super().__init__(policy.model, args, eval_dataset=[], callbacks=list(callbacks))
+        self.ranks = Ranks.here()
+        self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
+        self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
+        self._unlogged: list[dict[str, float]] = []
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The numbers of an epoch's steps; neither shuffled nor shared out, as that is the source's affair."""
+        return DataLoader(_Steps(self._work.steps), batch_size=None, generator=torch.Generator())
+
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Records of an epoch."""
+        return self._work.records
+
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
+        """Records of a step."""
+        return self._work.records_per_step
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: transformers would count padded rows."""
+        return 0
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **named: Any) -> Any:
+        """See `transformers.Trainer.train`; a run that goes on has measured its start already."""
+        if resume_from_checkpoint:
+            self.args.eval_on_start = False
+        return super().train(resume_from_checkpoint, *args, **named)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One optimiser step's forward and backward passes.
+
+        Returns:
+            The loss of the step over all ranks, a scalar.
+
+        Raises:
+            RunError: the run diverges.
+        """
+        step = self.state.global_step
+        records = self._work.source.step(step)
+        model.train()
+        if callable(train_mode := getattr(self.optimizer, "train", None)):
+            train_mode()  # schedule-free optimisers
+        made, load = self._packed(records)
+        with training_attention(self.policy.body, self._packing.path):
+            packed = self._run(model, made, load.counts)
+        figures = figures_of(self.accelerator.reduce(packed, "sum"))
+        loss = figures.pop("loss")
+        self._guard.check(step + 1, loss, figures.get("best_logp"), figures.get("worst_logp"))
+        self._unlogged.append({**figures, **load.amounts(), **self._work.source.metrics()})
+        self._watch.advance(load.records, load.tokens)
+        return torch.tensor(loss, device=packed.device)
+
+    def _packed(self, records: Sequence[Record]) -> tuple[list[_Planned], Load]:
+        """This rank's micro-batches, as many as the busiest rank has, and what the step is over all ranks."""
+        encoder, before = self._work.encoder, Counter(self._work.encoder.counts)
+        examples = [example for example in map(encoder.example, records) if example is not None]
+        made = micro_batches(examples, self._packing.token_budget, self._packing.path, self._prompted)
+        planned = [self._planned(batch) for batch in made]
+        own = Load(
+            micro_batches=len(made),
+            counts=sum((one.plan.counts for one in planned), Counts(0, 0, 0)),
+            records=len(examples),
+            responses=sum(batch.answers for batch in made),
+            tokens=sum(batch.tokens for batch in made),
+            encoder=encoder.counts - before,
+        )
+        load = Load.over(self.ranks.gather(own))
+        empty = self._planned(filler(self._packing.path))
+        return [*planned, *[empty] * (load.micro_batches - len(planned))], load
+
+    @property
+    def _prompted(self) -> Target | None:
+        """The penalty's target, where its context is the prompt that produced it."""
+        penalty = self._settings.active_penalty
+        return None if isinstance(penalty, NoPenalty) or penalty.context == "query" else penalty.target
+
+    def _planned(self, batch: MicroBatch) -> _Planned:
+        penalty = self._settings.active_penalty
+        return _Planned(batch, plan_of(batch.layout, "worst" if isinstance(penalty, NoPenalty) else penalty.target))
+
+    def _run(self, model: nn.Module, made: Sequence[_Planned], counts: Counts) -> Tensor:
+        """Every micro-batch forward and backward; gradients meet those of the other ranks in the last one."""
+        device = self.accelerator.device
+        figures = StepFigures(device)
+        for number, planned in enumerate(made, 1):
+            batch, plan = planned.batch.to(device), planned.plan.to(device)
+            reference = self._reference(batch)
+            with nullcontext() if number == len(made) else self.accelerator.no_sync(model):
+                values = logps(model, batch)  # (tokens,)
+                components = objective(values, plan, self._settings, reference)
+                loss = total(components, counts, self._settings)
+                # distributed data parallelism will divide by the number of ranks; the counts are those of all
+                self.accelerator.backward(loss * self.ranks.world)
+            figures.add(loss, components, diagnostics(values, plan))
+        return figures.packed()
+
+    def _reference(self, batch: MicroBatch) -> Tensor | None:
+        """What the policy gave these tokens when training began, (tokens,)."""
+        if not self._settings.needs_reference:
+            return None
+        with self.policy.reference() as module, self.accelerator.autocast():
+            return logps(module, batch)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._guard.check_gradient(self.state.global_step + 1, float(norm))
+        return norm
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self._work.source.saved(self.state.global_step)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the steps since the last log were made of."""
+        if "loss" in logs and self._unlogged:
+            logs.update(over_steps(self._unlogged))
+            self._unlogged = []
+        logs.pop("total_flos", None)
+        super().log(logs, start_time)
+
+
+class _Steps(Dataset):
+    """Numbers of steps, in the shape that transformers looks for labels in."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, number: int) -> dict[str, int]:
+        return {"step": number}
