@@ -1,0 +1,89 @@
+"""What each rank runs in each optimiser step of a baseline: pure functions of the rows' lengths, the order and ranks.
+
+Every rank works out what all ranks do, so that none has to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neat_train.order import step_ids, steps_an_epoch
+from neat_train.ranks import Ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Micro:
+    """One forward pass of one rank: which rows, and how much its mean loss counts in the step's; 0 of a filler."""
+
+    rows: tuple[int, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The optimiser steps of a run.
+
+    Attributes:
+        ids: the query id of every row.
+        lengths: tokens of each row's longest sequence.
+        learned: tokens of each row that are learned from.
+        sequences: of a row.
+        records_per_step: over all ranks.
+        token_budget: tokens of a micro-batch, padding included; a row above it is alone.
+        ranks: this one among all of them.
+        places: the row of every query id.
+    """
+
+    ids: Sequence[str]
+    lengths: Sequence[int]
+    learned: Sequence[int]
+    sequences: int
+    records_per_step: int
+    seed: int
+    token_budget: int
+    ranks: Ranks
+    places: Mapping[str, int]
+
+    @property
+    def an_epoch(self) -> int:
+        """How many an epoch has."""
+        return steps_an_epoch(len(self.ids), self.records_per_step)
+
+    def rows(self, step: int) -> list[int]:
+        """The rows of a step (from 0), over all ranks."""
+        return [self.places[query] for query in step_ids(self.ids, step, self.records_per_step, self.seed)]
+
+    def micros(self, step: int) -> list[Micro]:
+        """What this rank runs in a step; as many forward passes as any other, or one would wait for ever."""
+        rows, world = self.rows(step), self.ranks.world
+        shares = self._shares(rows)
+        found = [Micro(tuple(part), world * len(part) / len(rows)) for part in shares[self.ranks.rank]]
+        return found + [Micro((rows[0],), 0.0)] * (max(map(len, shares)) - len(found))
+
+    def tokens_learned(self, step: int) -> int:
+        """Tokens that a step learns from, over all ranks."""
+        return sum(self.learned[row] for row in self.rows(step))
+
+    def amounts(self, step: int) -> dict[str, float]:
+        """Records of a step, and tokens that run in it, padding included, over all ranks."""
+        rows = self.rows(step)
+        parts = [part for share in self._shares(rows) for part in share]
+        return {"records": len(rows), "tokens": sum(self._width(part) for part in parts)}
+
+    def _shares(self, rows: Sequence[int]) -> list[list[list[int]]]:
+        """Every rank's micro-batches."""
+        return [self._packed(rows[rank :: self.ranks.world]) for rank in range(self.ranks.world)]
+
+    def _packed(self, rows: Sequence[int]) -> list[list[int]]:
+        """Rows of like length together, the longest first."""
+        parts: list[list[int]] = []
+        for row in sorted(rows, key=lambda row: -self.lengths[row]):
+            if parts and self._width([*parts[-1], row]) <= self.token_budget:
+                parts[-1].append(row)
+            else:
+                parts.append([row])
+        return parts
+
+    def _width(self, part: Sequence[int]) -> int:
+        return len(part) * self.sequences * self.lengths[part[0]]
