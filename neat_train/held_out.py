@@ -6,61 +6,246 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from peft import PeftModel
 from torch import nn
+from transformers import Trainer
 
-from neat_data.models.reward import RewardModel
-from neat_data.models.sampler import Sampler
-from neat_data.record import Record
+from neat_data.errors import InputError
+from neat_data.models.reward import RewardModel, Task
+from neat_data.models.sampler import Ask, Sample, Sampler, Sampling, sample_seed
+from neat_data.prompts import Prompt, load_prompts
+from neat_data.record import Record, Response
+from neat_data.score import halving
 from neat_data.watch import Silent, Watcher
 from neat_train import batches
+from neat_train.answers import Answered, figures, in_words
 from neat_train.config import HeldOutSettings
-from neat_train.examples import Encoder
+from neat_train.examples import Encoder, Example
+from neat_train.forward import logps, training_attention
+from neat_train.json_lines import append
 from neat_train.ranks import Ranks
+from neat_train.undisturbed import undisturbed
+
+SAMPLES = "samples.jsonl"
+_NO_ROUND = -1  # seeds of held-out answers are those of no round
+_HIGHEST = 700.0  # nats a token: beyond it exp overflows
 
 
 def held_out_split(ids: Collection[str], share: float) -> tuple[list[str], list[str]]:
-    """Ids to train on and ids to hold out, each in the order given."""
-    raise NotImplementedError
+    """Ids to train on and ids to hold out, each in the order given.
 
+    Whether an id is held out depends on nothing but itself: a hash of it, as a fraction, is below `share`. So the same
+    queries are held out of every dataset that has them, whatever the seed. Of two ids or more, one at least is held out
+    (the lowest hash, where none is below) and one at least is left; of a single one, or with share 0, none is held out.
 
-@dataclass(slots=True, eq=False)
-class HeldOut:
-    """The held-out queries, and what it takes to measure a policy on them; every method is collective over the ranks.
-
-    Attributes:
-        records: all held-out records, the same on every rank.
-        encoder: of the policy; best one of its own, since it counts what it meets.
-        sampler_factory: gives the policy as it is now.
-        reward: gives the loaded reward model; None measures perplexity alone.
-        run: the folder that samples.jsonl is written to.
-        path, token_budget: how responses are run through the policy.
-        max_new_tokens: of an answer.
-        seed: of the answers; the same at every step, and best in every run, so that curves can be compared.
+    >>> held_out_split(["a", "b", "c", "d"], 0.5)
+    (['c', 'd'], ['a', 'b'])
     """
+    order = sorted(ids, key=_fraction)
+    below = sum(_fraction(id) < share for id in order)
+    count = min(max(1, below), len(order) - 1) if share else 0
+    held = frozenset(order[:count])
+    return [id for id in ids if id not in held], [id for id in ids if id in held]
 
-    records: Sequence[Record]
-    encoder: Encoder
-    settings: HeldOutSettings
-    sampler_factory: Callable[[], Sampler]
-    reward: Callable[[], RewardModel] | None
-    ranks: Ranks
-    run: Path
-    path: batches.Path = "batches"
-    token_budget: int = 4_096
-    max_new_tokens: int = 128
-    seed: int = 0
-    watch: Watcher = Silent()
+
+def _fraction(id: str) -> float:
+    """A hash of the id, in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(f"held out {id}".encode()).digest()[:6], "big") / 2**48
+
+
+def chosen(record: Record) -> Response:
+    """What people preferred, by the first label that says so; the highest reward where none does."""
+    known = {response.response_id: response for response in record.responses}
+    for label in record.labels:
+        if (len(label.order) > 1 or label.verdict) and label.order[0] in known:
+            return known[label.order[0]]
+    return record.responses[0]
+
+
+class HeldOut:
+    """The held-out queries, and what it takes to measure a policy on them; every rank has all of them."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        encoder: Encoder,
+        settings: HeldOutSettings,
+        sampler_factory: Callable[[], Sampler],
+        reward: Callable[[], RewardModel] | None,
+        ranks: Ranks,
+        *,
+        run: Path,
+        path: batches.Path = "batches",
+        token_budget: int = 4_096,
+        max_new_tokens: int = 128,
+        seed: int = 0,
+        watch: Watcher | None = None,
+    ) -> None:
+        """
+        Args:
+            records: the held-out records, the same on every rank.
+            encoder: of the policy; best one of its own, since it counts what it meets.
+            sampler_factory: gives the policy as it is now; what it gives is not closed.
+            reward: gives the loaded reward model; None measures perplexity alone.
+            run: the folder that samples.jsonl is written to.
+            path, token_budget: how responses are run through the policy.
+            max_new_tokens: of an answer.
+            seed: of the answers. They are the same at every step, and best in every run, so that curves compare.
+
+        Raises:
+            InputError: `settings.prompt` does not name one prompt.
+        """
+        self.records = sorted(records, key=lambda record: _fraction(record.query_id))[: settings.queries]
+        self.settings, self.ranks, self.run = settings, ranks, run
+        self.sampler_factory, self.reward = sampler_factory, reward
+        self.path, self.token_budget, self.watch = path, token_budget, watch or Silent()
+        self.prompt = _one_prompt(settings.prompt)
+        self.sampling = Sampling(temperature=settings.temperature, max_new_tokens=max_new_tokens)
+        self.seed = seed
+        self.own = self.records[ranks.rank :: ranks.world]
+        self._examples = _examples(self.own, encoder)
+        if reward is None:
+            self.watch.say("no reward model: perplexity alone is measured on held-out queries")
 
     def measure(self, module: nn.Module, step: int) -> dict[str, float]:
-        """Figures over all ranks' queries: `perplexity`, `reward`, `reward_low`, `reward_high`, `length`, `finished`."""
-        raise NotImplementedError
+        """Figures over the queries of all ranks, the same on every rank; collective.
+
+        Args:
+            module: the policy, not wrapped for data parallelism: ranks run different numbers of batches.
+            step: optimiser steps so far, for samples.jsonl.
+
+        Returns:
+            `perplexity` of the chosen responses: exp(total NLL / total tokens), end of turn included. Of fresh answers,
+            scored against the plain query: their mean `reward`, with `reward_low` and `reward_high` the ends of a 95 %
+            interval over queries; `length`, the mean number of tokens; `finished`, a share; `answers`, how many were
+            scored. What is not defined (no reward model, fewer than two answers) is left out.
+        """
+        with undisturbed(module):
+            found = self._perplexity(module)
+            if self.reward is not None:
+                answers = self._answers()
+                found |= figures(answers)
+                self._show(answers[: self.settings.samples_shown], found, step)
+        return found
+
+    def _perplexity(self, module: nn.Module) -> dict[str, float]:
+        self.watch.phase("held out: perplexity", len(self._examples))
+        device = next(module.parameters()).device
+        sums, tokens = [], 0
+        with training_attention(_body(module), self.path):
+            for batch in batches.micro_batches(self._examples, self.token_budget, self.path):
+                sums.append(float(logps(module, batch.to(device)).double().sum()))
+                tokens += len(batch.targets)
+                self.watch.advance(batch.answers, batch.tokens)
+        parts = self.ranks.gather((math.fsum(sums), tokens))
+        total = sum(part[1] for part in parts)
+        if not total:
+            return {}
+        return {"perplexity": math.exp(min(-math.fsum(part[0] for part in parts) / total, _HIGHEST))}
+
+    def _answers(self) -> list[Answered]:
+        """Fresh answers of all ranks, in the order of the records."""
+        samples = self._sampled()
+        rewards = self._scored(samples)
+        own = [
+            Answered(
+                record.query_id, reward, record.messages[-1].content, sample.text, _length(sample), sample.finished
+            )
+            for record, sample, reward in zip(self.own, samples, rewards, strict=True)
+        ]
+        shares = self.ranks.gather(own)
+        return [shares[at % self.ranks.world][at // self.ranks.world] for at in range(len(self.records))]
+
+    def _sampled(self) -> list[Sample]:
+        self.watch.phase("held out: sampling", len(self.own))
+        sampler = self.sampler_factory()
+        asks = [self._ask(record) for record in self.own]
+        return halving(
+            lambda smaller: sampler.sample(asks, token_budget=smaller, advance=self.watch.advance),
+            sampler.spec.token_budget,
+        )[0]
+
+    def _ask(self, record: Record) -> Ask:
+        seed = sample_seed(self.seed, _NO_ROUND, record.query_id, self.prompt.name, 0)
+        return Ask(self.prompt.applied(record.messages), seed, self.sampling, self.prompt.lead)
+
+    def _scored(self, samples: Sequence[Sample]) -> list[float | None]:
+        """Rewards against the plain queries; None where a query was not answered or an answer not scored."""
+        self.watch.phase("held out: scoring", len(self.own))
+        assert self.reward is not None
+        model = self.reward()
+        at = [place for place, sample in enumerate(samples) if sample.refused is None]
+        tasks = [Task(self.own[place].messages, (samples[place].text,)) for place in at]
+        scored, _ = halving(
+            lambda smaller: model.score(tasks, token_budget=smaller, advance=self.watch.advance),
+            model.spec.token_budget,
+        )
+        rewards = {place: found.rewards[0] for place, found in zip(at, scored, strict=True)}
+        return [rewards.get(place) for place in range(len(samples))]
+
+    def _show(self, shown: Sequence[Answered], found: dict[str, float], step: int) -> None:
+        """Write some answers to samples.jsonl, and print them."""
+        if not self.ranks.main:
+            return
+        self.watch.say(f"held out at step {step}: {in_words(found)}")
+        for answer in shown:
+            append(self.run / SAMPLES, {"step": step, **answer.to_dict()})
+            self.watch.say(answer.line)
 
 
-class Measures:
-    """For a class that also inherits from transformers.Trainer, in front of it: `evaluate` measures `self.held_out`."""
+def _examples(records: Sequence[Record], encoder: Encoder) -> list[Example]:
+    """Every record with its chosen response alone."""
+    found = [encoder.example(replace(record, responses=(chosen(record),))) for record in records if record.responses]
+    return [example for example in found if example is not None]
+
+
+def _one_prompt(spec: str) -> Prompt:
+    found = load_prompts(spec).prompts
+    if len(found) != 1:
+        names = " or ".join(f"{spec}:{prompt.name}" for prompt in found)
+        raise InputError(f"held_out.prompt {spec}: has {len(found)} prompts; name one of them: {names}")
+    return found[0]
+
+
+def _body(module: nn.Module) -> Any:
+    return module.get_base_model() if isinstance(module, PeftModel) else module
+
+
+def _length(sample: Sample) -> int:
+    return len(sample.text.split()) if sample.tokens is None else len(sample.tokens)
+
+
+class Measures(Trainer):
+    """To inherit from in front of another Trainer: `evaluate` measures `self.held_out`.
+
+    Trainer wants some `eval_dataset` where there is an `eval_strategy`; nothing is read from it.
+    """
 
     held_out: HeldOut | None = None
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """What `HeldOut.measure` finds, each name behind `metric_key_prefix`, logged and shown to the callbacks."""
+        assert self.model is not None
+        assert self.held_out is not None
+        found = self.held_out.measure(self.model, self.state.global_step)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        with undisturbed(self.model):  # in evaluation mode TRL's trainers keep their training figures out of this log
+            self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step:  # eval_on_start, of a run that goes on: it was measured there
+            return {}
+        return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
