@@ -97,7 +97,7 @@ def test_a_sample_alone_is_the_sample_in_any_batch(sampler: TransformersSampler)
 
 def test_rows_that_end_leave_the_batch_and_change_nothing_for_the_others(folder: Path) -> None:
     sampler = load(folder)
-    sampler.stops = Stops(tuple(range(0, 512, 9)))
+    sampler.decoder = replace(sampler.decoder, stops=Stops(tuple(range(0, 512, 9))))
     asks = asks_of(WARM)
     together = sampler.sample(asks)
     lengths = {len(sample.tokens or ()) for sample in together}
@@ -113,7 +113,7 @@ def test_rows_that_end_leave_the_batch_and_change_nothing_for_the_others(folder:
 def test_a_stop_string_ends_a_response_as_soon_as_it_stands_there(folder: Path) -> None:
     sampler = load(folder, chat_template="hh")
     assert sampler.stops.string == "\n\nHuman:"
-    sampler.stops = Stops((), "e")
+    sampler.decoder = replace(sampler.decoder, stops=Stops((), "e"))
     samples = sampler.sample(asks_of(WARM))
     assert any(sample.cut for sample in samples)
     for sample in samples:
