@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -37,6 +37,19 @@ def tasks(groups: Sequence[Waiting], candidates: Sequence[Candidate]) -> list[Ta
     return [Task(group.record.messages, tuple(candidates[i].response.text for i in group.at)) for group in groups]
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a candidate.
+
+    Attributes:
+        reward: None where it was not scored.
+        dropped: the reason why it does not join, None where it does.
+    """
+
+    reward: float | None
+    dropped: str | None
+
+
 def join(
     candidates: Sequence[Candidate],
     reasons: Sequence[str | None],
@@ -53,50 +66,58 @@ def join(
     Returns:
         One row a query that got a response, with the new responses only, ranked.
     """
-    rewards: dict[int, float] = {}
-    dropped = {index: reason for index, reason in enumerate(reasons) if reason is not None}
-    record_at: dict[int, Record] = {}
+    found = outcomes(candidates, reasons, groups, scored, rules)
+    records = {group.record.query_id: group.record for group in groups}
+    return rows(candidates, found, list(records)), tallies(candidates, found, records, rules)
+
+
+def outcomes(
+    candidates: Sequence[Candidate],
+    reasons: Sequence[str | None],
+    groups: Sequence[Waiting],
+    scored: Sequence[Scored],
+    rules: Rules,
+) -> list[Outcome]:
+    """What became of each candidate; arguments as `join` takes them."""
+    found = [Outcome(None, reason) for reason in reasons]
+    described_rows = {}
     for group, answer in zip(groups, scored, strict=True):
         for index, reward, refused in zip(group.at, answer.rewards, answer.refused, strict=True):
-            record_at[index] = group.record
-            if reward is None:
-                dropped[index] = refused or "no_reward"
-            else:
-                rewards[index] = reward
-    rows = [described(candidates[i], rewards[i], record_at[i], rules) for i in sorted(rewards)]
-    kept = keep_by(rules.keep, pl.DataFrame(rows, schema=KEEP_COLUMNS))
-    dropped |= {index: "not_kept" for index, keep in zip(sorted(rewards), kept, strict=True) if not keep}
-    tallies = _tallies(candidates, rules, rewards, dropped, record_at)
-    return _rows(groups, candidates, rewards, dropped), tallies
-
-
-def _rows(
-    groups: Sequence[Waiting], candidates: Sequence[Candidate], rewards: dict[int, float], dropped: dict[int, str]
-) -> list[Record]:
-    rows = []
-    for group in groups:
-        responses: tuple[Response, ...] = tuple(
-            replace(candidates[i].response, reward=rewards[i]) for i in group.at if i not in dropped
-        )
-        if responses:
-            rows.append(Record(group.record.query_id, (), responses).ranked())
-    return rows
-
-
-def _tallies(
-    candidates: Sequence[Candidate],
-    rules: Rules,
-    rewards: dict[int, float],
-    dropped: dict[int, str],
-    record_at: dict[int, Record],
-) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
-    for index, candidate in enumerate(candidates):
-        one = _one(candidate, rules, dropped.get(index))
-        if index in rewards:
-            _add_reward(one, rewards[index], ends(record_at[index]))
-        found.setdefault(candidate.prompt, Tally(candidate.response.polarity)).add(one)
+            found[index] = Outcome(reward, None if reward is not None else refused or "no_reward")
+            if reward is not None:
+                described_rows[index] = described(candidates[index], reward, group.record, rules)
+    at = sorted(described_rows)
+    kept = keep_by(rules.keep, pl.DataFrame([described_rows[i] for i in at], schema=KEEP_COLUMNS))
+    for index, keep in zip(at, kept, strict=True):
+        if not keep:
+            found[index] = replace(found[index], dropped="not_kept")
     return found
+
+
+def rows(candidates: Sequence[Candidate], found: Sequence[Outcome], queries: Sequence[str]) -> list[Record]:
+    """What joins the dataset: one row for each of `queries` that got a response, in their order, ranked."""
+    joining: dict[str, list[Response]] = {query: [] for query in queries}
+    for candidate, outcome in zip(candidates, found, strict=True):
+        if outcome.dropped is None:
+            joining[candidate.query_id].append(replace(candidate.response, reward=outcome.reward))
+    return [Record(query, (), tuple(responses)).ranked() for query, responses in joining.items() if responses]
+
+
+def tallies(
+    candidates: Sequence[Candidate], found: Sequence[Outcome], records: Mapping[str, Record], rules: Rules
+) -> dict[str, Tally]:
+    """The tally of each prompt.
+
+    Args:
+        records: of every query that a candidate was scored for.
+    """
+    made: dict[str, Tally] = {}
+    for candidate, outcome in zip(candidates, found, strict=True):
+        one = _one(candidate, rules, outcome.dropped)
+        if outcome.reward is not None:
+            _add_reward(one, outcome.reward, ends(records[candidate.query_id]))
+        made.setdefault(candidate.prompt, Tally(candidate.response.polarity)).add(one)
+    return made
 
 
 def _one(candidate: Candidate, rules: Rules, reason: str | None) -> Tally:
