@@ -55,7 +55,7 @@ class WholeCheckpoints(_Base):
         folder = _folder(run, self.state.global_step)
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers' turn would come too early
         try:
-            with full_disk_explained(folder):
+            with full_disk_explained(folder), _torn_removed(folder):
                 super()._save_checkpoint(model, trial)
                 ranks.barrier()
                 if ranks.main:
@@ -137,20 +137,27 @@ def step_of(folder: Path) -> int:
 
 
 @contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turn what the system, torch and safetensors say of a full disk into a RunError; the torn folder is removed."""
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn what the system, torch and safetensors say of a full disk into a RunError."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, RunError) as error:
         if not _is_full(error):
             raise
-        shutil.rmtree(folder, ignore_errors=True)
-        last = [found for found in _all(folder.parent) if is_whole(found)]
-        stays = f"{last[-1].name} stays" if last else "there is no earlier one"
         raise RunError(
-            f"the disk is full: {folder} could not be written; {stays}.\n"
+            f"the disk is full: {path} could not be written; the last whole checkpoint stays.\n"
             "Free some space and run the same command again."
         ) from error
+
+
+@contextmanager
+def _torn_removed(folder: Path) -> Iterator[None]:
+    """What an error leaves of a checkpoint goes at once: where the disk is full, its space is wanted."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _is_full(error: BaseException) -> bool:

@@ -234,11 +234,17 @@ _SAVING = frozenset({"save_strategy", "save_steps"})
 def identifying(settings: FitSettings) -> dict[str, Any]:
     """The settings that can change a byte of the run: not how it is logged, nor how often an offline run is saved.
 
-    Online, every checkpoint folds the rounds so far into one round of the dataset, so its steps count there.
+    Online, every checkpoint folds the rounds so far into one round of the dataset, so its steps count there. What names
+    a place (models, prompts, data) is left out: `run_folder.Identity` has what lies there.
     """
     found = settings.resolved()
     idle = _IDLE if settings.online else _IDLE | _SAVING
     found["training"] = {name: value for name, value in found["training"].items() if name not in idle}
+    for name in ("device", "dtype", "chat_template"):
+        del found[name]
+    for name in ("prompts", "reward_model", "reward_device"):
+        del found["rounds"][name]
+    del found["held_out"]["data"], found["held_out"]["prompt"]
     return found
 
 

@@ -60,6 +60,8 @@ def _of_rounds(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
     rounds, spoken = settings.rounds, set(said.get("rounds", {}))
     if not settings.online and (idle := spoken - _ALSO_OFFLINE):
         yield f"rounds.{min(idle)} has no meaning for method {settings.method}, which samples nothing: rounds.prompts"
+    if settings.online and settings.rank_by is not None:
+        yield f"rank_by {settings.rank_by} and rounds.prompts {rounds.prompts}: samples have the run's rewards alone"
     if rounds.every is None:
         return
     if rounds.queries == "epoch":

@@ -93,4 +93,6 @@ def over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """
     names = dict.fromkeys(name for step in steps for name in step)
     found = {name: [step[name] for step in steps if name in step] for name in names}
-    return {name: sum(values) / (1 if name.startswith(SUMMED) else len(values)) for name, values in found.items()}
+    return {
+        name: sum(values) if name.startswith(SUMMED) else sum(values) / len(values) for name, values in found.items()
+    }

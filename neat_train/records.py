@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from neat_data.errors import InputError
-from neat_data.record import Record, from_table
+from neat_data.record import Record, canonical_json, from_table
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.where import explained, inner, select
 
@@ -69,6 +70,17 @@ class Records:
         wanted = frozenset(ids)
         kept = tuple(query for query in self.ids if query in wanted)
         return replace(self, ids=kept, contrasts=self.contrasts & wanted)
+
+    def without(self, ids: Collection[str]) -> Records:
+        """Those of them with other ids, in the dataset's order."""
+        return self.only(frozenset(self.ids).difference(ids))
+
+    def identity(self, rounds: int | None = None) -> dict[str, Any]:
+        """What the dataset's first `rounds` rounds (None: all) hold, by content, and what reviewers dropped of them."""
+        taken = self.dataset.manifest.rounds[:rounds]
+        shards = [[entry.name, entry.sha256] for at in taken for entry in at.shards]
+        content = canonical_json([shards, sorted(self.dataset.dropped)])
+        return {"rounds": len(taken), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from neat_data.record import Record
 from neat_data.watch import Watcher
@@ -34,6 +34,7 @@ from neat_train.losses import Counts, Plan, diagnostics, objective, plan_of, tot
 from neat_train.objective_settings import NoPenalty, ObjectiveSettings, Target
 from neat_train.order import steps_an_epoch
 from neat_train.policy import Policy
+from neat_train.progress import TRAINING
 from neat_train.ranks import Ranks
 from neat_train.source import RecordSource
 
@@ -101,6 +102,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             self.held_out = held_out
         # transformers wants data before it evaluates; what is measured is in `held_out`
         super().__init__(policy.model, args, eval_dataset=[], callbacks=list(callbacks))
+        self.remove_callback(PrinterCallback)  # `metrics.MetricsFile` and the progress bar say it
         self.ranks = Ranks.here()
         self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
         self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
@@ -122,12 +124,6 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         """Not counted: transformers would count padded rows."""
         return 0
 
-    def train(self, resume_from_checkpoint: Any = None, *args: Any, **named: Any) -> Any:
-        """See `transformers.Trainer.train`; a run that goes on has measured its start already."""
-        if resume_from_checkpoint:
-            self.args.eval_on_start = False
-        return super().train(resume_from_checkpoint, *args, **named)
-
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
@@ -141,6 +137,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         """
         step = self.state.global_step
         records = self._work.source.step(step)
+        self._watch.phase(TRAINING, None)  # the source may have sampled
         model.train()
         if callable(train_mode := getattr(self.optimizer, "train", None)):
             train_mode()  # schedule-free optimisers

@@ -112,7 +112,10 @@ def keywords(settings: FitSettings, out: Path) -> dict[str, Any]:
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
         "ddp_broadcast_buffers": False,
+        "log_level": "error",  # what matters is said by ourselves
     }
+    if settings.training.get("metric_for_best_model") in ("perplexity", "eval_perplexity"):
+        own["greater_is_better"] = False  # transformers knows this of losses alone
     return {**own, **settings.training}
 
 

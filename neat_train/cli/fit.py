@@ -1,0 +1,161 @@
+"""`neat-train fit`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from neat_data.cli.options import (
+    Dataset,
+    Json,
+    Quiet,
+    RankBy,
+    TrustRemoteCode,
+    Where,
+    model_arguments,
+    print_json,
+    stdout,
+)
+from neat_data.verb import verb
+from neat_train.launch import launch, launched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from neat_train.progress import TrainingProgress
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command("fit")(fit_verb)
+
+
+@verb
+def fit_verb(
+    dataset: Dataset,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="What is trained: a causal LM (folder or hub id), or a run to go on from.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder; the same command goes on in it.", show_default=False)],
+    method: Annotated[
+        Literal["neat", "neat-pp", "rrhf", "rrhf-official", "rrhf-online", "dpo", "sft"] | None,
+        typer.Option(help="What it is trained by.", show_default="neat"),
+    ] = None,
+    preset: Annotated[
+        Literal["recommended", "paper"] | None,
+        typer.Option(help="The objective's settings: ours, or the paper's to the letter.", show_default="recommended"),
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML file of settings; flags and --set win.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE, say loss.beta=0.2, rounds.queries=epoch or learning_rate=1e-4; repeatable. "
+            "TrainingArguments of transformers have their own names.",
+            show_default=False,
+        ),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(help="What scores samples and held-out answers.", show_default="the one that scored the dataset"),
+    ] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option(help="A dataset whose queries are held out.", show_default="2 % of the queries"),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Train all weights instead of an adapter.")] = False,
+    load_in_4bit: Annotated[bool, typer.Option("--load-in-4bit", help="Keep the policy in 4 bits (QLoRA).")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, npu or cpu.", show_default="auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto")] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(help="auto (the model's own), hh, or a Jinja file.", show_default="auto")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the order, the samples and the adapter.", show_default="0")
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="tensorboard, wandb, trackio or none.", show_default="none")
+    ] = None,
+    where: Where = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Records at most.", show_default=False)] = None,
+    rank_by: RankBy = None,
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the policy, say attn_implementation=eager.", show_default=False),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, one a device.")] = 1,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a policy on a dataset, sampling and scoring new responses on the way where the method does.
+
+    The same command again goes on where an earlier one stopped.
+    """
+    from neat_train.config_reading import read_settings
+
+    options: dict[str, Any] = {
+        "method": method,
+        "rounds.reward_model": reward_model,
+        "held_out.data": eval_data,
+        "full": full or None,
+        "load_in_4bit": load_in_4bit or None,
+        "device": device,
+        "dtype": dtype,
+        "chat_template": chat_template,
+        "seed": seed,
+        "report_to": report_to,
+        "where": where,
+        "limit": limit,
+        "rank_by": rank_by,
+        "model_args": model_arguments(model_arg or []) or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = read_settings(settings, given, set_ or (), preset or "")
+    if nproc > 1 and not launched():
+        if status := launch([sys.executable, "-m", "neat_train", *sys.argv[1:]], nproc):
+            raise typer.Exit(status)
+        return
+    from neat_train.fit import FitRequest, fit
+
+    with _progress(quiet) as watch:
+        summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code), watch)
+    if not _last_together():
+        return
+    if json_:
+        print_json(summary.to_dict())
+    elif not quiet:
+        from neat_train.summary import print_fit_summary
+
+        print_fit_summary(summary.run, summary.figures, stdout(), already=summary.already)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[TrainingProgress]:
+    from rich.console import Console
+
+    from neat_train.progress import TrainingProgress
+
+    with TrainingProgress(None if quiet else Console(stderr=True, highlight=False)) as watch:
+        yield watch
+
+
+def _last_together() -> bool:
+    """Let go of the other ranks; whether this is the main one."""
+    import torch.distributed as dist
+
+    from neat_train.ranks import Ranks
+
+    main = Ranks.here().main
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+    return main
