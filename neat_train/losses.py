@@ -15,7 +15,7 @@ Left to the caller: undoing the mean over ranks of distributed data parallelism,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from neat_train.objective_settings import (
     NPO,
     Likelihood,
     NoPenalty,
+    Normaliser,
     ObjectiveSettings,
     PairReduction,
     Penalty,
@@ -49,6 +50,7 @@ class Layout:
         negative: (responses,) bool, true where the response was sampled under a negative prompt; None: none was.
         prompted: (responses,) int64, for each response the index of the one to penalise in its stead: its copy behind
             the prompt that produced it, or itself; None: every response itself.
+        query: (responses,) int64, tokens of the query before each response; only the normaliser `padded` asks for them.
     """
 
     response: Tensor
@@ -57,6 +59,7 @@ class Layout:
     reward: Tensor
     negative: Tensor | None = None
     prompted: Tensor | None = None
+    query: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class Plan:
         pairs_of_record: (pairs,) float32, how many such pairs the pair's record has.
         target: (penalties,) the responses to penalise.
         negative_bottom: (contrasts,) bool, whether `bottom` was sampled under a negative prompt.
+        padded: (responses,) float32, tokens of the query and of the record's longest response: the row that holds the
+            response where a record is a padded batch; None where the layout says nothing of queries.
     """
 
     response: Tensor
@@ -98,6 +103,7 @@ class Plan:
     pairs_of_record: Tensor
     target: Tensor
     negative_bottom: Tensor
+    padded: Tensor | None = None
 
     @property
     def contrasts(self) -> int:
@@ -110,7 +116,8 @@ class Plan:
 
     def to(self, device: torch.device | str) -> Plan:
         """The same plan with its tensors on `device`."""
-        return Plan(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,6 +193,7 @@ def plan_of(layout: Layout, target: Target = "worst") -> Plan:
         pairs_of_record=pairs_of_record,
         target=penalised,
         negative_bottom=torch.zeros_like(differ[differ]) if layout.negative is None else layout.negative[worst[differ]],
+        padded=None if layout.query is None else (layout.query + _longest(layout.record, length)).clamp(min=1),
     )
 
 
@@ -193,7 +201,7 @@ def _check_shapes(layout: Layout) -> None:
     if layout.mask.dtype != torch.bool or layout.mask.ndim != 1:
         raise ValueError(f"the mask is a flat bool tensor, not {layout.mask.dtype} of {tuple(layout.mask.shape)}")
     by_token, by_response = [layout.response], [layout.reward]
-    by_response += [tensor for tensor in (layout.negative, layout.prompted) if tensor is not None]
+    by_response += [t for t in (layout.negative, layout.prompted, layout.query) if t is not None]
     for group, like in ((by_token, layout.mask), (by_response, layout.record)):
         for tensor in group:
             if tensor.shape != like.shape:
@@ -231,6 +239,12 @@ def _strict_pairs(layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
     return lower, higher, sizes[group].float()
 
 
+def _longest(record: Tensor, length: Tensor) -> Tensor:
+    """For each response the length of its record's longest; its own where it has no record."""
+    same = (record[:, None] == record) & (record >= 0)
+    return torch.maximum(torch.where(same, length, 0).amax(1), length)
+
+
 def _lowest_negative(layout: Layout, order: Tensor, best: Tensor) -> Tensor:
     """Of each record the lowest reward among the negative-prompted, where it is below the record's best."""
     if layout.negative is None:
@@ -241,26 +255,38 @@ def _lowest_negative(layout: Layout, order: Tensor, best: Tensor) -> Tensor:
     return lowest[layout.reward[lowest] < layout.reward[best[of_record]]]
 
 
-def by_response(values: Tensor, plan: Plan, reduction: Reduction) -> Tensor:
+def by_response(values: Tensor, plan: Plan, reduction: Reduction, normaliser: Normaliser = "response") -> Tensor:
     """Sum or mean of per-token values over each response (`token_mean` of log-probabilities: NEAT Eq. 3 and 4).
 
     Args:
         values: (tokens,); half precision is added up in float32.
+        normaliser: what a mean divides by.
 
     Returns:
         (responses,); 0 for a filler without a token.
+
+    Raises:
+        ValueError: `padded`, and the layout did not say how long the queries are.
     """
     if values.shape != plan.mask.shape:
         raise ValueError(f"{tuple(values.shape)} values for a mask of {tuple(plan.mask.shape)}")
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     # What stands outside the mask may be anything, NaN included: it is replaced, not multiplied by zero.
     sums = values.new_zeros(plan.length.shape).index_add(0, plan.response, torch.where(plan.mask, values, 0))
-    return sums / plan.length if reduction == "token_mean" else sums
+    if reduction == "token_sum":
+        return sums
+    return sums / (plan.length if normaliser == "response" else _padded(plan))
 
 
-def sft(logps: Tensor, plan: Plan, reduction: Reduction) -> Component:
+def _padded(plan: Plan) -> Tensor:
+    if plan.padded is None:
+        raise ValueError("the normaliser padded needs to know how many tokens each query has")
+    return plan.padded
+
+
+def sft(logps: Tensor, plan: Plan, reduction: Reduction, normaliser: Normaliser = "response") -> Component:
     """- log rho(y_best) of every record (NEAT Eq. 6: `token_sum`)."""
-    return Component(-by_response(logps, plan, reduction)[plan.best].sum(), len(plan.best))
+    return Component(-by_response(logps, plan, reduction, normaliser)[plan.best].sum(), len(plan.best))
 
 
 def ranking(scores: Tensor, plan: Plan, reduction: PairReduction) -> Component:
@@ -321,8 +347,8 @@ def objective(logps: Tensor, plan: Plan, settings: ObjectiveSettings, reference:
         reference: (tokens,) the reference's, where `settings.needs_reference`.
     """
     return Components(
-        sft=sft(logps, plan, settings.reduction),
-        ranking=ranking(by_response(logps, plan, "token_mean"), plan, settings.ranking.reduction),
+        sft=sft(logps, plan, settings.reduction, settings.normaliser),
+        ranking=ranking(by_response(logps, plan, "token_mean", settings.normaliser), plan, settings.ranking.reduction),
         penalty=penalty(logps, plan, settings.active_penalty, settings.reduction, reference),
     )
 

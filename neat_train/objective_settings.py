@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Reduction = Literal["token_mean", "token_sum"]
+Normaliser = Literal["response", "padded"]
 PairReduction = Literal["mean_pairs", "sum"]
 Target = Literal["worst", "negative_prompt"]
 Context = Literal["query", "prompted"]
@@ -81,6 +82,9 @@ class ObjectiveSettings(Settings):
     """Weight of the penalty; 0 leaves it out, whatever its kind."""
     reduction: Reduction = "token_mean"
     """Whether the SFT term and the penalty divide a response's sum over tokens by that response's length."""
+    normaliser: Normaliser = "response"
+    """What ranking and SFT term divide a response's sum by: its tokens, or, as RRHF's published code does, those of the
+    query and the record's longest response together."""
     ranking: RankingSettings = RankingSettings()
     """How the pairs of a record are put together."""
     penalty: Penalty = NPO()

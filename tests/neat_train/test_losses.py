@@ -75,6 +75,7 @@ def laid_out(
         record=torch.tensor([at for at, record in zip(ids, records, strict=True) for _ in record], dtype=torch.int64),
         reward=torch.tensor([answer.reward for answer in answers], dtype=torch.float32),
         negative=torch.tensor([answer.negative for answer in answers], dtype=torch.bool),
+        query=torch.full((len(answers),), 4),
     )
     logps = torch.tensor([value for answer in answers for value in answer.logps], dtype=dtype)
     reference = torch.tensor([v for answer in answers for v in answer.reference or answer.logps], dtype=dtype)
@@ -397,7 +398,8 @@ def test_a_batch_of_fillers_has_a_loss_of_zero_that_reaches_the_graph():
 
 def test_inputs_are_never_written_to():
     layout, logps, reference = laid_out(drawn(np.random.default_rng(1)))
-    tensors = [layout.response, layout.mask, layout.record, layout.reward, layout.negative, logps, reference]
+    tensors = [layout.response, layout.mask, layout.record, layout.reward, layout.negative, layout.query]
+    tensors += [logps, reference]
     before = [tensor.clone() for tensor in tensors]
     for kind in KINDS:
         plan = plan_of(layout)
