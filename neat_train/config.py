@@ -200,7 +200,7 @@ METHODS: Mapping[Method, Mapping[str, Any]] = MappingProxyType(
         "neat": {"rounds": {"prompts": "neat:negative"}},
         "neat-pp": {"rounds": {"prompts": "neat"}},
         "rrhf": {"loss": {"beta": 0.0}},
-        "rrhf-official": {"loss": {"beta": 0.0}},
+        "rrhf-official": {"loss": {"beta": 0.0, "normaliser": "padded"}},
         "rrhf-online": {"loss": {"beta": 0.0}, "rounds": {"prompts": "plain"}},
         "dpo": {},
         "sft": {},

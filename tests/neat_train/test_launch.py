@@ -1,0 +1,35 @@
+"""Several processes on one machine: each knows its rank, and the first that fails ends them all."""
+
+from __future__ import annotations
+
+import sys
+
+from neat_train.launch import launch
+
+COMMAND = [sys.executable, "-c"]
+
+
+def test_every_process_finds_its_rank(tmp_path):
+    code = (
+        "import os, pathlib\n"
+        f"out = pathlib.Path({str(tmp_path)!r}, os.environ['RANK'])\n"
+        "out.write_text(' '.join(os.environ[k] for k in ('LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR')))"
+    )
+    assert launch([*COMMAND, code], 3) == 0
+    assert [(tmp_path / str(rank)).read_text() for rank in range(3)] == [f"{rank} 3 127.0.0.1" for rank in range(3)]
+
+
+def test_the_first_to_fail_ends_the_others_and_is_heard(capfd):
+    code = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit('rank one is out of luck')\ntime.sleep(600)"
+    assert launch([*COMMAND, code], 3) == 1
+    assert "rank one is out of luck" in capfd.readouterr().err
+
+
+def test_the_main_process_speaks_for_itself_and_once(capfd):
+    code = "import os, sys, time\ntime.sleep(0 if os.environ['RANK'] == '0' else 600)\nsys.exit(2)"
+    assert launch([*COMMAND, code], 2) == 2
+    assert capfd.readouterr().err == ""
+
+
+def test_a_process_that_is_killed_gives_the_status_of_its_signal():
+    assert launch([*COMMAND, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 1) == 137
