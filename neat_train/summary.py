@@ -1,18 +1,129 @@
-"""What `neat-train fit` ends with."""
+"""What `neat-train fit` ends with: the figures of a run, read from its metrics.jsonl, and one short table of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.console import Console
+
+from neat_data.report.tables import MISSING, Table, number
+from neat_data.report.terminal import print_tables
+from neat_data.report.visible import one_line
+from neat_train.metrics import read
+
+_EVAL = "eval_"
+_AMOUNTS = ("records", "responses", "tokens")
+_SAMPLED = "round/responses"
 
 
 def figures(run: Path) -> dict[str, Any]:
-    """The figures of a run, JSON-able: held-out reward and perplexity at its start and its end, and what it used."""
-    raise NotImplementedError
+    """The figures of a run, JSON-able.
+
+    Returns:
+        `steps` and `epochs`; `held_out`: what was measured at the `start`, the `end` and the `best` mean reward, each
+        with its `step`, empty where nothing was measured; `trained`: `records`, `responses` and `tokens` of all steps,
+        those of later epochs again; `sampled`: responses of online rounds; `seconds` of the last session's training,
+        None where it was not measured.
+    """
+    frame = read(run)
+    measured = _measured(frame)
+    scored = [found for found in measured if "reward" in found]
+    return {
+        "steps": int(_last(frame, "step") or 0),
+        "epochs": _last(frame, "epoch"),
+        "held_out": {
+            "start": measured[0] if measured else {},
+            "end": measured[-1] if measured else {},
+            "best": max(scored, key=lambda found: found["reward"]) if scored else {},
+        },
+        "trained": {name: _total(frame, name) for name in _AMOUNTS},
+        "sampled": _total(frame, _SAMPLED),
+        "seconds": _last(frame, "train_runtime"),
+    }
+
+
+def _measured(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Every evaluation, in order, its names without their prefix."""
+    names = [name for name in frame.columns if name.startswith(_EVAL)]
+    rows = frame.select("step", *names).to_dicts() if names else []
+    found = [{name.removeprefix(_EVAL): value for name, value in row.items() if value is not None} for row in rows]
+    return [row for row in found if len(row) > 1]
+
+
+def _last(frame: pl.DataFrame, column: str) -> float | None:
+    values = frame[column].drop_nulls() if column in frame.columns else ()
+    return values[-1] if len(values) else None
+
+
+def _total(frame: pl.DataFrame, column: str) -> int:
+    return int(frame[column].sum()) if column in frame.columns else 0
 
 
 def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, already: bool = False) -> None:
     """One short table of `figures(run)`, where the run is, and what to do next."""
-    raise NotImplementedError
+    if already:
+        _line(console, f"{run} was complete already: same data, same settings; nothing was done.")
+    _line(console, f"{found['steps']:,} steps{_amounts(found)}.")
+    console.print()
+    if table := held_out_table(found["held_out"]):
+        print_tables([table], console)
+    _line(console, f"{run}: adapter or weights, curves.png, README.md, metrics.jsonl, samples.jsonl")
+    _line(console, f"next: neat-train export {run} --merge")
+
+
+def _amounts(found: dict[str, Any]) -> str:
+    trained = found["trained"]
+    parts = [f"{trained['records']:,} records with {trained['responses']:,} responses"] if trained["responses"] else []
+    if not parts and trained["records"]:
+        parts.append(f"{trained['records']:,} records")
+    if found["sampled"]:
+        parts.append(f"{found['sampled']:,} responses sampled")
+    if trained["tokens"]:
+        parts.append(f"{trained['tokens']:,} tokens")
+    if found["seconds"]:
+        parts.append(in_time(found["seconds"]))
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
+    """Held-out figures at the start, at the best mean reward where that is another step, and at the end."""
+    start, best, end = held_out["start"], held_out["best"], held_out["end"]
+    if not end:
+        return None
+    steps = [start, end] if start["step"] != end["step"] else [end]
+    if best and best["step"] not in (start["step"], end["step"]):
+        steps.insert(1, best)
+    rows = tuple(_row(at) for at in steps)
+    columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
+    queries = end.get("answers")
+    note = (
+        f"Rewards of fresh answers to {queries:,.0f} queries; perplexity of their chosen responses." if queries else ""
+    )
+    return Table("Held-out queries", columns, rows, note)
+
+
+def _row(at: dict[str, Any]) -> tuple[str, ...]:
+    interval = f"{number(at['reward_low'])} to {number(at['reward_high'])}" if "reward_low" in at else MISSING
+    length = f"{at['length']:.0f}" if "length" in at else MISSING
+    finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING
+    return (f"{at['step']:,}", number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
+
+
+def in_time(seconds: float) -> str:
+    """A duration as it is spoken of.
+
+    >>> in_time(42.3), in_time(754), in_time(7500)
+    ('42 s', '12 min 34 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(one_line(text), markup=False, soft_wrap=True)

@@ -104,9 +104,9 @@ def card(dataset: PreferenceDataset, stats: Stats, export: Export | None = None)
         _settings(dataset.manifest.settings.get("reward_model") or {}),
         _licence(stats.reward_model),
         "## Figures",
-        *(_table(table) for table in figures if table.rows),
+        *(markdown(table) for table in figures if table.rows),
         "## What is in it",
-        _table(_rounds(dataset, stats)),
+        markdown(_rounds(dataset, stats)),
         _rejected(stats),
         *_prompts(dataset),
         "## How to open it",
@@ -242,10 +242,11 @@ def _rejected(stats: Stats) -> str:
     if not sum(counts.values()):
         return "No source row was rejected."
     rows = tuple((reason, f"{count:,}") for reason, count in counts.items() if count)
-    return _table(Table("Rejected source rows", ("reason", "rows"), rows))
+    return markdown(Table("Rejected source rows", ("reason", "rows"), rows))
 
 
-def _table(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """A table as Markdown, with its title above and its remark below."""
     lines = [f"**{plain(table.title)}**", ""] if table.title else []
     lines.append(_row(table.columns))
     lines.append("| --- |" + " ---: |" * (len(table.columns) - 1))

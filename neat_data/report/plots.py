@@ -73,7 +73,7 @@ def draw_gap(axes: Axes, stats: Stats, palette: Palette) -> None:
     axes.set_xlabel("reward of chosen minus reward of rejected")
     axes.set_ylabel("pairs")
     axes.set_xlim(edges[0], edges[-1])
-    _legend(axes, palette)
+    legend_of(axes, palette)
 
 
 def draw_cumulative(axes: Axes, stats: Stats, palette: Palette) -> None:
@@ -113,7 +113,7 @@ def draw_origin(axes: Axes, stats: Stats, palette: Palette) -> None:
         axes.stairs(heights, edges, color=colour, linewidth=1.8, label=f"{label} ({sum(counts):,})")
     axes.set_xlabel("reward")
     axes.set_ylabel("responses of that origin, %")
-    _legend(axes, palette)
+    legend_of(axes, palette)
 
 
 def draw_length(axes: Axes, stats: Stats, palette: Palette) -> None:
@@ -144,7 +144,7 @@ def draw_length(axes: Axes, stats: Stats, palette: Palette) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("characters")
     axes.set_ylabel("reward")
-    _legend(axes, palette)
+    legend_of(axes, palette)
     return None
 
 
@@ -189,7 +189,7 @@ def _picture(name: str, stats: Stats, palette: Palette, kind: str) -> bytes:
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=SIZE, layout="constrained", facecolor=palette.ground)
         axes = figure.subplots()
-        _frame(axes, palette)
+        frame_of(axes, palette)
         FIGURES[name][1](axes, stats, palette)
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
@@ -197,7 +197,8 @@ def _picture(name: str, stats: Stats, palette: Palette, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _frame(axes: Axes, palette: Palette) -> None:
+def frame_of(axes: Axes, palette: Palette) -> None:
+    """Two spines, faint lines across, everything in the palette's colours."""
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(palette.frame)
@@ -208,9 +209,11 @@ def _frame(axes: Axes, palette: Palette) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, palette: Palette) -> None:
+def legend_of(axes: Axes, palette: Palette, place: str = "best") -> None:
+    """A legend where there is something to tell apart."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(facecolor=palette.ground, edgecolor="none", framealpha=0.85, labelcolor=palette.ink, fontsize=9)
+        look: Any = {"facecolor": palette.ground, "edgecolor": "none", "framealpha": 0.85, "labelcolor": palette.ink}
+        axes.legend(loc=place, fontsize=9, **look)
 
 
 def _mark_thresholds(axes: Axes, stats: Stats, palette: Palette, *, both: bool) -> None:

@@ -8,25 +8,46 @@ alone.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-BEGIN = "<!-- neat-data: this part is written anew by neat-data; write before or after it -->"
-END = "<!-- neat-data: end of that part -->"
-KEYS_BEGIN = "# neat-data: keys from here on are written anew; put yours above, they win"
-KEYS_END = "# neat-data: end of those keys"
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands around the parts that a command writes anew."""
+
+    begin: str
+    end: str
+    keys_begin: str
+    keys_end: str
+
+    @classmethod
+    def of(cls, command: str) -> Marks:
+        """Those of `neat-data`, or of another command with a card of its own."""
+        return cls(
+            f"<!-- {command}: this part is written anew by {command}; write before or after it -->",
+            f"<!-- {command}: end of that part -->",
+            f"# {command}: keys from here on are written anew; put yours above, they win",
+            f"# {command}: end of those keys",
+        )
+
+
+OURS = Marks.of("neat-data")
+BEGIN, END, KEYS_BEGIN, KEYS_END = OURS.begin, OURS.end, OURS.keys_begin, OURS.keys_end
 _HEADER = re.compile(rb"\A\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _FOR_THE_USER = ("license",)  # written once, for the user to change
 _UNKNOWN = re.compile(r"^license: unknown[ \t]*\r?\n", re.MULTILINE)
 
 
-def with_body(readme: bytes, card: str) -> bytes:
+def with_body(readme: bytes, card: str, marks: Marks = OURS) -> bytes:
     """`readme` with our part replaced by `card`, or with it added at its end.
 
     Args:
         readme: what the file holds.
         card: Markdown; its YAML header, where it has one, goes to the top of the file.
+        marks: around what is ours.
 
     >>> with_body(b"mine", "old") == with_body(with_body(b"mine", "older"), "old")
     True
@@ -34,10 +55,10 @@ def with_body(readme: bytes, card: str) -> bytes:
     header, body = _split(card.encode())
     yours, text = _split(readme)
     if header is not None:
-        merged = _merged(yours, yaml.safe_load(header))
+        merged = _merged(yours, yaml.safe_load(header), marks)
         if merged is not None:
-            return b"---\n" + merged + b"---\n" + _gap(yours, text) + _with_part(text, body.decode())
-    return readme[: len(readme) - len(text)] + _with_part(text, body.decode())
+            return b"---\n" + merged + b"---\n" + _gap(yours, text) + _with_part(text, body.decode(), marks)
+    return readme[: len(readme) - len(text)] + _with_part(text, body.decode(), marks)
 
 
 def _split(content: bytes) -> tuple[bytes | None, bytes]:
@@ -46,10 +67,10 @@ def _split(content: bytes) -> tuple[bytes | None, bytes]:
     return (found[1], content[found.end() :]) if found else (None, content)
 
 
-def _merged(header: bytes | None, ours: dict[str, Any]) -> bytes | None:
+def _merged(header: bytes | None, ours: dict[str, Any], marks: Marks) -> bytes | None:
     """The user's header with our keys below; None where the user's cannot be read."""
     try:
-        yours = _without_ours((header or b"").decode())
+        yours = _without_ours((header or b"").decode(), marks)
         if ours.get("license") not in (None, "unknown"):
             yours = _UNKNOWN.sub("", yours)
         known = yaml.safe_load(yours) or {}
@@ -59,13 +80,13 @@ def _merged(header: bytes | None, ours: dict[str, Any]) -> bytes | None:
         return None
     first = {key: value for key, value in ours.items() if key in _FOR_THE_USER and key not in known}
     rest = {key: value for key, value in ours.items() if key not in _FOR_THE_USER and key not in known}
-    return f"{yours}{_dump(first)}{KEYS_BEGIN}\n{_dump(rest)}{KEYS_END}\n".encode()
+    return f"{yours}{_dump(first)}{marks.keys_begin}\n{_dump(rest)}{marks.keys_end}\n".encode()
 
 
-def _without_ours(header: str) -> str:
-    start, end = header.find(KEYS_BEGIN), header.find(KEYS_END)
+def _without_ours(header: str, marks: Marks) -> str:
+    start, end = header.find(marks.keys_begin), header.find(marks.keys_end)
     if 0 <= start < end:
-        header = header[:start] + header[end + len(KEYS_END) :].lstrip("\r\n")
+        header = header[:start] + header[end + len(marks.keys_end) :].lstrip("\r\n")
     return header if not header or header.endswith("\n") else header + "\n"
 
 
@@ -78,13 +99,13 @@ def _gap(header: bytes | None, text: bytes) -> bytes:
     return b"\n" if header is None and not text.startswith((b"\n", b"\r")) else b""
 
 
-def _with_part(text: bytes, body: str) -> bytes:
+def _with_part(text: bytes, body: str, marks: Marks) -> bytes:
     """`text` with what stands between the markers replaced by `body`, or with both added at its end."""
-    inside = body.replace("<!-- neat-data:", "&lt;!-- neat-data:").strip("\n")
-    ours = f"{BEGIN}\n{inside}\n{END}".encode()
-    start = text.rfind(BEGIN.encode())
-    end = text.find(END.encode(), max(start, 0))
+    inside = re.sub(r"<!-- (?=neat-\w+:)", "&lt;!-- ", body).strip("\n")
+    ours = f"{marks.begin}\n{inside}\n{marks.end}".encode()
+    start = text.rfind(marks.begin.encode())
+    end = text.find(marks.end.encode(), max(start, 0))
     if start >= 0 and end >= 0:
-        return text[:start] + ours + text[end + len(END.encode()) :]
+        return text[:start] + ours + text[end + len(marks.end.encode()) :]
     gap = b"" if not text else b"\n" if text.endswith(b"\n") else b"\n\n"
     return text + gap + ours + b"\n"
