@@ -22,7 +22,6 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, Trai
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from neat_data.errors import InputError
-from neat_data.models.memory import ACCELERATOR_BUDGET, CPU_BUDGET
 from neat_data.watch import Watcher
 from neat_train.baseline_rows import Rows, rows_of
 from neat_train.baseline_steps import Steps
@@ -58,7 +57,7 @@ def train_baseline(
     """Train `policy` by method dpo or sft until its last step; only checkpoints are written, into the run folder.
 
     Args:
-        settings: of method dpo or sft.
+        settings: of method dpo or sft, with the device's token budget filled in.
         records: those to train on.
         policy: as it was loaded, without a step taken: DPO's reference is what it is now. Where all weights are
             trained, DPO needs it to have been loaded with `keep_reference`.
@@ -106,16 +105,16 @@ def make_trainer(
         trainer = (_dpo if settings.method == "dpo" else _sft)(settings, policy, arguments, shared)
     except ValueError as error:
         raise InputError(f"method {settings.method}: {' '.join(str(error).split())[:300]}") from error
-    trainer.policy, trainer.watch, trainer.steps = policy, watch, steps_of(rows, settings, policy, ranks)
+    trainer.policy, trainer.watch, trainer.steps = policy, watch, steps_of(rows, settings, ranks)
     if held_out is not None:
         trainer.held_out = held_out
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def steps_of(rows: Rows, settings: FitSettings, policy: Policy, ranks: Ranks) -> Steps:
+def steps_of(rows: Rows, settings: FitSettings, ranks: Ranks) -> Steps:
     """Which rows each step trains on, and how they are packed."""
-    usual = CPU_BUDGET if policy.device.type == "cpu" else ACCELERATOR_BUDGET
+    assert settings.token_budget is not None
     return Steps(
         ids=rows.ids,
         lengths=rows.lengths,
@@ -123,13 +122,13 @@ def steps_of(rows: Rows, settings: FitSettings, policy: Policy, ranks: Ranks) ->
         sequences=2 if settings.method == "dpo" else 1,
         records_per_step=settings.records_per_step,
         seed=settings.seed,
-        token_budget=settings.token_budget or usual,
+        token_budget=settings.token_budget,
         ranks=ranks,
         places={query: row for row, query in enumerate(rows.ids)},
     )
 
 
-class _Stepwise(Measures, WholeCheckpoints, _Base):
+class _Stepwise(WholeCheckpoints, Measures, _Base):
     """TRL's trainers with our steps; the mixin stands in front of them."""
 
     steps: Steps
