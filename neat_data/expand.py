@@ -26,8 +26,7 @@ from neat_data.grow import (
     take_up,
 )
 from neat_data.models.sampler import Sampler, SamplerSpec, load_sampler
-from neat_data.sampling import Draws, candidate, drawings
-from neat_data.score import halving
+from neat_data.sampling import Draws, drawings, sampled
 from neat_data.staging import Staging
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
@@ -141,13 +140,9 @@ class _SampleWork:
 
     def stage(self, shard: int, sampler: Sampler, advance: scale.Advance) -> None:
         round = self.staging.round
-        wanted = drawings(records_before(self.root, shard, round, self.staging.queries[shard]), self.draws, round)
+        records = records_before(self.root, shard, round, self.staging.queries[shard])
         before = dict(sampler.usage)
-        asks = [drawing.ask for drawing in wanted]
-        samples, budget = halving(
-            lambda smaller: sampler.sample(asks, token_budget=smaller, advance=advance), sampler.spec.token_budget
-        )
-        candidates = [candidate(*pair, sampler, round) for pair in zip(wanted, samples, strict=True)]
+        candidates, budget = sampled(drawings(records, self.draws, round), sampler, round, advance)
         metadata: dict[str, Any] = {"usage": {key: n - before.get(key, 0) for key, n in sampler.usage.items()}}
         if budget is not None:
             metadata["sampler_token_budget"] = budget

@@ -7,16 +7,16 @@ model, commits every staged shard with its rewards, and finishes the round.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from neat_data import scale
 from neat_data.assemble import check_finite
-from neat_data.candidates import Rules, sift
+from neat_data.candidates import Candidate, Rules, sift
 from neat_data.errors import InputError, RunError
-from neat_data.joining import join, tasks, waiting
+from neat_data.joining import Outcome, joined, outcomes, tallies, tasks, waiting
 from neat_data.models.reward import RewardModel, RewardSpec, load_reward_model
 from neat_data.own_reward import completed, require_same, spec_of
 from neat_data.record import Record, from_table, to_table
@@ -120,6 +120,37 @@ def records_before(root: Path, shard: int, round: int, queries: Collection[str])
     return list(found.values())
 
 
+def judged(
+    candidates: Sequence[Candidate],
+    records: Mapping[str, Record],
+    rules: Rules,
+    model: RewardModel,
+    advance: scale.Advance,
+    gone: Collection[str] = (),
+) -> tuple[list[Outcome], int | None]:
+    """Sift candidates, score them against their plain queries, and hold them against the user's rule.
+
+    Args:
+        records: of their queries, with the responses that these have already.
+        advance: called with (queries done, tokens run).
+        gone: ids of further responses that may not come again.
+
+    Returns:
+        What became of each, and the token budget that scoring took where it is not the model's own.
+
+    Raises:
+        RunError: out of memory with a small budget still, or a reward that is not finite.
+    """
+    known = {query: {*gone, *(r.response_id for r in record.responses)} for query, record in records.items()}
+    reasons = sift(candidates, known, rules)
+    groups = waiting(candidates, reasons, records)
+    scored, budget = score_tasks(tasks(groups, candidates), model, advance)
+    added = [replace(g.record, responses=tuple(candidates[i].response for i in g.at)) for g in groups]
+    check_finite(added, scored)
+    advance(len({c.query_id for c in candidates}) - len(groups), 0)
+    return outcomes(candidates, reasons, groups, scored, rules), budget
+
+
 @dataclass(frozen=True)
 class _ScoreWork:
     """Everything a worker needs to score and commit a staged shard; picklable."""
@@ -142,18 +173,12 @@ class _ScoreWork:
         candidates, metadata = self.staging.candidates(shard)
         round, queries = self.staging.round, {c.query_id for c in candidates}
         records = {record.query_id: record for record in records_before(self.root, shard, round, queries)}
-        known = {query: {r.response_id for r in record.responses} for query, record in records.items()}
-        reasons = sift(candidates, known, self.rules)
-        groups = waiting(candidates, reasons, records)
-        scored, budget = score_tasks(tasks(groups, candidates), model, advance)
-        added = [replace(g.record, responses=tuple(candidates[i].response for i in g.at)) for g in groups]
-        check_finite(added, scored)
-        rows, tallies = join(candidates, reasons, groups, scored, self.rules)
-        metadata["prompts"] = {name: tally.to_dict() for name, tally in tallies.items()}
+        found, budget = judged(candidates, records, self.rules, model, advance)
+        rows = joined(candidates, found, list(dict.fromkeys(c.query_id for c in candidates)))
+        metadata["prompts"] = {name: t.to_dict() for name, t in tallies(candidates, found, records, self.rules).items()}
         if budget is not None:
             metadata["token_budget"] = budget
         rejects = metadata.pop("rejects", [])
-        advance(len(queries) - len(groups), 0)
         own = {**self.identity, **metadata}
         return commit_shard(self.root, round, shard, to_table(rows), rejects, own, self.compression)
 

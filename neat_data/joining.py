@@ -22,7 +22,7 @@ class Waiting:
 
 
 def waiting(
-    candidates: Sequence[Candidate], reasons: Sequence[str | None], records: dict[str, Record]
+    candidates: Sequence[Candidate], reasons: Sequence[str | None], records: Mapping[str, Record]
 ) -> list[Waiting]:
     """The candidates that no reason speaks against, by query, in order of their first appearance."""
     by_query: dict[str, list[int]] = {}
@@ -50,27 +50,6 @@ class Outcome:
     dropped: str | None
 
 
-def join(
-    candidates: Sequence[Candidate],
-    reasons: Sequence[str | None],
-    groups: Sequence[Waiting],
-    scored: Sequence[Scored],
-    rules: Rules,
-) -> tuple[list[Record], dict[str, Tally]]:
-    """The rows that join the dataset, and the tally of each prompt.
-
-    Args:
-        reasons: what `sift` said of each candidate.
-        groups, scored: what was scored, and the answers.
-
-    Returns:
-        One row a query that got a response, with the new responses only, ranked.
-    """
-    found = outcomes(candidates, reasons, groups, scored, rules)
-    records = {group.record.query_id: group.record for group in groups}
-    return rows(candidates, found, list(records)), tallies(candidates, found, records, rules)
-
-
 def outcomes(
     candidates: Sequence[Candidate],
     reasons: Sequence[str | None],
@@ -78,29 +57,34 @@ def outcomes(
     scored: Sequence[Scored],
     rules: Rules,
 ) -> list[Outcome]:
-    """What became of each candidate; arguments as `join` takes them."""
+    """What became of each candidate.
+
+    Args:
+        reasons: what `sift` said of each.
+        groups, scored: what was scored, and the answers.
+    """
     found = [Outcome(None, reason) for reason in reasons]
-    described_rows = {}
+    rows = {}
     for group, answer in zip(groups, scored, strict=True):
         for index, reward, refused in zip(group.at, answer.rewards, answer.refused, strict=True):
             found[index] = Outcome(reward, None if reward is not None else refused or "no_reward")
             if reward is not None:
-                described_rows[index] = described(candidates[index], reward, group.record, rules)
-    at = sorted(described_rows)
-    kept = keep_by(rules.keep, pl.DataFrame([described_rows[i] for i in at], schema=KEEP_COLUMNS))
+                rows[index] = described(candidates[index], reward, group.record, rules)
+    at = sorted(rows)
+    kept = keep_by(rules.keep, pl.DataFrame([rows[i] for i in at], schema=KEEP_COLUMNS))
     for index, keep in zip(at, kept, strict=True):
         if not keep:
             found[index] = replace(found[index], dropped="not_kept")
     return found
 
 
-def rows(candidates: Sequence[Candidate], found: Sequence[Outcome], queries: Sequence[str]) -> list[Record]:
+def joined(candidates: Sequence[Candidate], found: Sequence[Outcome], queries: Sequence[str]) -> list[Record]:
     """What joins the dataset: one row for each of `queries` that got a response, in their order, ranked."""
-    joining: dict[str, list[Response]] = {query: [] for query in queries}
+    by_query: dict[str, list[Response]] = {query: [] for query in queries}
     for candidate, outcome in zip(candidates, found, strict=True):
         if outcome.dropped is None:
-            joining[candidate.query_id].append(replace(candidate.response, reward=outcome.reward))
-    return [Record(query, (), tuple(responses)).ranked() for query, responses in joining.items() if responses]
+            by_query[candidate.query_id].append(replace(candidate.response, reward=outcome.reward))
+    return [Record(query, (), tuple(responses)).ranked() for query, responses in by_query.items() if responses]
 
 
 def tallies(

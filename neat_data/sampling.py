@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from neat_data.candidates import Candidate
 from neat_data.models.sampler import Ask, Sample, Sampler, Sampling, sample_seed
 from neat_data.prompts import Prompt, PromptSet
 from neat_data.record import Record, Response, response_id
+from neat_data.score import halving
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,29 @@ def drawings(records: Sequence[Record], draws: Draws, round: int) -> list[Drawin
     return [Drawing(record.query_id, prompt, ask) for record in records for prompt, ask in draws.of(record, round)]
 
 
-def candidate(drawing: Drawing, sample: Sample, sampler: Sampler, round: int) -> Candidate:
-    """What came of a drawing."""
+def sampled(
+    wanted: Sequence[Drawing], sampler: Sampler, round: int, advance: Callable[[int, int], None]
+) -> tuple[list[Candidate], int | None]:
+    """Draw them all, with half the token budget whenever memory runs out.
+
+    Args:
+        round: that the responses will say they are of.
+        advance: called with (samples done, tokens).
+
+    Returns:
+        What came of each drawing, and the token budget that it took where that is not the sampler's own.
+
+    Raises:
+        RunError: out of memory even with a small budget.
+    """
+    asks = [drawing.ask for drawing in wanted]
+    samples, budget = halving(
+        lambda smaller: sampler.sample(asks, token_budget=smaller, advance=advance), sampler.spec.token_budget
+    )
+    return [_candidate(*pair, sampler, round) for pair in zip(wanted, samples, strict=True)], budget
+
+
+def _candidate(drawing: Drawing, sample: Sample, sampler: Sampler, round: int) -> Candidate:
     response = Response(
         response_id(drawing.query_id, sample.text),
         sample.text,

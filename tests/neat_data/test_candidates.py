@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neat_data.candidates import Candidate, Rules, from_table, sift, to_table
 from neat_data.errors import InputError
-from neat_data.joining import join, tasks, waiting
+from neat_data.joining import joined, outcomes, tallies, tasks, waiting
 from neat_data.models.reward import Scored
 from neat_data.record import Record, Response, response_id
 from neat_data.tally import Tally, total
@@ -76,7 +76,9 @@ def _joined(record: Record, texts: dict[str, float | None], rules: Rules | None 
     groups = waiting(candidates, reasons, {record.query_id: record})
     rewards = [texts[t] for group in tasks(groups, candidates) for t in group.texts]
     scored = [Scored(tuple(rewards), tuple(None if r is not None else "response_too_long" for r in rewards))]
-    return join(candidates, reasons, groups, scored if groups else [], rules)
+    found = outcomes(candidates, reasons, groups, scored if groups else [], rules)
+    rows = joined(candidates, found, [record.query_id])
+    return rows, tallies(candidates, found, {record.query_id: record}, rules)
 
 
 def test_joined_responses_are_ranked_and_every_candidate_is_counted(record_of):
