@@ -143,6 +143,8 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
     if other is not None:
         return _Data(found.without(other.ids), [other[query] for query in other.ids], content)
     train, kept = held_out_split(found.ids, held.share)
+    if not kept and _measures(settings):
+        raise InputError(f"{request.dataset}: of one record none can be held out; say --set eval_strategy=no")
     return _Data(found.only(train), [found[query] for query in kept], content)
 
 
@@ -259,7 +261,7 @@ def _contexts(settings: FitSettings) -> dict[str, Prompt] | None:
 
 def _reward(settings: FitSettings, data: _Data, args: TrainingArguments, watch: Watcher) -> RewardModel | None:
     """What scores samples and held-out answers. An offline run does without where the dataset's own is gone."""
-    if not settings.online and not _measures(settings, data):
+    if not settings.online and not _measures(settings):
         return None
     try:
         return load_reward(settings, data.train.dataset, args.device, watch)
@@ -270,8 +272,8 @@ def _reward(settings: FitSettings, data: _Data, args: TrainingArguments, watch: 
         return None
 
 
-def _measures(settings: FitSettings, data: _Data) -> bool:
-    return settings.training["eval_strategy"] != "no" and bool(data.held_out)
+def _measures(settings: FitSettings) -> bool:
+    return settings.training["eval_strategy"] != "no"
 
 
 def _held_out(
@@ -283,7 +285,7 @@ def _held_out(
     folder: RunFolder,
     watch: Watcher,
 ) -> HeldOut | None:
-    if not _measures(settings, data):
+    if not _measures(settings):
         return None
     return HeldOut(
         data.held_out,

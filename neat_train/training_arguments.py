@@ -103,6 +103,14 @@ def check(name: str, value: Any) -> None:
 
 def keywords(settings: FitSettings, out: Path) -> dict[str, Any]:
     """What TrainingArguments, or a class that extends them, are made with."""
+    said = settings.training
+    defaults: dict[str, Any] = {
+        "log_level": "error",  # what matters is said by ourselves
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
+    }
+    if said.get("metric_for_best_model") in ("perplexity", "eval_perplexity"):
+        defaults["greater_is_better"] = False  # transformers knows this of losses alone
     own = {
         "output_dir": str(out),
         "use_cpu": _on_cpu(settings.device),
@@ -110,13 +118,9 @@ def keywords(settings: FitSettings, out: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,  # micro-batches are accumulated inside a step
         "remove_unused_columns": False,
         "disable_tqdm": True,
-        "ddp_find_unused_parameters": False,
-        "ddp_broadcast_buffers": False,
-        "log_level": "error",  # what matters is said by ourselves
+        "eval_on_start": said["eval_on_start"] and said["eval_strategy"] != "no",
     }
-    if settings.training.get("metric_for_best_model") in ("perplexity", "eval_perplexity"):
-        own["greater_is_better"] = False  # transformers knows this of losses alone
-    return {**own, **settings.training}
+    return {**defaults, **said, **own}
 
 
 def training_arguments(settings: FitSettings, out: Path) -> TrainingArguments:
