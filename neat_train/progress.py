@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 from transformers import (
     PrinterCallback,
@@ -44,7 +45,7 @@ class TrainingProgress(TrainerCallback):
             TextColumn("{task.description}"),
             BarColumn(bar_width=_bar(console)),
             MofNCompleteColumn(),
-            _Rates(),
+            _Rates(Column(no_wrap=True)),
             TimeRemainingColumn(),
             console=console,
             transient=True,
