@@ -52,6 +52,20 @@ def serve() -> Iterator[Callable[[Any], Any]]:
         server.server_close()
 
 
+@pytest.fixture
+def hub() -> Iterator[Any]:
+    """A `tests.hub.Hub` that listens on loopback."""
+    from tests.hub import Hub
+
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a randomly initialised Llama classifier (2 layers of 32) and a byte-level tokenizer."""

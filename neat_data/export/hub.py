@@ -1,7 +1,8 @@
-"""An exported folder on the Hugging Face hub, through `datasets` and `huggingface_hub`.
+"""A folder on the Hugging Face hub, through `datasets` and `huggingface_hub`.
 
-`check` asks, before any work is done, whether the repository may be written to as wanted; `push` makes it (private
-unless told otherwise), puts the card there, and lets `datasets` upload the rows.
+`check` asks, before any work is done, whether the repository may be written to as wanted. A repository that is made is
+private unless told otherwise: `push` puts a dataset's card there and lets `datasets` upload the rows, `push_model`
+uploads a model's files.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from neat_data.errors import InputError, NeatError, RunError
 from neat_data.export.write import quiet_datasets
@@ -18,8 +19,10 @@ from neat_data.store.readme import with_body
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+Kind = Literal["dataset", "model"]
 
-def check(repository: str, public: bool) -> str:
+
+def check(repository: str, public: bool, kind: Kind = "dataset") -> str:
     """The repository's full id (`you/NAME` for a bare name), if it is new or as public as is wanted.
 
     Raises:
@@ -36,7 +39,7 @@ def check(repository: str, public: bool) -> str:
         # A bare name is the user's own; the hub itself would take it for one of its old datasets without an owner.
         name = repository if "/" in repository else f"{api.whoami()['name']}/{repository}"
         try:
-            private = bool(api.dataset_info(name).private)
+            private = bool(api.repo_info(name, repo_type=kind).private)
         except RepositoryNotFoundError:
             api.whoami()
             return name
@@ -67,6 +70,28 @@ def push(folder: Path, repository: str, *, public: bool, card: str) -> str:
         readme = with_body(_readme(api, repository), card)
         api.upload_file(path_or_fileobj=readme, path_in_repo="README.md", repo_id=repository, repo_type="dataset")
         datasets.load_from_disk(str(folder)).push_to_hub(repository, private=not public)
+    return str(url)
+
+
+def push_model(folder: Path, repository: str, *, public: bool, files: list[str]) -> str:
+    """Upload a model's files; returns the repository's page.
+
+    Args:
+        folder: what is uploaded lies in it.
+        repository: its id on the hub; made where it does not exist.
+        public: whether a repository that is made is public.
+        files: names of those to upload, in `folder` itself.
+
+    Raises:
+        InputError: no right to write there.
+        RunError: the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with _explained(repository), _no_upload_bars():
+        url = api.create_repo(repository, repo_type="model", private=not public, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=files)
     return str(url)
 
 
@@ -123,4 +148,4 @@ def _refusal(repository: str, error: Exception) -> NeatError:
     reason = str(error).strip().splitlines()[0]
     if status in (401, 403):
         return InputError(f"{repository}: the hub refuses ({reason}).\nLog in with a token that may write there.")
-    return RunError(f"{repository}: the hub refuses ({reason}). What was exported stays in --out.")
+    return RunError(f"{repository}: the hub refuses ({reason}). What was exported stays where it is.")
