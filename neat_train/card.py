@@ -18,15 +18,13 @@ from neat_data.report.tables import WARNING, Table
 from neat_data.store.atomic import write_atomically
 from neat_data.store.readme import Marks, with_body
 from neat_train.config import BASELINES
-from neat_train.objective_words import METHODS, objective_in_words
+from neat_train.objective_words import method_in_words, objective_in_words, place_less
 from neat_train.summary import figures, held_out_table, in_time
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
 
 MARKS = Marks.of("neat-train")
-_SECRET = ("token", "password", "secret", "api_key")
-_NOT_SECRET = frozenset({"token_budget", "min_tokens", "max_new_tokens"})
 _IDENTITY = ("model", "revision", "weights", "sha256", "adapter", "template", "dtype", "max_length")
 _LOADING = {
     False: """```python
@@ -147,7 +145,7 @@ def _what(settings: dict[str, Any], content: dict[str, Any], found: dict[str, An
     begun = f", going on from the adapter {_policy(content)['adapter'][:12]}" if _policy(content).get("adapter") else ""
     trained, sampled = found["trained"], found["sampled"]
     lines = [
-        f"{whole} of {plain(_model(content))}{begun}, trained by {METHODS[settings['method']]}.",
+        f"{whole} of {plain(_model(content))}{begun}, trained by {method_in_words(settings)}.",
         f"{found['steps']:,} optimiser steps of up to {settings['records_per_step']:,} records"
         + (f", {trained['tokens']:,} tokens" if trained["tokens"] else "")
         + (f"; {sampled:,} responses were sampled on the way" if sampled else "")
@@ -204,7 +202,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if settings["full"]:
         skipped.add("lora")
     for name, value in _flat({name: value for name, value in settings.items() if name not in skipped}):
-        if value is not None and not _secret(name):
+        if value is not None and not name.endswith("token"):  # model_args may hold the hub's
             yield name.removeprefix("training."), _cell(value)
 
 
@@ -216,16 +214,8 @@ def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield f"{above}{name}", value
 
 
-def _secret(name: str) -> bool:
-    own = name.rpartition(".")[2]
-    return own not in _NOT_SECRET and any(part in own for part in _SECRET)
-
-
 def _cell(value: Any) -> str:
-    """A value as text; of a path on this machine its last part alone."""
-    if isinstance(value, str) and Path(value).is_absolute():
-        return Path(value).name
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return place_less(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _versions(told: dict[str, Any]) -> str:

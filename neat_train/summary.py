@@ -69,8 +69,10 @@ def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, alr
     console.print()
     if table := held_out_table(found["held_out"]):
         print_tables([table], console)
-    _line(console, f"{run}: adapter or weights, curves.png, README.md, metrics.jsonl, samples.jsonl")
-    _line(console, f"next: neat-train export {run} --merge")
+    adapter = (run / "adapter_config.json").exists()
+    _line(console, f"{run}: {'adapter' if adapter else 'weights'}, README.md, curves.png, metrics.jsonl, samples.jsonl")
+    if adapter:
+        _line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
 
 def _amounts(found: dict[str, Any]) -> str:
@@ -95,7 +97,7 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
     steps = [start, end] if start["step"] != end["step"] else [end]
     if best and best["step"] not in (start["step"], end["step"]):
         steps.insert(1, best)
-    rows = tuple(_row(at) for at in steps)
+    rows = tuple((_when(at, best), *_cells(at)) for at in steps)
     columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
     queries = end.get("answers")
     note = (
@@ -104,11 +106,15 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
     return Table("Held-out queries", columns, rows, note)
 
 
-def _row(at: dict[str, Any]) -> tuple[str, ...]:
+def _when(at: dict[str, Any], best: dict[str, Any]) -> str:
+    return f"{at['step']:,}{', best' if at['step'] == best.get('step') else ''}"
+
+
+def _cells(at: dict[str, Any]) -> tuple[str, ...]:
     interval = f"{number(at['reward_low'])} to {number(at['reward_high'])}" if "reward_low" in at else MISSING
     length = f"{at['length']:.0f}" if "length" in at else MISSING
     finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING
-    return (f"{at['step']:,}", number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
+    return (number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
 
 
 def in_time(seconds: float) -> str:
