@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from huggingface_hub import ModelCard
@@ -30,15 +31,21 @@ def check(folder: Path, repository: str, public: bool, *, merging: bool) -> str:
         RunError: the hub cannot be reached.
     """
     if not merging and (folder / "adapter_config.json").is_file():
-        from neat_data.models.adapter import adapter_config  # imports torch
-
-        base = adapter_config(str(folder), "--push-to-hub").get("base_model_name_or_path") or ""
-        if Path(base).is_absolute():
+        if Path(_base_of(folder)).is_absolute():
             raise InputError(
                 f"{folder}: is an adapter of a model in a folder, which nobody else has\n"
                 "add --merge --out FOLDER: a merged model goes to the hub whole"
             )
     return hub.check(repository, public, "model")
+
+
+def _base_of(folder: Path) -> str:
+    """The model that an adapter belongs to, as its configuration names it."""
+    file = folder / "adapter_config.json"
+    try:
+        return str(json.loads(file.read_bytes()).get("base_model_name_or_path") or "")
+    except ValueError as error:
+        raise InputError(f"{file}: is not JSON ({error})") from error
 
 
 def publish(folder: Path, repository: str, *, public: bool) -> str:
