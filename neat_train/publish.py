@@ -30,12 +30,11 @@ def check(folder: Path, repository: str, public: bool, *, merging: bool) -> str:
         InputError: an adapter whose base model lies in a folder here; and as `neat_data.export.hub.check`.
         RunError: the hub cannot be reached.
     """
-    if not merging and (folder / "adapter_config.json").is_file():
-        if Path(_base_of(folder)).is_absolute():
-            raise InputError(
-                f"{folder}: is an adapter of a model in a folder, which nobody else has\n"
-                "add --merge --out FOLDER: a merged model goes to the hub whole"
-            )
+    if not merging and (folder / "adapter_config.json").is_file() and Path(_base_of(folder)).is_absolute():
+        raise InputError(
+            f"{folder}: is an adapter of a model in a folder, which nobody else has\n"
+            "add --merge --out FOLDER: a merged model goes to the hub whole"
+        )
     return hub.check(repository, public, "model")
 
 
