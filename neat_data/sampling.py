@@ -28,11 +28,16 @@ class Draws:
 
     def of(self, record: Record, round: int) -> Iterator[tuple[Prompt, Ask]]:
         """Everything that is asked about one record in `round`."""
+        seeds = iter(self.seeds(record.query_id, round))
         for prompt in self.prompts.prompts:
             messages = prompt.applied(record.messages)
-            for index in range(self._samples(prompt)):
-                seed = sample_seed(self.seed, round, record.query_id, prompt.name, index)
-                yield prompt, Ask(messages, seed, self._sampling(prompt), prompt.lead)
+            for _ in range(self._samples(prompt)):
+                yield prompt, Ask(messages, next(seeds), self._sampling(prompt), prompt.lead)
+
+    def seeds(self, query: str, round: int) -> list[int]:
+        """The seed of everything that is asked about a query in `round`, in its order."""
+        asked = ((prompt.name, index) for prompt in self.prompts.prompts for index in range(self._samples(prompt)))
+        return [sample_seed(self.seed, round, query, name, index) for name, index in asked]
 
     def to_dict(self) -> dict:
         """JSON-able; for settings."""

@@ -67,6 +67,10 @@ class Blocks:
         """
         return -(-step * self.records_per_step // self.every)
 
+    def trained_at(self, step: int) -> list[str]:
+        """The queries of a step, over all ranks."""
+        return step_ids(self.ids, step, self.records_per_step, self.seed)
+
     def queries_of(self, number: int, rank: int = 0, world: int = 1) -> tuple[str, ...]:
         """The queries of a block that one of `world` ranks trains on, in order; a query that returns stands once.
 
@@ -79,7 +83,7 @@ class Blocks:
             if self.steps is not None and step >= self.steps:
                 break
             start = step * self.records_per_step
-            for place, query in enumerate(step_ids(self.ids, step, self.records_per_step, self.seed)):
+            for place, query in enumerate(self.trained_at(step)):
                 if first <= start + place < end:
                     owners.setdefault(query, place % world)
         return tuple(query for query, owner in owners.items() if owner == rank)

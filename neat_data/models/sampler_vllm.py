@@ -81,7 +81,9 @@ class VllmSampler:
         ]
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
         self._adapter = _request(spec.adapter) if spec.adapter else None
-        self._llm = vllm_engine.start(vllm, source.path, source.revision, _options(self.spec, config))
+        options = _options(self.spec, config)
+        self._sleeps = vllm_engine.sleeps(options)
+        self._llm = vllm_engine.start(vllm, source.path, source.revision, options)
 
     def sample(
         self,
@@ -110,6 +112,27 @@ class VllmSampler:
         with vllm_engine.errors_in_our_words():
             self._generate({number: (ids, self._parameters(asks[number])) for number, ids in wanted.items()}, done)
         return samples
+
+    def take_adapter(self, folder: str, label: str) -> None:
+        """Sample with another adapter from now on, of the rank that the engine was started with at most.
+
+        Args:
+            folder: where peft saved it; read when the next sample is drawn.
+            label: for `Response.model`.
+        """
+        if self._adapter is not None:
+            self._llm.llm_engine.remove_lora(self._adapter.lora_int_id)
+        self._adapter, self.label = _request(folder), label
+
+    def sleep(self) -> None:
+        """Give the card's memory back until `wake`, where `enable_sleep_mode` was asked for and the platform can."""
+        if self._sleeps:
+            self._llm.sleep(level=1)
+
+    def wake(self) -> None:
+        """Take the memory again that `sleep` gave back."""
+        if self._sleeps:
+            self._llm.wake_up()
 
     def close(self) -> None:
         """See `Sampler.close`."""

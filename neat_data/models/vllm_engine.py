@@ -61,6 +61,15 @@ def import_vllm(device: torch.device, option: str) -> Any:
     return vllm
 
 
+def sleeps(options: dict[str, Any]) -> bool:
+    """Whether an engine can sleep; an option that its platform lacks is taken out of `options`."""
+    from vllm.platforms import current_platform
+
+    if options.get("enable_sleep_mode") and not current_platform.is_sleep_mode_available():
+        del options["enable_sleep_mode"]
+    return bool(options.get("enable_sleep_mode"))
+
+
 def start(vllm: Any, path: str, revision: str | None, options: dict[str, Any]) -> Any:
     """An engine for the model at `path`; InputError with vLLM's reason where it does not start."""
     try:
