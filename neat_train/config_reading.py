@@ -91,24 +91,22 @@ def _file(path: Path) -> Tree:
 
 
 def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
-    """Options and `--set` together; one setting may not be given two values."""
+    """Options and `--set` together, of which the last one counts; an option and a `--set` may not disagree."""
+    pairs = dict(map(_pair, sets))
     found: Tree = {}
-    given: dict[str, tuple[str, Any]] = {}
-    pairs = [*((f"--{name}", name, value) for name, value in options.items()), *map(_pair, sets)]
-    for said, name, value in pairs:
-        first, other = given.setdefault(name, (said, value))
-        if other != value:
-            raise InputError(f"{first} {other} and {said} {value} contradict each other: leave one out.")
+    for name, value in {**options, **pairs}.items():
+        if name in options and options[name] != value:
+            raise InputError(f"--{name} {options[name]} and --set {name}={value} contradict each other: leave one out.")
         _lay(found, _nested(name, value))
     return found
 
 
-def _pair(text: str) -> tuple[str, str, Any]:
+def _pair(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not all(name.split(".")):
         raise InputError(f"--set takes NAME=VALUE, say loss.beta=0.2, not {text!r}")
     try:
-        return f"--set {name}", name, yaml.load(value, _Loader)
+        return name, yaml.load(value, _Loader)
     except yaml.YAMLError as error:
         raise InputError(f"--set {text}: the value is no YAML ({' '.join(str(error).split())})") from error
 

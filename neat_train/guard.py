@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from neat_data.errors import RunError
 from neat_train.objective_settings import Likelihood, ObjectiveSettings
 
-FALL = 5.0  # nats a token: a response that was likely is then 150 times less likely, token by token
+FALL = 3.0  # nats a token: a response is then 20 times less likely, token by token; random words are not far
 RUNAWAY = 10.0  # nats a token that the likelihood penalty, which has no lower bound, may take from the worst
 WARNED_FALL = 0.1  # nats a token
 SMOOTH = 0.9  # of the moving means: single steps of few records jump

@@ -110,7 +110,8 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The numbers of an epoch's steps; neither shuffled nor shared out, as that is the source's affair."""
-        return DataLoader(_Steps(self._work.steps), batch_size=None, generator=torch.Generator())
+        # With a generator of its own it leaves the global random state alone.
+        return DataLoader(_Steps(self._work.steps), collate_fn=lambda items: items[0], generator=torch.Generator())
 
     def num_examples(self, dataloader: DataLoader) -> int:
         """Records of an epoch."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from neat_data import __version__
-from neat_train.cli import fit
+from neat_train.cli import export, fit
 
 app = typer.Typer(
     help="Train a policy on a preference dataset, by negative prompts (NEAT) and the methods it is compared with.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (fit,):
+for verbs in (fit, export):
     verbs.add_to(app)
 
 

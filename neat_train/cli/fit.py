@@ -123,7 +123,7 @@ def fit_verb(
     chosen = read_settings(settings, given, set_ or (), preset or "")
     if nproc > 1 and not launched():
         if status := launch([sys.executable, "-m", "neat_train", *sys.argv[1:]], nproc):
-            raise typer.Exit(status)
+            sys.exit(status)
         return
     from neat_train.fit import FitRequest, fit
 

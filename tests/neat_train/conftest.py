@@ -60,8 +60,8 @@ def _record(query: str, rewards: Rewards, row: int) -> Record:
     messages = (Message("user", query),)
     ids = {text: response_id(query_id(messages), text) for text in rewards}
     responses = tuple(Response(ids[text], text, reward=reward) for text, reward in rewards.items())
-    labels = (Label("a.jsonl", None, "train", row, tuple(ids.values())),) if len(ids) > 1 else ()
-    return Record(query_id(messages), messages, responses, labels).ranked()
+    label = Label("a.jsonl", None, "train", row, tuple(ids.values()), True if len(ids) == 1 else None)
+    return Record(query_id(messages), messages, responses, (label,)).ranked()
 
 
 @pytest.fixture

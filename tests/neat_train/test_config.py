@@ -134,8 +134,9 @@ def test_settings_that_contradict_each_other_are_refused_by_both_names(given, bo
 
 
 def test_a_flag_and_a_set_of_two_values_contradict_each_other():
-    assert "--seed 2 and --set seed 1" in refusal("seed=1", seed=2)
+    assert "--seed 2 and --set seed=1" in refusal("seed=1", seed=2)
     assert read("seed=1", seed=1).seed == 1
+    assert read("seed=1", "seed=2").seed == 2
 
 
 def test_a_file_that_holds_no_settings_is_named(tmp_path):

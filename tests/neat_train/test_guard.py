@@ -35,7 +35,7 @@ def test_a_gradient_that_is_no_number_stops_the_run():
 
 
 def test_the_best_responses_collapse_stops_the_run():
-    with pytest.raises(RunError, match=r"collapses: the best responses' log-probability fell from -1.00 to -6"):
+    with pytest.raises(RunError, match=r"collapses: the best responses' log-probability fell from -1.00 to -4"):
         run(guard(), best=lambda step: -1.0 - 0.1 * (step - 1), worst=lambda _: -2.0)
 
 

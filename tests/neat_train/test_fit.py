@@ -1,0 +1,260 @@
+"""`fit` from end to end on a small scale: what it refuses, what it leaves, and what a kill or a full disk changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+from typer.testing import CliRunner
+
+from neat_data.errors import InputError, RunError
+from neat_train.checkpoints import is_whole
+from neat_train.cli import app
+from neat_train.config_reading import read_settings
+from neat_train.fit import FitRequest, FitSummary, fit
+
+# Dropout makes every step depend on the random state.
+SETS = (
+    "method=rrhf",
+    "max_steps=6",
+    "records_per_step=5",
+    "save_steps=2",
+    "save_total_limit=9",
+    "eval_strategy=no",
+    "learning_rate=1e-3",
+    "lora.dropout=0.1",
+    "token_budget=200",
+    "max_response=64",
+    "max_length=256",
+    "device=cpu",
+)
+
+
+def train(dataset: Path, policy: Path, out: Path, *sets: str, callbacks=()) -> FitSummary:
+    settings = read_settings(sets=(*SETS, *sets))
+    return fit(FitRequest(str(dataset), str(policy), out, settings), callbacks=callbacks)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def state(folder: Path) -> list[Any]:
+    """Everything of a checkpoint that decides what comes after it."""
+    found = [
+        torch.load(folder / name, weights_only=False) for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+    ]
+    return [weights(folder), *found]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return bool((one == other).all()) if hasattr(one, "shape") else one == other
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "train_runtime" not in row]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert same(weights(one), weights(other))
+    assert same(state(one / "checkpoint-6"), state(other / "checkpoint-6"))
+    assert metrics(one) == metrics(other)
+
+
+@pytest.fixture
+def undisturbed(ragged, random_policy, tmp_path) -> Path:
+    assert not train(ragged, random_policy, tmp_path / "whole").already
+    return tmp_path / "whole"
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from transformers import TrainerCallback
+sys.path.insert(0, {tests!r})
+from test_fit import train
+
+class Dies(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == 3 and {when!r} == "training":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if state.global_step == 4 and {when!r} == "saving":
+            import torch
+            torch.save = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+
+train(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), callbacks=[Dies()])
+"""
+
+
+@pytest.mark.parametrize("when", ["training", "saving"])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(when, undisturbed, ragged, random_policy, tmp_path):
+    code = DYING.format(tests=str(Path(__file__).parent), when=when)
+    run = tmp_path / "killed"
+    died = subprocess.run([sys.executable, "-c", code, str(ragged), str(random_policy), str(run)], capture_output=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    assert is_whole(run / "checkpoint-2")
+    assert (run / "checkpoint-4").exists() == (when == "saving")
+    assert not is_whole(run / "checkpoint-4")
+    train(ragged, random_policy, run)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(undisturbed, ragged, random_policy, tmp_path):
+    before = weights(undisturbed)
+    for name in ("result.json", "adapter_model.safetensors"):
+        (undisturbed / name).unlink()
+    assert not train(ragged, random_policy, undisturbed).already
+    assert same(weights(undisturbed), before)
+    assert not (undisturbed / "checkpoint-7").exists()
+
+
+def test_a_finished_run_is_left_as_it_is(undisturbed, ragged, random_policy):
+    before = (undisturbed / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(ragged, random_policy, undisturbed, "logging_steps=2").already
+    assert (undisturbed / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_by_what_differs(undisturbed, ragged, random_policy, tiny_policy):
+    with pytest.raises(InputError, match=r"another configuration \(training.learning_rate: 0.001 -> 0.002\)"):
+        train(ragged, random_policy, undisturbed, "learning_rate=2e-3")
+    with pytest.raises(InputError, match=r"another configuration \(policy\.config"):
+        train(ragged, tiny_policy, undisturbed)
+
+
+def test_other_data_is_another_configuration(undisturbed, stored, random_policy):
+    other = stored([("a?", {"b": 1.0, "c": 0.0}), ("b?", {"d": 1.0, "c": 0.0})], "other")
+    with pytest.raises(InputError, match=r"another configuration \(dataset\.sha256"):
+        train(other, random_policy, undisturbed)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(ragged, random_policy, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        train(ragged, random_policy, tmp_path / "thesis")
+
+
+def test_data_in_which_nothing_differs_is_refused(stored, random_policy, tmp_path):
+    flat = stored([("a?", {"b": 1.0, "c": 1.0}), ("b?", {"d": 0.0})])
+    with pytest.raises(InputError, match="no record has two responses with different rewards"):
+        train(flat, random_policy, tmp_path / "run")
+
+
+def test_an_expression_that_nothing_satisfies_is_refused(ragged, random_policy, tmp_path):
+    with pytest.raises(InputError, match="is true for no record"):
+        train(ragged, random_policy, tmp_path / "run", "where=turns > 3")
+
+
+def test_the_run_folder_holds_a_model_its_settings_and_its_curves(undisturbed):
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {"settings.json", "metrics.jsonl", "adapter_model.safetensors", "curves.png", "README.md"} <= names
+    assert {"checkpoint-2", "checkpoint-4", "checkpoint-6"} <= names
+    settings = json.loads((undisturbed / "settings.json").read_text())
+    assert settings["settings"]["loss"]["beta"] == 0
+    assert len(settings["fingerprint"]) == 64
+    assert "/" not in json.dumps(settings["content"])
+    AutoPeftModelForCausalLM.from_pretrained(undisturbed)
+    AutoPeftModelForCausalLM.from_pretrained(undisturbed / "checkpoint-2")
+
+
+class Full(TrainerCallback):
+    """From a step on no file may grow beyond some bytes, which is how a full disk looks to those who write."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        if state.global_step == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@contextmanager
+def file_sizes_put_back() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_while_saving_leaves_the_last_checkpoint_to_go_on_from(
+    undisturbed, ragged, random_policy, tmp_path
+):
+    run = tmp_path / "full"
+    with (
+        file_sizes_put_back(),
+        pytest.raises(RunError, match=r"(?s)disk is full: .*checkpoint-4 .*run the same command"),
+    ):
+        train(ragged, random_policy, run, callbacks=[Full(3)])
+    assert is_whole(run / "checkpoint-2")
+    assert not (run / "checkpoint-4").exists()
+    train(ragged, random_policy, run)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tmp_path):
+    def command(out: Path, *more: str) -> None:
+        sets = [part for given in (*SETS, "lora.dropout=0") for part in ("--set", given)]
+        line = [
+            sys.executable,
+            "-m",
+            "neat_train",
+            "fit",
+            str(ragged),
+            "--policy",
+            str(random_policy),
+            "--out",
+            str(out),
+        ]
+        done = subprocess.run([*line, *sets, "--json", *more], capture_output=True, text=True, env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["run"] == str(out)
+
+    command(tmp_path / "one")
+    command(tmp_path / "two", "--nproc", "2")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-5)
+    for alone, together in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert together == pytest.approx(alone, rel=1e-3)
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_mistakes_in_several_processes_are_told_once_with_their_exit_status(ragged, random_policy, tmp_path):
+    line = [sys.executable, "-m", "neat_train", "fit", str(ragged), "--policy", str(random_policy), "--nproc", "2"]
+    done = subprocess.run(
+        [*line, "--out", str(tmp_path / "run"), "--where", "turns > 3", "--device", "cpu", "--method", "rrhf"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("is true for no record") == 1
+
+
+def test_the_help_names_every_way_to_set_something():
+    told = CliRunner().invoke(app, ["fit", "--help"]).output
+    assert all(name in told for name in ("--set", "--settings", "--nproc", "--preset", "--eval-data", "--load-in-4bit"))

@@ -1,0 +1,156 @@
+"""An optimiser step is the same whatever its micro-batches and ranks, and every part of the adapter learns from it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from neat_data.errors import RunError
+from neat_train import forward
+from neat_train.config_reading import read_settings
+from neat_train.examples import Encoder
+from neat_train.launch import launch
+from neat_train.policy import PolicySpec, load_policy_to_train
+from neat_train.ranks import Ranks
+from neat_train.records import Records
+from neat_train.source import Offline
+from neat_train.trainer import NeatTrainer, Packing, Work
+from neat_train.training_arguments import training_arguments
+
+Gradients = dict[str, torch.Tensor]
+TERMS = {
+    "sft": ("loss.alpha=0", "loss.beta=0"),
+    "ranking": ("loss.alpha=1", "loss.beta=0"),
+    "likelihood": ("loss.alpha=0", "loss.beta=1", "loss.penalty.kind=likelihood"),
+    "npo": ("loss.alpha=0", "loss.beta=1", "loss.penalty.kind=npo"),
+}
+SHIFT = 0.05  # of the adapter's weights, which start where their gradients vanish
+
+
+class Said:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def phase(self, name: str, total: int | None) -> None: ...
+
+    def advance(self, rows: int, tokens: int = 0) -> None: ...
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def trainer_of(dataset: Path, policy: Path, out: Path, *sets: str, budget: int = 100_000, watch=None) -> NeatTrainer:
+    common = ("rounds.prompts=null", "eval_strategy=no", "device=cpu", "records_per_step=16", "max_response=64")
+    settings = read_settings(sets=(*common, *sets))
+    args = training_arguments(settings, out)
+    records, ranks = Records.open(str(dataset)), Ranks.here()
+    spec = PolicySpec(
+        str(policy), settings.full, settings.lora, device="cpu", gradient_checkpointing=args.gradient_checkpointing
+    )
+    found = load_policy_to_train(spec)
+    choice = forward.prepare(found.body, settings.path)
+    encoder = Encoder(found.template, found.stops, found.tokenizer, found.tokenizer_id, 256, 64)
+    work = Work(Offline(records, settings.records_per_step, 0, ranks), len(records), settings.records_per_step, encoder)
+    return NeatTrainer(found, args, work, settings.loss, Packing(choice.path, budget), watch or Said())
+
+
+def gradients(trainer: NeatTrainer) -> Gradients:
+    """Of the first step, with an adapter that has moved from its start."""
+    generator = torch.Generator().manual_seed(1)
+    model = trainer.policy.model
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    with torch.no_grad():
+        for weight in trained.values():
+            weight += SHIFT * torch.randn(weight.shape, generator=generator)
+    trainer.training_step(trainer.accelerator.prepare(model) if trainer.ranks.world > 1 else model, {"step": 0})
+    return {name: weight.grad.clone() for name, weight in trained.items() if weight.grad is not None}
+
+
+def alone(found: dict[str, Gradients]) -> dict[str, Gradients]:
+    """Each term's own gradients: the SFT term's are in all of them."""
+    return {
+        term: {name: grad - (found["sft"][name] if term != "sft" else 0) for name, grad in grads.items()}
+        for term, grads in found.items()
+    }
+
+
+def of_all_terms(dataset: Path, policy: Path, out: Path, budget: int = 100_000) -> dict[str, Gradients]:
+    return {term: gradients(trainer_of(dataset, policy, out, *sets, budget=budget)) for term, sets in TERMS.items()}
+
+
+@pytest.fixture
+def whole(ragged, random_policy, tmp_path) -> dict[str, Gradients]:
+    """Gradients of a step in one process and one micro-batch."""
+    return alone(of_all_terms(ragged, random_policy, tmp_path / "run"))
+
+
+def assert_same(found: dict[str, Gradients], expected: dict[str, Gradients]) -> None:
+    for term, grads in expected.items():
+        assert set(found[term]) == set(grads)
+        scale = max(float(grad.abs().max()) for grad in grads.values())
+        assert scale > 1e-4
+        for name, grad in grads.items():
+            torch.testing.assert_close(found[term][name], grad, rtol=0, atol=1e-6 * max(1.0, scale), msg=term)
+
+
+def test_micro_batches_change_no_term_s_gradient(whole, ragged, random_policy, tmp_path):
+    assert_same(alone(of_all_terms(ragged, random_policy, tmp_path / "run", budget=150)), whole)
+
+
+def test_two_processes_have_the_gradients_of_one(whole, ragged, random_policy, tmp_path):
+    command = [sys.executable, __file__, str(ragged), str(random_policy), str(tmp_path)]
+    assert launch(command, 2) == 0
+    for rank in range(2):
+        found = torch.load(tmp_path / f"gradients-{rank}.pt")
+        for term, grads in found["terms"].items():
+            found["terms"][term] = {name.removeprefix("module."): grad for name, grad in grads.items()}
+        assert_same(alone(found["terms"]), whole)
+
+
+def in_one_of_two(dataset: str, policy: str, out: str) -> None:
+    """What each of two processes runs: rank 1 has a budget for everything at once, so that rank 0 has more to do."""
+    import os
+
+    rank = int(os.environ["RANK"])
+    found = of_all_terms(Path(dataset), Path(policy), Path(out, "run"), budget=150 if rank == 0 else 100_000)
+    torch.save({"terms": found}, Path(out, f"gradients-{rank}.pt"))
+
+
+@pytest.mark.parametrize("checkpointing", ["true", "false"])
+def test_after_one_step_every_part_of_the_adapter_has_moved(checkpointing, ragged, random_policy, tmp_path):
+    sets = ("max_steps=1", "learning_rate=1e-2", "warmup_steps=0", f"gradient_checkpointing={checkpointing}")
+    trainer = trainer_of(ragged, random_policy, tmp_path / "run", *sets, "save_strategy=no")
+    trainer.train()
+    moved = {n: float(w.detach().norm()) for n, w in trainer.policy.model.named_parameters() if "lora_B" in n}
+    assert len(moved) == 14
+    assert min(moved.values()) > 0
+
+
+def test_a_step_is_logged_with_all_it_was_made_of(ragged, random_policy, tmp_path):
+    trainer = trainer_of(ragged, random_policy, tmp_path / "run", "max_steps=2", "save_strategy=no", "logging_steps=2")
+    trainer.train()
+    log = trainer.state.log_history[0]
+    records, responses = 2 * 16, 2 * (4 * (1 + 2 + 3 + 4))
+    assert (log["records"], log["responses"], log["step"]) == (records, responses, 2)
+    terms = log["sft"] + log["ranking"] + 0.1 * log["penalty"]
+    assert log["loss"] == pytest.approx(terms, rel=1e-5)
+    assert {"best_logp", "worst_logp", "ranking_accuracy", "negative_worst", "tokens", "grad_norm"} <= set(log)
+    assert 0 <= log["ranking_accuracy"] <= 1
+    assert log["negative_worst"] == 0
+
+
+def test_a_likelihood_penalty_that_runs_away_is_stopped_and_the_checkpoint_stays(ragged, tiny_policy, tmp_path):
+    sets = ("loss.penalty.kind=likelihood", "loss.beta=20", "learning_rate=0.01", "warmup_steps=0", "max_steps=60")
+    trainer = trainer_of(ragged, tiny_policy, tmp_path / "run", *sets, "save_steps=2", "records_per_step=4")
+    with pytest.raises(RunError, match=r"(?s)stopped at step .*loss.penalty.kind=npo, or a loss.beta below 20"):
+        trainer.train()
+    assert (tmp_path / "run" / "checkpoint-2" / "complete.json").exists()
+
+
+if __name__ == "__main__":
+    in_one_of_two(*sys.argv[1:])
