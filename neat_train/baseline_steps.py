@@ -55,11 +55,10 @@ class Steps:
         return [self.places[query] for query in step_ids(self.ids, step, self.records_per_step, self.seed)]
 
     def micros(self, step: int) -> list[Micro]:
-        """What this rank runs in a step; as many forward passes as any other, or one would wait for ever."""
+        """What this rank runs in a step: as many forward passes as any other, or one would wait for ever."""
         rows, world = self.rows(step), self.ranks.world
-        shares = self._shares(rows)
-        found = [Micro(tuple(part), world * len(part) / len(rows)) for part in shares[self.ranks.rank]]
-        return found + [Micro((rows[0],), 0.0)] * (max(map(len, shares)) - len(found))
+        parts = self._packed(rows)[self.ranks.rank]
+        return [Micro(tuple(part), world * len(part) / len(rows)) if part else Micro((rows[0],), 0.0) for part in parts]
 
     def tokens_learned(self, step: int) -> int:
         """Tokens that a step learns from, over all ranks."""
@@ -68,22 +67,33 @@ class Steps:
     def amounts(self, step: int) -> dict[str, float]:
         """Records of a step, and tokens that run in it, padding included, over all ranks."""
         rows = self.rows(step)
-        parts = [part for share in self._shares(rows) for part in share]
-        return {"records": len(rows), "tokens": sum(self._width(part) for part in parts)}
+        parts = [part for share in self._packed(rows) for part in share if part]
+        return {"records": len(rows), "tokens": sum(map(self._width, parts))}
 
-    def _shares(self, rows: Sequence[int]) -> list[list[list[int]]]:
-        """Every rank's micro-batches."""
-        return [self._packed(rows[rank :: self.ranks.world]) for rank in range(self.ranks.world)]
+    def _packed(self, rows: Sequence[int]) -> list[list[list[int]]]:
+        """Every rank's micro-batches: rows of like length together, the longest first.
 
-    def _packed(self, rows: Sequence[int]) -> list[list[int]]:
-        """Rows of like length together, the longest first."""
-        parts: list[list[int]] = []
-        for row in sorted(rows, key=lambda row: -self.lengths[row]):
-            if parts and self._width([*parts[-1], row]) <= self.token_budget:
-                parts[-1].append(row)
-            else:
-                parts.append([row])
+        The n-th has as many rows on every rank, since TRL gathers its figures row by row; a row that not every rank
+        has is by itself, and empty elsewhere.
+        """
+        world = self.ranks.world
+        shares = [sorted(rows[rank::world], key=lambda row: -self.lengths[row]) for rank in range(world)]
+        common, made = min(map(len, shares)), 0
+        parts: list[list[list[int]]] = [[] for _ in shares]
+        while made < common:
+            size = 1
+            while made + size < common and self._fit(shares, made, size + 1):
+                size += 1
+            for share, own in zip(shares, parts, strict=True):
+                own.append(share[made : made + size])
+            made += size
+        if len(shares[0]) > common:
+            for share, own in zip(shares, parts, strict=True):
+                own.append(share[common:])
         return parts
+
+    def _fit(self, shares: Sequence[Sequence[int]], start: int, size: int) -> bool:
+        return all(self._width(share[start : start + size]) <= self.token_budget for share in shares)
 
     def _width(self, part: Sequence[int]) -> int:
         return len(part) * self.sequences * self.lengths[part[0]]

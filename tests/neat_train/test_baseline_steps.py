@@ -42,7 +42,7 @@ def test_every_rank_runs_as_many_and_together_they_weigh_every_row_alike(lengths
         ids = step_ids(alone.ids, step, records_per_step, 7)
         assert [alone.ids[row] for row in alone.rows(step)] == ids
         ranks = [replace(alone, ranks=Ranks(rank, world)).micros(step) for rank in range(world)]
-        assert len({len(micros) for micros in ranks}) == 1
+        assert len({tuple(len(micro.rows) for micro in micros) for micros in ranks}) == 1
         weight = dict.fromkeys(alone.rows(step), 0.0)
         for micros in ranks:
             for micro in micros:
