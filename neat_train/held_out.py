@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from torch import nn
 from transformers import Trainer
 
@@ -28,7 +27,7 @@ from neat_train import batches
 from neat_train.answers import Answered, figures, in_words
 from neat_train.config import HeldOutSettings
 from neat_train.examples import Encoder, Example
-from neat_train.forward import logps, training_attention
+from neat_train.forward import logps
 from neat_train.json_lines import append
 from neat_train.ranks import Ranks
 from neat_train.undisturbed import undisturbed
@@ -139,11 +138,10 @@ class HeldOut:
         self.watch.phase("held out: perplexity", len(self._examples))
         device = next(module.parameters()).device
         sums, tokens = [], 0
-        with training_attention(_body(module), self.path):
-            for batch in batches.micro_batches(self._examples, self.token_budget, self.path):
-                sums.append(float(logps(module, batch.to(device)).double().sum()))
-                tokens += len(batch.targets)
-                self.watch.advance(batch.answers, batch.tokens)
+        for batch in batches.micro_batches(self._examples, self.token_budget, self.path):
+            sums.append(float(logps(module, batch.to(device)).double().sum()))
+            tokens += len(batch.targets)
+            self.watch.advance(batch.answers, batch.tokens)
         parts = self.ranks.gather((math.fsum(sums), tokens))
         total = sum(part[1] for part in parts)
         if not total:
@@ -212,10 +210,6 @@ def _one_prompt(spec: str) -> Prompt:
         names = " or ".join(f"{spec}:{prompt.name}" for prompt in found)
         raise InputError(f"held_out.prompt {spec}: has {len(found)} prompts; name one of them: {names}")
     return found[0]
-
-
-def _body(module: nn.Module) -> Any:
-    return module.get_base_model() if isinstance(module, PeftModel) else module
 
 
 def _length(sample: Sample) -> int:

@@ -1,7 +1,7 @@
 """RUN/metrics.jsonl: one JSON object for every log of a run, and reading it back.
 
-Each has `step` and `epoch`, and the figures that the trainer logged there. Nothing in it tells the time but the closing
-line, so that a run that was killed and went on leaves the same file as an undisturbed one.
+Each has `step` and `epoch`, and the figures that the trainer logged there. A run that was killed and went on leaves the
+same lines as an undisturbed one, but for figures that tell time.
 """
 
 from __future__ import annotations
