@@ -1,18 +1,22 @@
 """Examples to micro-batches of whole records: token trees packed to a budget, or padded rows of like length.
 
-Either way a micro-batch says which positions predict which token of which response, so that `forward` needs no more than
-those positions and `losses` sees the same flat layout.
+In a tree the prefix is the query without its last token, and each branch begins with that token: so every position of
+a branch predicts exactly one token of its response, and none predicts more. Either way a micro-batch says which
+positions predict which token of which response; `forward` computes no more than those, and `losses` sees the same flat
+layout. A response to penalise in the context of its own prompt travels with its record as a copy behind that prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from neat_data.models.trees import TokenTree, lay, pack
 from neat_train.examples import Example
 from neat_train.losses import Layout
 from neat_train.objective_settings import Target
@@ -48,7 +52,42 @@ class MicroBatch:
 
     def to(self, device: torch.device | str) -> MicroBatch:
         """The same micro-batch with what a model takes on `device`."""
-        raise NotImplementedError
+        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "lengths", "at", "targets")}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Responses behind one query: those of a record, or the one copy behind its prompt."""
+
+    query: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+    @property
+    def tree(self) -> TokenTree:
+        return TokenTree(self.query[:-1], tuple((self.query[-1], *ids[:-1]) for ids in self.answers))
+
+    @property
+    def rows(self) -> list[tuple[int, ...]]:
+        return [(*self.query, *ids[:-1]) for ids in self.answers]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An example with the answer whose copy `copied` is to be penalised in its stead."""
+
+    example: Example
+    copied: int | None
+
+    @property
+    def groups(self) -> list[_Group]:
+        answers = self.example.answers
+        own = _Group(self.example.query, tuple(answer.ids for answer in answers))
+        if self.copied is None:
+            return [own]
+        prompted = answers[self.copied].prompted
+        assert prompted is not None
+        return [own, _Group(prompted, (answers[self.copied].ids,))]
 
 
 def micro_batches(
@@ -57,12 +96,130 @@ def micro_batches(
     """Micro-batches of whole records within a token budget; a record above it is alone.
 
     Args:
+        examples: of one optimiser step.
         token_budget: positions that one forward pass may run, padding included.
-        prompted: with `penalty.context` `prompted`: the penalty's target, whose copy behind its own prompt is added.
+        path: token trees, or padded rows.
+        prompted: the penalty's target where it is conditioned on the prompt that produced it; None: on the query.
     """
-    raise NotImplementedError
+    items = [_Item(example, _copied(example, prompted)) for example in examples]
+    if path == "trees":
+        packs = pack([sum(group.tree.tokens for group in item.groups) for item in items], token_budget)
+        return [_of_trees([items[index] for index in sorted(indices)]) for indices in packs]
+    sizes = [[len(row) for group in item.groups for row in group.rows] for item in items]
+    return [_of_rows([items[index] for index in indices]) for indices in _like_lengths(sizes, token_budget)]
 
 
 def filler(path: Path) -> MicroBatch:
     """A micro-batch of no record, so that every rank can run the same number: its loss is 0, with a graph."""
-    raise NotImplementedError
+    group = _Group((0, 0), ((0,),))
+    layout = Layout(
+        response=torch.zeros(1, dtype=torch.int64),
+        mask=torch.ones(1, dtype=torch.bool),
+        record=torch.full((1,), -1),
+        reward=torch.zeros(1),
+        negative=torch.zeros(1, dtype=torch.bool),
+    )
+    return _laid([group], layout, 0) if path == "trees" else _padded([group], layout, 0)
+
+
+def _copied(example: Example, target: Target | None) -> int | None:
+    """The answer that the penalty falls on, as `losses.plan_of` will find it, where it has a context of its own."""
+    if target is None:
+        return None
+    answers = example.answers
+    candidates = [i for i, a in enumerate(answers) if target == "worst" or a.polarity == "negative"]
+    lower = [i for i in candidates[-1:] if answers[i].reward < answers[0].reward]
+    return next((i for i in lower if answers[i].prompted is not None), None)
+
+
+def _like_lengths(sizes: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    """Records by their longest row, longest first, cut so that rows x width stays within the budget.
+
+    >>> _like_lengths([[3, 2], [9, 9], [4, 1]], budget=18)
+    [[1], [2, 0]]
+    """
+    runs: list[list[int]] = []
+    rows = width = 0
+    for index in sorted(range(len(sizes)), key=lambda i: (-max(sizes[i]), i)):
+        if not runs or (rows + len(sizes[index])) * width > budget:
+            runs.append([])
+            rows, width = 0, max(sizes[index])
+        runs[-1].append(index)
+        rows += len(sizes[index])
+    return runs
+
+
+def _of_trees(items: Sequence[_Item]) -> MicroBatch:
+    groups = [group for item in items for group in item.groups]
+    return _laid(groups, _layout(items), sum(len(item.example.answers) for item in items))
+
+
+def _of_rows(items: Sequence[_Item]) -> MicroBatch:
+    groups = [group for item in items for group in item.groups]
+    return _padded(groups, _layout(items), sum(len(item.example.answers) for item in items))
+
+
+def _laid(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatch:
+    """One row of packed trees."""
+    row = lay([group.tree for group in groups])
+    targets = [ids for group in groups for ids in group.answers]
+    at = [range(last + 1 - len(ids), last + 1) for last, ids in zip(row.last, targets, strict=True)]
+    return MicroBatch(
+        ids=torch.tensor([row.ids]),
+        positions=torch.tensor([row.positions]),
+        trees=row.lengths,
+        lengths=torch.tensor([len(row.ids)]),
+        at=torch.tensor(list(chain(*at))),
+        targets=torch.tensor(list(chain(*targets))),
+        layout=layout,
+        tokens=len(row.ids),
+        answers=answers,
+    )
+
+
+def _padded(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatch:
+    """Rows padded on the right with a token that is never looked at: lengths alone say what is padding."""
+    rows = [row for group in groups for row in group.rows]
+    targets = [ids for group in groups for ids in group.answers]
+    lengths = [len(row) for row in rows]
+    width = max(lengths)
+    ends = [number * width + length for number, length in enumerate(lengths)]
+    return MicroBatch(
+        ids=torch.tensor([[*row, *[0] * (width - len(row))] for row in rows]),
+        positions=torch.arange(width).repeat(len(rows), 1),
+        trees=None,
+        lengths=torch.tensor(lengths),
+        at=torch.tensor(list(chain(*(range(end - len(ids), end) for end, ids in zip(ends, targets, strict=True))))),
+        targets=torch.tensor(list(chain(*targets))),
+        layout=layout,
+        tokens=len(rows) * width,
+        answers=answers,
+    )
+
+
+def _layout(items: Sequence[_Item]) -> Layout:
+    """Responses numbered as they are laid: those of a record, then its copy, which belongs to no record."""
+    lengths: list[int] = []
+    record: list[int] = []
+    reward: list[float] = []
+    negative: list[bool] = []
+    stead: list[int] = []
+    for number, item in enumerate(items):
+        answers, first = item.example.answers, len(record)
+        copies = [] if item.copied is None else [answers[item.copied]]
+        lengths += [len(answer.ids) for answer in (*answers, *copies)]
+        record += [number] * len(answers) + [-1] * len(copies)
+        reward += [answer.reward for answer in answers] + [0.0] * len(copies)
+        negative += [answer.polarity == "negative" for answer in answers] + [False] * len(copies)
+        stead += range(first, len(record))
+        if item.copied is not None:
+            stead[first + item.copied] = len(record) - 1
+    response = torch.repeat_interleave(torch.arange(len(record)), torch.tensor(lengths))
+    return Layout(
+        response=response,
+        mask=torch.ones(len(response), dtype=torch.bool),
+        record=torch.tensor(record),
+        reward=torch.tensor(reward, dtype=torch.float32),
+        negative=torch.tensor(negative, dtype=torch.bool),
+        prompted=torch.tensor(stead),
+    )
