@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainingArguments
 
 from neat_data.errors import InputError
 from neat_data.export.preferences import Skipped
@@ -24,6 +25,7 @@ from neat_train.baselines import make_trainer, train_baseline
 from neat_train.config import DPOSettings, FitSettings, HeldOutSettings, LoraSettings, SFTSettings
 from neat_train.examples import Encoder
 from neat_train.held_out import HeldOut
+from neat_train.launch import launch
 from neat_train.metrics import MetricsFile
 from neat_train.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.ranks import Ranks
@@ -276,6 +278,48 @@ def test_the_settings_reach_the_trainer(records, tmp_path):
     assert policy.tokenizer.decode(rows.table[0]["rejected_ids"]).startswith("Go away!")
     best = rows_of(records, settings_of("sft", sft=SFTSettings(target="best")), encoder_of(policy), Silent())
     assert "suggest rice" in policy.tokenizer.decode(best.table[0]["input_ids"])
+
+
+RANKS = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("shared", sys.argv[1])
+shared = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shared)
+shared.train_in_ranks(*sys.argv[2:])
+"""
+
+
+def train_in_ranks(data: str, out: str) -> None:
+    """DPO with small micro-batches on one of several ranks; the main one leaves what it trained."""
+    changes = {"optim": "sgd", "ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
+    named = arguments(Path(out), **changes, gradient_checkpointing=True)
+    TrainingArguments(**named)  # makes the process group
+    policy, settings = load(), settings_of("dpo", records_per_step=4, token_budget=120)
+    rows = rows_of(Records.open(data), settings, encoder_of(policy), Silent())
+    trainer = make_trainer(settings, rows, policy, None, Ranks.here(), named, [], Silent())
+    trainer.train()
+    if Ranks.here().main:
+        weights = {name: w.detach() for name, w in policy.model.named_parameters() if name in policy.trained}
+        torch.save({"weights": weights, "losses": losses(trainer)}, Path(out) / "trained.pt")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_train_as_one_does(records, tmp_path):
+    """Seven records in steps of four: a rank has a record more than the other, and one a step to itself."""
+    found = []
+    for name, ranks in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        told = [str(records.dataset.path), str(tmp_path / name)]
+        if ranks == 1:
+            train_in_ranks(*told)
+        else:
+            assert launch([sys.executable, "-c", RANKS, __file__, *told], ranks) == 0
+        found.append(torch.load(tmp_path / name / "trained.pt"))
+    one, two = found
+    assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
+    assert all(torch.allclose(one["weights"][name], two["weights"][name], atol=1e-6) for name in one["weights"])
+    assert max(float(w.abs().max()) for name, w in one["weights"].items() if "lora_B" in name) > 1e-3
 
 
 # What is left, and going on
