@@ -93,10 +93,17 @@ def test_the_chosen_response_is_what_people_say_and_else_the_best_reward():
     assert chosen(record("q", rewards)).text == "better"
 
 
-RECORDS = [
-    record(f"{'Please tell me ' * (n % 3)}how do I cook dish number {n}?", {f"Boil it {'well ' * n}.": 1.0, "No.": 0.0})
-    for n in range(9)
-]
+def dish(n: int) -> Record:
+    """Of every second record people chose what has the lower reward."""
+    long = f"Boil it {'well ' * n}."
+    return record(
+        f"{'Please tell me ' * (n % 3)}how do I cook dish number {n}?",
+        {long: 1.0, "No.": 0.0},
+        ("No.", long) if n % 2 else (long, "No."),
+    )
+
+
+RECORDS = [dish(n) for n in range(9)]
 
 
 @pytest.fixture(scope="module")

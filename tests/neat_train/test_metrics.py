@@ -72,6 +72,7 @@ def test_going_on_cuts_what_the_checkpoint_does_not_know_of_and_a_torn_line(tmp_
     assert [row["step"] for row in read_rows(tmp_path / "samples.jsonl")] == [1, 2, 3]
     logged(tmp_path, 4, loss=2.0)
     assert read(tmp_path)["loss"].to_list() == [1.0, 1.0, 1.0, 2.0]
+    logged(tmp_path, 0, eval_reward=1.0)
     go_on(tmp_path, 0)
     assert read(tmp_path).height == 0
 
