@@ -100,7 +100,8 @@ def test_the_sum_is_rounded_once(run, tmp_path):
         assert "lm_head.weight" not in merged.keys()  # noqa: SIM118
     exact = weight + 16 / 16 * b @ a
     assert found.dtype == torch.bfloat16
-    assert float(((found.double() - exact).abs() / exact.abs().clamp(min=1e-3)).max()) <= 2**-8
+    other = (found != exact.to(torch.bfloat16)).double().mean()
+    assert other < 1e-3, "but for sums that lie between two of them to within float32"
 
 
 def test_a_merged_model_knows_where_to_stop_and_has_the_run_s_card(run, tmp_path):
