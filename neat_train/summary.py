@@ -53,8 +53,8 @@ def _measured(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _last(frame: pl.DataFrame, column: str) -> float | None:
-    values = frame[column].drop_nulls() if column in frame.columns else ()
-    return values[-1] if len(values) else None
+    values = frame[column].drop_nulls().to_list() if column in frame.columns else []
+    return values[-1] if values else None
 
 
 def _total(frame: pl.DataFrame, column: str) -> int:

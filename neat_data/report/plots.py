@@ -212,8 +212,8 @@ def frame_of(axes: Axes, palette: Palette) -> None:
 def legend_of(axes: Axes, palette: Palette, place: str = "best") -> None:
     """A legend where there is something to tell apart."""
     if axes.get_legend_handles_labels()[0]:
-        look: Any = {"facecolor": palette.ground, "edgecolor": "none", "framealpha": 0.85, "labelcolor": palette.ink}
-        axes.legend(loc=place, fontsize=9, **look)
+        look: Any = {"facecolor": palette.ground, "edgecolor": "none", "labelcolor": palette.ink, "loc": place}
+        axes.legend(framealpha=0.85, fontsize=9, **look)
 
 
 def _mark_thresholds(axes: Axes, stats: Stats, palette: Palette, *, both: bool) -> None:
