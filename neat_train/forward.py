@@ -160,7 +160,7 @@ def _choose(body: PreTrainedModel, path: str, exact: bool) -> Choice:
     tolerance = EXACT if exact else max(CLOSE, 2 * noise)
     if exact and noise > tolerance:
         raise InputError(
-            f"--policy: log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own forward pass:\n"
+            f"--policy: log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
             "its rows depend on padding, or something unknown is done to its logits; give another model"
         )
     reason = _against_trees(body, path) or _inexact(body, probe, reference, tolerance)

@@ -16,6 +16,7 @@ from neat_data.models.attention import (
     tree_flex,
     tree_sdpa,
 )
+from neat_data.models.trees import split
 
 LENGTHS = ((4, 2, 3), (0, 3, 1), (5, 1), (1, 1, 1, 2))
 MODULE = torch.nn.Identity()
@@ -99,6 +100,36 @@ def test_gradients_flow_through_every_tree() -> None:
     (found * weights).sum().backward()
     for part, grad in zip((q, k, v), expected, strict=True):
         torch.testing.assert_close(part.grad, grad, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 256])
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_blocks_of_branches_are_the_dense_computation_and_so_are_their_gradients(
+    size: int, key_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neat_data.models.attention.BLOCK", max(size, 3))
+    monkeypatch.setattr("neat_data.models.attention.split", lambda sizes, prefix, _: split(sizes, prefix, size))
+    parts = [part.requires_grad_() for part in inputs(key_heads, torch.float64)]
+    weights = torch.randn(parts[0].shape[2], 1, 1)
+    (dense(*parts) * weights).sum().backward()
+    expected = [part.grad.clone() for part in parts]
+    for part in parts:
+        part.grad = None
+    forest = plant(LENGTHS, TREES_SDPA, torch.float64, parts[0].device, training=True)
+    assert len(forest.blocks) == sum(len(split(tree, 0, size)) for tree in LENGTHS)
+    found, _ = tree_sdpa(MODULE, *parts, None, forest=forest)
+    torch.testing.assert_close(found, dense(*parts), atol=1e-12, rtol=0)
+    (found * weights).sum().backward()
+    for part, grad in zip(parts, expected, strict=True):
+        torch.testing.assert_close(part.grad, grad, atol=1e-12, rtol=0)
+
+
+def test_blocks_are_for_training_in_half_precision_on_short_trees() -> None:
+    device = torch.device("cpu")
+    assert plant(LENGTHS, TREES_SDPA, torch.bfloat16, device, training=True).blocks
+    assert not plant(LENGTHS, TREES_SDPA, torch.bfloat16, device).blocks
+    assert not plant(LENGTHS, TREES_SDPA, torch.float32, device, training=True).blocks
+    assert not plant(((2_000, 3, 4),), TREES_SDPA, torch.bfloat16, device, training=True).blocks
 
 
 @pytest.mark.parametrize("attend", [tree_sdpa, tree_flex])
