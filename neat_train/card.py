@@ -19,7 +19,7 @@ from neat_data.store.atomic import write_atomically
 from neat_data.store.readme import Marks, with_body
 from neat_train.config import BASELINES
 from neat_train.objective_words import method_in_words, objective_in_words, place_less
-from neat_train.summary import figures, held_out_table, in_time
+from neat_train.summary import figures, held_out_table
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
@@ -151,8 +151,6 @@ def _what(settings: dict[str, Any], content: dict[str, Any], found: dict[str, An
         + (f"; {sampled:,} responses were sampled on the way" if sampled else "")
         + ".",
     ]
-    if found["seconds"]:
-        lines.append(f"The last session of training took {in_time(found['seconds'])}.")
     return "\n".join(lines)
 
 

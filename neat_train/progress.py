@@ -18,15 +18,7 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
-from transformers import (
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 TRAINING = "training"
 
@@ -83,12 +75,6 @@ class TrainingProgress(TrainerCallback):
         """See `Watcher.say`."""
         if not self._bars.disable:
             self._bars.console.print(escape(line), highlight=False, soft_wrap=True)
-
-    def take_over(self, trainer: Trainer) -> None:
-        """Show this in place of transformers' bars and printed logs."""
-        for kind in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(kind)
-        trainer.add_callback(self)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

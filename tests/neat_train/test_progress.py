@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState
 
 from neat_train.progress import TrainingProgress
 
@@ -110,28 +108,3 @@ def test_quiet_is_quiet(capfd):
         progress.advance(3, 30)
         progress.say("nobody reads this")
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("disable_tqdm", [True, False])
-def test_transformers_bars_and_printed_logs_give_way(disable_tqdm, capfd, tmp_path: Path, terminal):
-    data = [{"x": torch.ones(1), "labels": torch.ones(1)}] * 4
-    args = TrainingArguments(
-        output_dir=str(tmp_path), report_to="none", use_cpu=True, max_steps=2, logging_steps=1, save_strategy="no"
-    )
-    args.disable_tqdm = disable_tqdm
-    trainer = Trainer(_Line(), args, train_dataset=data)
-    TrainingProgress(terminal.console).take_over(trainer)
-    kinds = [type(callback) for callback in trainer.callback_handler.callbacks]
-    assert not {PrinterCallback, ProgressCallback} & set(kinds)
-    assert kinds.count(TrainingProgress) == 1
-    trainer.train()
-    assert capfd.readouterr() == ("", "")
-
-
-class _Line(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x, labels):
-        return {"loss": ((self.weight * x - labels) ** 2).mean()}
