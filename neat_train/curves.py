@@ -31,6 +31,7 @@ _MARKED = 24  # up to so many points each has a mark
 _SMOOTHED = 40  # from so many on, a line is smoothed, its points faint behind it
 _OUTER = (0.5, 99.5)  # per cent of a smoothed line's points that decide the axis: one spike does not flatten the rest
 _HEADROOM = 0.15  # of an axis' height, for each line of a legend
+_LEAST = 0.05  # of its values, that an axis spans at least: what hardly changes is to look like it
 _LOGARITHMIC = 20.0  # largest over smallest value from which an axis that allows it is logarithmic
 
 
@@ -235,5 +236,6 @@ def _limit(axes: Axes, values: np.ndarray, panel: Panel) -> None:
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         axes.set_ylim(low / 1.2, high * 1.2)
         return
-    span = (high - low) or 0.1 * abs(high) or 1.0
-    axes.set_ylim(low - 0.05 * span, high + (0.05 + _HEADROOM * names) * span)
+    span = max(high - low, _LEAST * max(abs(low), abs(high))) or 1.0
+    spare = (span - (high - low)) / 2
+    axes.set_ylim(low - spare - 0.05 * span, high + spare + (0.05 + _HEADROOM * names) * span)
