@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from neat_data.record import Label, Message, Record, Response, query_id, response_id, to_table
 from neat_data.store.folder import DatasetFolder
+from tests.forking import Forks
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 Rewards = dict[str, float]
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs functions of test modules in processes of their own."""
+    with Forks() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +54,18 @@ def stored(tmp_path: Path) -> Callable[..., Path]:
     """`stored([("query", {"text": reward, …}), …], name="data")`: records in a dataset's folder, scored by hand."""
 
     def make(records: Sequence[tuple[str, Rewards]], name: str = "data") -> Path:
-        made = [_record(*record, row) for row, record in enumerate(records)]
-        settings = {"reward_model": {"model": "given", "backend": "given"}}
-        with DatasetFolder.open(tmp_path / name, settings, versions={}) as folder:
-            folder.record(0, folder.commit(0, 0, to_table(made), [], {"source_rows": len(made)}))
-            folder.finish(0, {"source_rows": len(made), "queries_cut": 0})
-        return tmp_path / name
+        return _store(tmp_path / name, records)
 
     return make
+
+
+def _store(path: Path, records: Sequence[tuple[str, Rewards]]) -> Path:
+    made = [_record(*record, row) for row, record in enumerate(records)]
+    settings = {"reward_model": {"model": "given", "backend": "given"}}
+    with DatasetFolder.open(path, settings, versions={}) as folder:
+        folder.record(0, folder.commit(0, 0, to_table(made), [], {"source_rows": len(made)}))
+        folder.finish(0, {"source_rows": len(made), "queries_cut": 0})
+    return path
 
 
 def _record(query: str, rewards: Rewards, row: int) -> Record:
@@ -64,8 +76,8 @@ def _record(query: str, rewards: Rewards, row: int) -> Record:
     return Record(query_id(messages), messages, responses, (label,)).ranked()
 
 
-@pytest.fixture
-def ragged(stored: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="session")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen records of one to four responses of very different lengths, some of equal reward."""
     words = [f"{word} " * 2 for word in "abcdefghijklmnopqr"]
     records = []
@@ -73,4 +85,4 @@ def ragged(stored: Callable[..., Path]) -> Path:
         texts = [" ".join(words[number % 5 : number % 5 + 2 + 5 * k]) + f" {number}" for k in range(1 + number % 4)]
         rewards = {text: float((number * 7 + 3 * place) % 5) for place, text in enumerate(texts)}
         records.append((" ".join(words[: 2 + number]) + f" {number}?", rewards))
-    return stored(records, "ragged")
+    return _store(tmp_path_factory.mktemp("ragged") / "data", records)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,37 +83,48 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(ragged, random_policy, tmp_path_factory) -> Path:
+    """A run from its start to its end, to compare with."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert not train(ragged, random_policy, run).already
+    return run
+
+
 @pytest.fixture
-def undisturbed(ragged, random_policy, tmp_path) -> Path:
-    assert not train(ragged, random_policy, tmp_path / "whole").already
-    return tmp_path / "whole"
+def finished(undisturbed, tmp_path) -> Path:
+    """A finished run to do something to."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "finished"))
 
-
-DYING = """
-import os, signal, sys
-from pathlib import Path
-from transformers import TrainerCallback
-sys.path.insert(0, {tests!r})
-from test_fit import train
 
 class Dies(TrainerCallback):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 3 and {when!r} == "training":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if state.global_step == 4 and {when!r} == "saving":
-            import torch
-            torch.save = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    """Kills the process after a step, or in the middle of a checkpoint."""
 
-train(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), callbacks=[Dies()])
-"""
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        if self.when == "training" and state.global_step == 3:
+            die()
+        if self.when == "saving" and state.global_step == 4:
+            torch.save = die
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_and_die(dataset: str, policy: str, run: str, when: str) -> None:
+    """In a process of its own."""
+    train(Path(dataset), Path(policy), Path(run), callbacks=[Dies(when)])
 
 
 @pytest.mark.parametrize("when", ["training", "saving"])
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(when, undisturbed, ragged, random_policy, tmp_path):
-    code = DYING.format(tests=str(Path(__file__).parent), when=when)
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
+    when, undisturbed, ragged, random_policy, tmp_path, forks
+):
     run = tmp_path / "killed"
-    died = subprocess.run([sys.executable, "-c", code, str(ragged), str(random_policy), str(run)], capture_output=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    assert forks.run(__file__, "train_and_die", ragged, random_policy, run, when) == [-signal.SIGKILL]
     assert is_whole(run / "checkpoint-2")
     assert (run / "checkpoint-4").exists() == (when == "saving")
     assert not is_whole(run / "checkpoint-4")
@@ -120,32 +132,32 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(when, undisturbed,
     assert_equal_runs(run, undisturbed)
 
 
-def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(undisturbed, ragged, random_policy, tmp_path):
-    before = weights(undisturbed)
+def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(finished, ragged, random_policy, tmp_path):
+    before = weights(finished)
     for name in ("result.json", "adapter_model.safetensors"):
-        (undisturbed / name).unlink()
-    assert not train(ragged, random_policy, undisturbed).already
-    assert same(weights(undisturbed), before)
-    assert not (undisturbed / "checkpoint-7").exists()
+        (finished / name).unlink()
+    assert not train(ragged, random_policy, finished).already
+    assert same(weights(finished), before)
+    assert not (finished / "checkpoint-7").exists()
 
 
-def test_a_finished_run_is_left_as_it_is(undisturbed, ragged, random_policy):
-    before = (undisturbed / "adapter_model.safetensors").stat().st_mtime_ns
-    assert train(ragged, random_policy, undisturbed, "logging_steps=2").already
-    assert (undisturbed / "adapter_model.safetensors").stat().st_mtime_ns == before
+def test_a_finished_run_is_left_as_it_is(finished, ragged, random_policy):
+    before = (finished / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(ragged, random_policy, finished, "logging_steps=2").already
+    assert (finished / "adapter_model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_configuration_is_refused_by_what_differs(undisturbed, ragged, random_policy, tiny_policy):
+def test_another_configuration_is_refused_by_what_differs(finished, ragged, random_policy, tiny_policy):
     with pytest.raises(InputError, match=r"another configuration \(training.learning_rate: 0.001 -> 0.002\)"):
-        train(ragged, random_policy, undisturbed, "learning_rate=2e-3")
+        train(ragged, random_policy, finished, "learning_rate=2e-3")
     with pytest.raises(InputError, match=r"another configuration \(policy\.config"):
-        train(ragged, tiny_policy, undisturbed)
+        train(ragged, tiny_policy, finished)
 
 
-def test_other_data_is_another_configuration(undisturbed, stored, random_policy):
+def test_other_data_is_another_configuration(finished, stored, random_policy):
     other = stored([("a?", {"b": 1.0, "c": 0.0}), ("b?", {"d": 1.0, "c": 0.0})], "other")
     with pytest.raises(InputError, match=r"another configuration \(dataset\.sha256"):
-        train(other, random_policy, undisturbed)
+        train(other, random_policy, finished)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(ragged, random_policy, tmp_path):
@@ -214,45 +226,22 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint_to_go_on_from(
 
 
 def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tmp_path):
-    def command(out: Path, *more: str) -> None:
-        sets = [part for given in (*SETS, "lora.dropout=0") for part in ("--set", given)]
-        line = [
-            sys.executable,
-            "-m",
-            "neat_train",
-            "fit",
-            str(ragged),
-            "--policy",
-            str(random_policy),
-            "--out",
-            str(out),
-        ]
-        done = subprocess.run([*line, *sets, "--json", *more], capture_output=True, text=True, env=ENVIRONMENT)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["run"] == str(out)
-
-    command(tmp_path / "one")
-    command(tmp_path / "two", "--nproc", "2")
+    train(ragged, random_policy, tmp_path / "one", "lora.dropout=0")
+    sets = [part for given in (*SETS, "lora.dropout=0") for part in ("--set", given)]
+    line = [sys.executable, "-m", "neat_train", "fit", str(ragged), "--policy", str(random_policy), *sets]
+    done = subprocess.run(
+        [*line, "--out", str(tmp_path / "two"), "--nproc", "2", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "two")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-5)
     for alone, together in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert together == pytest.approx(alone, rel=1e-3)
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def test_mistakes_in_several_processes_are_told_once_with_their_exit_status(ragged, random_policy, tmp_path):
-    line = [sys.executable, "-m", "neat_train", "fit", str(ragged), "--policy", str(random_policy), "--nproc", "2"]
-    done = subprocess.run(
-        [*line, "--out", str(tmp_path / "run"), "--where", "turns > 3", "--device", "cpu", "--method", "rrhf"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("is true for no record") == 1
 
 
 def test_the_help_names_every_way_to_set_something():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from neat_data.errors import RunError
 from neat_train import forward
 from neat_train.config_reading import read_settings
 from neat_train.examples import Encoder
-from neat_train.launch import launch
 from neat_train.policy import PolicySpec, load_policy_to_train
 from neat_train.ranks import Ranks
 from neat_train.records import Records
@@ -102,9 +101,8 @@ def test_micro_batches_change_no_term_s_gradient(whole, ragged, random_policy, t
     assert_same(alone(of_all_terms(ragged, random_policy, tmp_path / "run", budget=150)), whole)
 
 
-def test_two_processes_have_the_gradients_of_one(whole, ragged, random_policy, tmp_path):
-    command = [sys.executable, __file__, str(ragged), str(random_policy), str(tmp_path)]
-    assert launch(command, 2) == 0
+def test_two_processes_have_the_gradients_of_one(whole, ragged, random_policy, tmp_path, forks):
+    assert forks.run(__file__, "in_one_of_two", ragged, random_policy, tmp_path, world=2) == [0, 0]
     for rank in range(2):
         found = torch.load(tmp_path / f"gradients-{rank}.pt")
         for term, grads in found["terms"].items():
@@ -114,8 +112,6 @@ def test_two_processes_have_the_gradients_of_one(whole, ragged, random_policy, t
 
 def in_one_of_two(dataset: str, policy: str, out: str) -> None:
     """What each of two processes runs: rank 1 has a budget for everything at once, so that rank 0 has more to do."""
-    import os
-
     rank = int(os.environ["RANK"])
     found = of_all_terms(Path(dataset), Path(policy), Path(out, "run"), budget=150 if rank == 0 else 100_000)
     torch.save({"terms": found}, Path(out, f"gradients-{rank}.pt"))
@@ -150,7 +146,3 @@ def test_a_likelihood_penalty_that_runs_away_is_stopped_and_the_checkpoint_stays
     with pytest.raises(RunError, match=r"(?s)stopped at step .*loss.penalty.kind=npo, or a loss.beta below 20"):
         trainer.train()
     assert (tmp_path / "run" / "checkpoint-2" / "complete.json").exists()
-
-
-if __name__ == "__main__":
-    in_one_of_two(*sys.argv[1:])
