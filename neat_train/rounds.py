@@ -28,7 +28,7 @@ from neat_data.models.sampler import Sampling
 from neat_data.prompts import load_prompts
 from neat_data.record import Record, canonical_json, ranked
 from neat_data.sampling import Draws
-from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.atomic import full_disk_explained, remove_leftovers, write_atomically
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.watch import Watcher
 from neat_train import block_files
@@ -152,6 +152,8 @@ class OnlineRounds:
             self._watch.say(f"block {number} was sampled by another policy or with other settings, and is made again")
         there = self._ranks.gather(self._ranks.main and self._files.has_block(number))[0]
         seconds = {} if there else self._make(number, queries, identity)
+        if self._ranks.main:
+            self._files.remove_parts(number)  # also those of a run that was killed before it came to that
         table, _ = self._files.block(number)
         self._open.add_block(number, table)
         self._figures = figures(table, seconds)
@@ -170,7 +172,6 @@ class OnlineRounds:
             usage = _sums([metadata["usage"] for _, metadata in found])
             table = _in_order_of(queries, pa.concat_tables([table for table, _ in found]))
             self._files.put_block(number, table, {**identity, "usage": usage})
-            self._files.remove_parts(number)
         self._ranks.barrier()
         return seconds
 
@@ -253,6 +254,7 @@ def _grown(base: PreferenceDataset, run: Path, wanted: RoundSettings, files: Blo
     if ranks.main:
         with full_disk_explained(files.folder):
             files.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(files.folder)
         if wanted.into == "run":
             make_view(base, place)
     ranks.barrier()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from neat_data.cli import app
-from neat_data.models.reward import RewardModel
+from neat_data.models.reward import RewardModel, RewardSpec, load_reward_model
 from neat_data.record import Record
-from neat_data.store.dataset import PreferenceDataset
 from neat_data.watch import Silent
 from neat_train.config import FitSettings, LoraSettings
-from neat_train.placement import load_reward
 from neat_train.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.ranks import Ranks
 from neat_train.records import Records
@@ -57,9 +56,12 @@ def settings_of(**changes: Any) -> FitSettings:
     return FitSettings.model_validate({**fixed, "rounds": rounds, **changes})
 
 
-def policy_of(**options: Any) -> Policy:
-    """The shipped policy with a fresh adapter."""
-    return load_policy_to_train(PolicySpec(POLICY, False, LoraSettings(r=4), device="cpu", **options))
+@cache
+def _loaded() -> tuple[Policy, dict[str, torch.Tensor], RewardModel]:
+    """The shipped models, an adapter fresh from its seed, and a copy of that."""
+    policy = load_policy_to_train(PolicySpec(POLICY, False, LoraSettings(r=4), device="cpu"))
+    fresh = {name: weight.detach().clone() for name, weight in trained(policy).items()}
+    return policy, fresh, load_reward_model(RewardSpec(REWARD, device="cpu"))
 
 
 class Heard(Silent):
@@ -92,10 +94,10 @@ class Run:
 
     @classmethod
     def of(cls, dataset: Path, folder: Path, ranks: Ranks | None = None, **changes: Any) -> Run:
-        settings = settings_of(**changes)
-        policy = policy_of()
-        reward = load_reward(settings, PreferenceDataset.open(dataset), policy.device, Silent())
-        return cls(dataset, folder, settings, policy, reward, ranks or Ranks())
+        """A run that has not begun; all runs of a process train one policy, so one follows the other."""
+        policy, fresh, reward = _loaded()
+        put(policy, fresh)
+        return cls(dataset, folder, settings_of(**changes), policy, reward, ranks or Ranks())
 
     def source(self) -> OnlineRounds:
         """A fresh source of records, as a new process would make it."""
@@ -138,15 +140,21 @@ class Run:
         found = sorted(self.folder.glob("checkpoint-*.safetensors"))
         if not found:
             return 0
-        with torch.no_grad():
-            for name, weight in load_file(found[-1]).items():
-                trained(self.policy)[name].copy_(weight)
+        put(self.policy, load_file(found[-1]))
         return int(found[-1].stem.removeprefix("checkpoint-"))
 
 
 def trained(policy: Policy) -> dict[str, torch.nn.Parameter]:
     """The parameters that are trained."""
     return {name: weight for name, weight in policy.model.named_parameters() if weight.requires_grad}
+
+
+def put(policy: Policy, weights: dict[str, torch.Tensor]) -> None:
+    """Give the adapter these weights."""
+    own = trained(policy)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            own[name].copy_(weight)
 
 
 def nudge(policy: Policy, records: list[Record]) -> None:

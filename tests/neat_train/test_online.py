@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import neat_data
 from neat_data.cli import app
@@ -21,7 +22,7 @@ from neat_data.store.verify import verify
 from neat_train.block_files import BlockFiles
 from tests.growing import drop
 from tests.killing import ROOT, contents
-from tests.online import POLICY, Run, scored_dataset, trained
+from tests.online import POLICY, Run, put, scored_dataset, trained
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +128,13 @@ def test_the_base_weights_stay_bit_for_bit(dataset: Path, tmp_path: Path):
 
 
 def test_greedy_samples_that_are_there_already_are_dropped_and_counted(dataset: Path, tmp_path: Path):
-    run = Run.of(dataset, tmp_path / "run", rounds={"temperature": 0, "samples": 2, "queries": "epoch"})
+    run = Run.of(
+        dataset, tmp_path / "run", rounds={"temperature": 0, "samples": 2, "queries": "epoch", "prompts": "plain"}
+    )
     run.train(1, 1)
     prompts = neat_data.open(run.folder / "dataset").manifest.round(1).summary["prompts"]
     assert {name: (t["asked"], t["kept"], t["dropped"]) for name, t in prompts.items()} == {
-        name: (10, 5, {"duplicate": 5}) for name in ("negative", "positive")
+        "plain": (10, 5, {"duplicate": 5})
     }
 
 
@@ -154,7 +157,8 @@ def test_the_view_shares_the_shards_and_every_verb_takes_it(dataset: Path, tmp_p
     assert not os.path.samefile(dataset / "dataset.json", view / "dataset.json")
     command = ["expand", view, "--policy", POLICY, "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
     app([*map(str, command)], standalone_mode=False)
-    app(["stats", str(view), "--quiet"], standalone_mode=False)
+    assert CliRunner().invoke(app, ["stats", str(view), "--json"]).exit_code == 0
+    assert CliRunner().invoke(app, ["show", str(view)]).exit_code == 0
     assert [at.kind for at in neat_data.open(view).manifest.rounds[1:]] == ["online", "expand"]
     assert verify(view).findings == []
     assert verify(dataset).findings == []
@@ -203,9 +207,7 @@ def test_a_block_of_this_policy_is_taken_as_it_is(dataset: Path, tmp_path: Path)
     run.train(1, 9)
     (path,) = (run.folder / "online").glob("*.arrow")
     written = path.stat().st_mtime_ns
-    with torch.no_grad():
-        for name, weight in trained(run.policy).items():
-            weight.copy_(weights[name])
+    put(run.policy, weights)
     again = replace(run, seen={})
     assert again.train(1, 9).metrics().keys().isdisjoint({"round/sampling_seconds"})
     assert path.stat().st_mtime_ns == written

@@ -26,7 +26,7 @@ from neat_train.block_files import BlockFiles
 from tests.online import Run
 
 into, dataset = sys.argv[1:]
-run = Run.of(Path(dataset), Path("nowhere"), rounds={"into": into, "queries": 3})
+run = Run.of(Path("none"), Path("none"), rounds={"into": into, "queries": 3})
 run.begun = Path(dataset)
 
 def dying(call):
@@ -86,7 +86,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scored_dataset(tmp_path_factory.mktemp("scored"))
 
 
-@pytest.mark.parametrize(("into", "stride"), [("run", 9), ("dataset", 29)])
+@pytest.mark.parametrize(("into", "stride"), [("run", 11), ("dataset", 31)])
 def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path, into: str, stride: int) -> None:
     with Killer(into, scored) as killer:
 
@@ -114,7 +114,7 @@ def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path, into: st
 
         point, status = 0, -9
         while status == -9:  # and fresh ones, each killed once
-            point += 2 * stride + 3
+            point += 2 * stride + 5
             status = life(f"fresh-{point}", point)
             assert life(f"fresh-{point}") == 0
             assert contents(tmp_path / f"fresh-{point}") == expected
