@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from neat_data.errors import InputError
 from neat_data.grow import say
@@ -103,7 +103,7 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
             _require_same_start(folder, request.policy, known)
             return FitSummary(request.out, True, folder.result())
         run = _prepared(request, settings, args, data, folder, watch)
-        _train(run, [MetricsFile(folder.path), _MeasuredAtTheEnd(), *callbacks])
+        _train(run, [MetricsFile(folder.path), *callbacks])
         return FitSummary(request.out, False, _left_behind(run))
 
 
@@ -140,12 +140,24 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
             f"{request.dataset}: no record has two responses with different rewards, so nothing can be compared.\n"
             "`neat-data expand` adds responses; method sft learns from one response each."
         )
+    _require_something_to_penalise(request.dataset, settings, found)
     if other is not None:
         return _Data(found.without(other.ids), [other[query] for query in other.ids], content)
     train, kept = held_out_split(found.ids, held.share)
     if not kept and _measures(settings):
         raise InputError(f"{request.dataset}: of one record none can be held out; say --set eval_strategy=no")
     return _Data(found.only(train), [found[query] for query in kept], content)
+
+
+def _require_something_to_penalise(path: str, settings: FitSettings, records: Records) -> None:
+    penalty = settings.loss.active_penalty
+    if isinstance(penalty, NoPenalty) or penalty.target == "worst" or settings.online or settings.method in BASELINES:
+        return
+    if not records.negative:
+        raise InputError(
+            f"{path}: loss.penalty.target negative_prompt, and no response was sampled under a negative prompt.\n"
+            "`neat-data expand --prompts neat:negative` samples them; or say loss.penalty.target=worst."
+        )
 
 
 def _said_by(prompts: str | None) -> list[dict[str, Any]]:
@@ -388,11 +400,3 @@ def _left_behind(run: _Run) -> dict[str, Any]:
             found = figures(path)
             run.folder.finish(found)
     return ranks.gather(found)[0]
-
-
-class _MeasuredAtTheEnd(TrainerCallback):
-    """Evaluates after the last step, whatever the interval: that is what the run is judged by."""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
-            control.should_evaluate = True

@@ -75,6 +75,12 @@ class Records:
         """Those of them with other ids, in the dataset's order."""
         return self.only(frozenset(self.ids).difference(ids))
 
+    @property
+    def negative(self) -> bool:
+        """Whether the dataset has a response that was sampled under a negative prompt."""
+        found = self.dataset.scan().select((pl.col("polarity") == "negative").any())
+        return bool(found.collect().item())
+
     def identity(self, rounds: int | None = None) -> dict[str, Any]:
         """What the dataset's first `rounds` rounds (None: all) hold, by content, and what reviewers dropped of them."""
         taken = self.dataset.manifest.rounds[:rounds]

@@ -30,7 +30,7 @@ from neat_train.fit import FitRequest, FitSummary, fit
 # Dropout makes every step depend on the random state.
 SETS = (
     "method=rrhf",
-    "max_steps=6",
+    "max_steps=7",
     "records_per_step=5",
     "save_steps=2",
     "save_total_limit=9",
@@ -79,7 +79,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def assert_equal_runs(one: Path, other: Path) -> None:
     assert same(weights(one), weights(other))
-    assert same(state(one / "checkpoint-6"), state(other / "checkpoint-6"))
+    assert same(state(one / "checkpoint-7"), state(other / "checkpoint-7"))
     assert metrics(one) == metrics(other)
 
 
@@ -133,12 +133,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
 
 
 def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(finished, ragged, random_policy, tmp_path):
-    before = weights(finished)
+    before, rows = weights(finished), metrics(finished)
     for name in ("result.json", "adapter_model.safetensors"):
         (finished / name).unlink()
     assert not train(ragged, random_policy, finished).already
     assert same(weights(finished), before)
-    assert not (finished / "checkpoint-7").exists()
+    assert not (finished / "checkpoint-8").exists()
+    assert metrics(finished) == rows
 
 
 def test_a_finished_run_is_left_as_it_is(finished, ragged, random_policy):
@@ -173,6 +174,12 @@ def test_data_in_which_nothing_differs_is_refused(stored, random_policy, tmp_pat
         train(flat, random_policy, tmp_path / "run")
 
 
+def test_a_penalty_for_what_was_never_sampled_is_refused(ragged, random_policy, tmp_path):
+    sets = ("method=neat", "rounds.prompts=null", "loss.penalty.target=negative_prompt")
+    with pytest.raises(InputError, match=r"(?s)target negative_prompt, and no response .*neat-data expand"):
+        train(ragged, random_policy, tmp_path / "run", *sets)
+
+
 def test_an_expression_that_nothing_satisfies_is_refused(ragged, random_policy, tmp_path):
     with pytest.raises(InputError, match="is true for no record"):
         train(ragged, random_policy, tmp_path / "run", "where=turns > 3")
@@ -181,7 +188,7 @@ def test_an_expression_that_nothing_satisfies_is_refused(ragged, random_policy, 
 def test_the_run_folder_holds_a_model_its_settings_and_its_curves(undisturbed):
     names = {path.name for path in undisturbed.iterdir()}
     assert {"settings.json", "metrics.jsonl", "adapter_model.safetensors", "curves.png", "README.md"} <= names
-    assert {"checkpoint-2", "checkpoint-4", "checkpoint-6"} <= names
+    assert {"checkpoint-2", "checkpoint-4", "checkpoint-7"} <= names
     settings = json.loads((undisturbed / "settings.json").read_text())
     assert settings["settings"]["loss"]["beta"] == 0
     assert len(settings["fingerprint"]) == 64
