@@ -172,6 +172,29 @@ def test_samples_may_go_into_the_dataset_itself(dataset: Path, tmp_path: Path):
     assert verify(dataset).findings == []
 
 
+def test_going_on_in_a_dataset_that_grew_is_as_if_it_had_not_stopped(dataset: Path, scored: Path, tmp_path: Path):
+    whole = Run.of(shutil.copytree(scored, tmp_path / "other"), tmp_path / "whole", rounds={"into": "dataset"})
+    whole.train(4, 2)
+    run = Run.of(dataset, tmp_path / "run", rounds={"into": "dataset"})
+    run.train(2, 2)
+    run.train(4, 2)
+    assert run.seen == whole.seen
+    assert contents(dataset) == contents(tmp_path / "other")
+
+
+def test_a_block_that_was_folded_already_is_only_removed(dataset: Path, tmp_path: Path):
+    run = Run.of(dataset, tmp_path / "run", rounds={"queries": 1})
+    source = run.train(1, 9)
+    files = sorted((run.folder / "online").glob("*.arrow"))
+    assert len(files) == 2
+    kept = files[1].read_bytes()
+    source.saved(1)
+    expected = contents(run.folder)
+    files[1].write_bytes(kept)
+    run.source().saved(1)
+    assert contents(run.folder) == expected
+
+
 def test_rounds_begin_behind_those_of_the_dataset(dataset: Path, tmp_path: Path):
     command = ["expand", dataset, "--policy", POLICY, "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
     app([*map(str, command)], standalone_mode=False)
