@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO
 
-_POLL = 0.1  # seconds
+from neat_data.errors import InputError
+
+BAD_INPUT = InputError.exit_status
+_POLL, _GRACE = 0.1, 10  # seconds
 
 
 def launched() -> bool:
@@ -42,9 +45,9 @@ def launch(command: Sequence[str], processes: int) -> int:
         failed = _first_to_fail(started)
         if failed is None:
             return 0
-        if failed:
-            _show(logs[failed])
         status = started[failed].returncode
+        if failed and not (status == BAD_INPUT and _ended(started[0]) == BAD_INPUT):  # all find the same mistake
+            _show(logs[failed])
         return 128 - status if status < 0 else status
 
 
@@ -60,15 +63,21 @@ def _first_to_fail(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
         time.sleep(_POLL)
 
 
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """Its exit status, waited for a little."""
+    try:
+        return process.wait(timeout=_GRACE)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
     """End what still runs: a process that waits for one that is gone would wait for ever."""
     for process in started:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
     for process in started:
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        if _ended(process) is None:
             process.kill()
             process.wait()
 

@@ -31,5 +31,11 @@ def test_the_main_process_speaks_for_itself_and_once(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_mistake_that_all_of_them_find_is_told_once(capfd):
+    code = "import sys\nprint('a mistake', file=sys.stderr)\nsys.exit(2)"
+    assert launch([*COMMAND, code], 2) == 2
+    assert capfd.readouterr().err == "a mistake\n"
+
+
 def test_a_process_that_is_killed_gives_the_status_of_its_signal():
     assert launch([*COMMAND, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 1) == 137
