@@ -109,7 +109,7 @@ def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
         (
             f"{at.round}{'' if at.complete else ' (not finished)'}",
             at.kind,
-            one_line(", ".join(at.models)) or MISSING,
+            one_line(_models(at.models)) or MISSING,
             one_line(", ".join(at.prompts)) or MISSING,
             f"{at.responses:,}",
             number(at.reward),
@@ -118,6 +118,12 @@ def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
     ]
     columns = ("round", "made by", "model", "prompts", "responses", "mean reward")
     print_tables([Table("Rounds", columns, tuple(rows))], console)
+
+
+def _models(labels: Sequence[str]) -> str:
+    """The first two: an online round has a policy for every block."""
+    more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
+    return ", ".join(labels[:2]) + more
 
 
 def _line(console: Console, text: str) -> None:
