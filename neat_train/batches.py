@@ -118,6 +118,7 @@ def filler(path: Path) -> MicroBatch:
         record=torch.full((1,), -1),
         reward=torch.zeros(1),
         negative=torch.zeros(1, dtype=torch.bool),
+        query=torch.zeros(1, dtype=torch.int64),
     )
     return _laid([group], layout, 0) if path == "trees" else _padded([group], layout, 0)
 
@@ -204,11 +205,13 @@ def _layout(items: Sequence[_Item]) -> Layout:
     reward: list[float] = []
     negative: list[bool] = []
     stead: list[int] = []
+    query: list[int] = []
     for number, item in enumerate(items):
         answers, first = item.example.answers, len(record)
         copies = [] if item.copied is None else [answers[item.copied]]
         lengths += [len(answer.ids) for answer in (*answers, *copies)]
         record += [number] * len(answers) + [-1] * len(copies)
+        query += [len(item.example.query)] * len(answers) + [len(copy.prompted or ()) for copy in copies]
         reward += [answer.reward for answer in answers] + [0.0] * len(copies)
         negative += [answer.polarity == "negative" for answer in answers] + [False] * len(copies)
         stead += range(first, len(record))
@@ -222,4 +225,5 @@ def _layout(items: Sequence[_Item]) -> Layout:
         reward=torch.tensor(reward, dtype=torch.float32),
         negative=torch.tensor(negative, dtype=torch.bool),
         prompted=torch.tensor(stead),
+        query=torch.tensor(query),
     )

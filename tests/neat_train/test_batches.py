@@ -95,6 +95,8 @@ def test_a_copy_behind_its_prompt_travels_with_its_record_and_is_penalised_in_it
     assert batch.layout.record.tolist() == [0, 0, -1]
     assert batch.layout.prompted is not None
     assert batch.layout.prompted.tolist() == [0, 2, 2]
+    assert batch.layout.query is not None
+    assert batch.layout.query.tolist() == [3, 3, 5]
     assert predicted(batch) == {0: [1, 2, 9], 1: [3, 9], 2: [3, 9]}
     assert plan_of(batch.layout).target.tolist() == [2]
     assert batch.answers == 2
