@@ -35,6 +35,10 @@ def launch(command: Sequence[str], processes: int) -> int:
         logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(processes)]
         started: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, started)
+        before = signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+        )  # the others end with this one
+        stack.callback(signal.signal, signal.SIGTERM, before)
         for rank in range(processes):
             place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
             environment = {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}

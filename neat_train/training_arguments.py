@@ -107,7 +107,6 @@ def keywords(settings: FitSettings, out: Path) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "log_level": "error",  # what matters is said by ourselves
         "ddp_find_unused_parameters": False,
-        "ddp_broadcast_buffers": False,
     }
     if said.get("metric_for_best_model") in ("perplexity", "eval_perplexity"):
         defaults["greater_is_better"] = False  # transformers knows this of losses alone

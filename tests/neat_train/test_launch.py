@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+
+import pytest
 
 from neat_train.launch import launch
 
@@ -35,6 +39,19 @@ def test_a_mistake_that_all_of_them_find_is_told_once(capfd):
     code = "import sys\nprint('a mistake', file=sys.stderr)\nsys.exit(2)"
     assert launch([*COMMAND, code], 2) == 2
     assert capfd.readouterr().err == "a mistake\n"
+
+
+def test_who_ends_the_launcher_ends_its_processes(tmp_path):
+    inner = f"import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
+    outer = f"import sys; from neat_train.launch import launch; launch([sys.executable, '-c', {inner!r}], 2)"
+    started = subprocess.Popen([*COMMAND, outer])
+    while len(list(tmp_path.iterdir())) < 2:
+        assert started.poll() is None
+    started.terminate()
+    assert started.wait() == 143
+    for process in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(process.name), 0)
 
 
 def test_a_process_that_is_killed_gives_the_status_of_its_signal():
