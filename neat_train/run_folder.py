@@ -66,10 +66,14 @@ class RunFolder:
             with full_disk_explained(path):
                 path.mkdir(parents=True, exist_ok=True)
         ranks.barrier()
-        with locked(path) if ranks.main else nullcontext():
-            if ranks.main:
-                remove_leftovers(path)
-            yield cls(path, ranks)
+        try:
+            with locked(path) if ranks.main else nullcontext():
+                if ranks.main:
+                    remove_leftovers(path)
+                yield cls(path, ranks)
+        finally:
+            if ranks.main and not any(path.iterdir()):  # what was asked for could not be begun
+                path.rmdir()
 
     @property
     def finished(self) -> bool:

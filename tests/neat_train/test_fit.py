@@ -172,6 +172,7 @@ def test_data_in_which_nothing_differs_is_refused(stored, random_policy, tmp_pat
     flat = stored([("a?", {"b": 1.0, "c": 1.0}), ("b?", {"d": 0.0})])
     with pytest.raises(InputError, match="no record has two responses with different rewards"):
         train(flat, random_policy, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_penalty_for_what_was_never_sampled_is_refused(ragged, random_policy, tmp_path):
