@@ -29,10 +29,11 @@ _IDENTITY = ("model", "revision", "weights", "sha256", "adapter", "template", "d
 _LOADING = {
     False: """```python
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 folder = "path/to/this/folder"
-model = AutoPeftModelForCausalLM.from_pretrained(folder)""",
+model = AutoPeftModelForCausalLM.from_pretrained(folder)
+model.generation_config = GenerationConfig.from_pretrained(folder)  # its stop tokens, which peft leaves aside""",
     True: """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from neat_train.losses import Component, Components, Counts, Diagnostics
 
-SUMMED = ("tokens", "records", "responses", "encoder/")  # over the steps of one log; everything else is averaged
+# Over the steps of one log; everything else is averaged.
+SUMMED = (
+    *("tokens", "records", "responses", "encoder/"),
+    *("round/responses", "round/tokens", "round/dropped/", "round/sampling_seconds", "round/scoring_seconds"),
+)
 _NAMES = ("sft", "ranking", "penalty", "best_logp", "worst_logp", "ranking_accuracy", "negative_worst")
 
 

@@ -123,14 +123,20 @@ class _Data:
 
 def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Data:
     ranks, held = folder.ranks, settings.held_out
+    grown = folder.begun_with("dataset") if settings.rounds.into == "dataset" else None
     for turn in (True, False):  # what has to be cached is cached by one rank
         if ranks.main is turn:
-            found = Records.open(request.dataset, rank_by=settings.rank_by, where=settings.where, limit=settings.limit)
+            found = Records.open(
+                request.dataset,
+                rank_by=settings.rank_by,
+                where=settings.where,
+                limit=settings.limit,
+                rounds=grown and grown["rounds"],
+            )
             other = Records.open(held.data, rank_by=settings.rank_by) if held.data else None
         ranks.barrier()
-    grown = folder.begun_with("dataset") if settings.rounds.into == "dataset" else None
     content = {
-        "dataset": found.identity(grown and grown["rounds"]),
+        "dataset": found.identity(),
         "held_out": other and other.identity(),
         "prompts": _said_by(settings.rounds.prompts),
         "held_out_prompt": _said_by(held.prompt),
@@ -245,7 +251,7 @@ def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArgum
         model_args=settings.model_args,
         gradient_checkpointing=args.gradient_checkpointing,
         trust_remote_code=request.trust_remote_code,
-        keep_reference=settings.method == "dpo" or settings.loss.needs_reference,
+        keep_reference=settings.method == "dpo" or (settings.method != "sft" and settings.loss.needs_reference),
         seed=settings.seed,
     )
 
@@ -396,7 +402,7 @@ def _left_behind(run: _Run) -> dict[str, Any]:
         with full_disk_explained(path):
             run.policy.save(path)
             draw(path)
-            write_card(path)
+            write_card(path, run.data.train.dataset)
             found = figures(path)
             run.folder.finish(found)
     return ranks.gather(found)[0]

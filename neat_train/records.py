@@ -42,13 +42,19 @@ class Records:
         rank_by: str | None = None,
         where: str | None = None,
         limit: int | None = None,
+        rounds: int | None = None,
     ) -> Records:
         """The first `limit` records that `where` is true for, of those with a response.
+
+        Args:
+            rounds: how many of its rounds to see; None: all. A run that grows the dataset itself goes on with those
+                that were there when it began.
 
         Raises:
             InputError: no finished dataset, a bad expression, or no such record.
         """
-        dataset = PreferenceDataset.open(path)
+        whole = PreferenceDataset.open(path)
+        dataset = replace(whole, manifest=replace(whole.manifest, rounds=whole.manifest.rounds[:rounds]))
         if not dataset.complete:
             raise InputError(f"{path}: is not finished. Run the command that was making it again, then train.")
         frame = select(dataset.scan_records(rank_by=rank_by), where)
@@ -81,9 +87,9 @@ class Records:
         found = self.dataset.scan().select((pl.col("polarity") == "negative").any())
         return bool(found.collect().item())
 
-    def identity(self, rounds: int | None = None) -> dict[str, Any]:
-        """What the dataset's first `rounds` rounds (None: all) hold, by content, and what reviewers dropped of them."""
-        taken = self.dataset.manifest.rounds[:rounds]
+    def identity(self) -> dict[str, Any]:
+        """What the dataset's rounds hold, by content, and what reviewers dropped of them."""
+        taken = self.dataset.manifest.rounds
         shards = [[entry.name, entry.sha256] for at in taken for entry in at.shards]
         content = canonical_json([shards, sorted(self.dataset.dropped)])
         return {"rounds": len(taken), "sha256": hashlib.sha256(content.encode()).hexdigest()}
