@@ -69,8 +69,9 @@ class RoundSettings(Settings):
     """Whether another reward model than the dataset's own may score."""
     gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
     """Share of the device's memory that vLLM may take."""
-    drop: tuple[str, ...] = ()
-    """Samples that are not used, beside empty and repeated ones: unfinished, cut, refusal."""
+    drop: tuple[str, ...] = ("unfinished",)
+    """Samples that are not used, beside empty and repeated ones: unfinished, cut, refusal. An unfinished one teaches no
+    end of turn: where length is rewarded, a policy that learns from those soon never ends."""
     min_tokens: int = Field(default=0, ge=0)
     """Shorter samples are not used."""
     keep_where: str | None = None
@@ -194,6 +195,9 @@ TRAINING: Mapping[str, Any] = MappingProxyType(
         "report_to": "none",
     }
 )
+
+# What a preset sets beside the objective. The paper says nothing of samples that did not end: it has all of them.
+PRESET_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"rounds": {"drop": []}}})
 
 METHODS: Mapping[Method, Mapping[str, Any]] = MappingProxyType(
     {

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from neat_data.errors import InputError
 from neat_train import training_arguments
-from neat_train.config import METHODS, TRAINING, FitSettings
+from neat_train.config import METHODS, PRESET_SETTINGS, TRAINING, FitSettings
 from neat_train.contradictions import refuse_contradictions
 from neat_train.objective_settings import PRESETS
 
@@ -68,6 +68,7 @@ def resolve(said: Tree, preset: str = "recommended") -> FitSettings:
         raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
     said = _with_trainer_s_gathered(said)
     base: Tree = {"training": dict(TRAINING), "loss": PRESETS[preset].model_dump(mode="json")}
+    _lay(base, PRESET_SETTINGS.get(preset, {}))
     _lay(base, METHODS[method])
     _lay(base, said)
     try:

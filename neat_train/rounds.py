@@ -72,6 +72,7 @@ class OnlineRounds:
         self._known: set[int] = set()  # rounds that `_folded` has
         self._round: int | None = None  # of what is sampled now; None before the first step
         self._figures: dict[str, float] = {}
+        self._warned = False
 
     def step(self, step: int) -> list[Record]:
         """This rank's records of a step with the responses that training uses; a block that begins is sampled.
@@ -157,6 +158,17 @@ class OnlineRounds:
         table, _ = self._files.block(number)
         self._open.add_block(number, table)
         self._figures = figures(table, seconds)
+        self._warn_of_few(self._figures)
+
+    def _warn_of_few(self, found: dict[str, float]) -> None:
+        """Say once that most samples are lost because they did not end."""
+        share = found.get("round/finished", 1.0)
+        if self._ranks.main and not self._warned and share < 0.5 and "unfinished" in self._maker.rules.drop:
+            self._warned = True
+            self._watch.say(
+                f"only {100 * share:.0f} % of the samples ended within their tokens, and the others are not used: "
+                "raise max_response, or say rounds.drop=[]"
+            )
 
     def _make(self, number: int, queries: Sequence[str], identity: dict[str, Any]) -> dict[str, float]:
         """Sample and score this rank's share, and have the main rank put the whole block together."""

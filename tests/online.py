@@ -45,7 +45,7 @@ def scored_dataset(folder: Path, *options: str) -> Path:
 
 def settings_of(**changes: Any) -> FitSettings:
     """Two records a step, samples of six tokens under both prompts; `rounds` are laid over that."""
-    rounds = {"prompts": "neat", "max_new_tokens": 6, **changes.pop("rounds", {})}
+    rounds = {"prompts": "neat", "max_new_tokens": 6, "drop": [], **changes.pop("rounds", {})}
     fixed = {
         "records_per_step": 2,
         "max_length": 256,
@@ -79,7 +79,8 @@ class Run:
     """A run folder with everything loaded; `train` goes on from its newest checkpoint.
 
     Attributes:
-        begun: a copy of the dataset as it was when the run began, where the run grows the dataset itself.
+        begun: where the records are read, if not from `dataset`.
+        rounds: of the dataset that were there when the run began; None: all.
     """
 
     dataset: Path
@@ -90,6 +91,7 @@ class Run:
     ranks: Ranks = field(default_factory=Ranks)
     watch: Heard = field(default_factory=Heard)
     begun: Path | None = None
+    rounds: int | None = None
     seen: dict[int, list[Record]] = field(default_factory=dict)
 
     @classmethod
@@ -102,7 +104,7 @@ class Run:
     def source(self) -> OnlineRounds:
         """A fresh source of records, as a new process would make it."""
         self.folder.mkdir(exist_ok=True)
-        records = Records.open(str(self.begun or self.dataset))
+        records = Records.open(str(self.begun or self.dataset), rounds=self.rounds)
         return online_rounds(
             self.settings,
             replace(records, dataset=replace(records.dataset, path=str(self.dataset))),

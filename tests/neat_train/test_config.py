@@ -45,6 +45,12 @@ def test_each_method_brings_its_prompts_and_its_penalty(method, prompts, beta):
     assert settings.online == (prompts is not None)
 
 
+def test_the_paper_s_preset_trains_on_unfinished_samples_too():
+    assert read("method=neat").rounds.drop == ("unfinished",)
+    assert read_settings(sets=["method=neat"], preset="paper").rounds.drop == ()
+    assert read_settings(sets=["method=rrhf"], preset="paper").loss.penalty.kind == "likelihood"
+
+
 def test_what_is_set_wins_over_the_method_s_defaults():
     settings = read("method=neat", "loss.beta=0", "rounds.prompts=neat", "max_steps=4")
     assert (settings.loss.beta, settings.rounds.prompts, settings.training["max_steps"]) == (0, "neat", 4)

@@ -269,6 +269,15 @@ def test_sifting_rules_apply(dataset: Path, tmp_path: Path):
         assert all(r.reward < worst for r in record.responses if r.round)
 
 
+def test_samples_that_did_not_end_are_not_trained_on_and_few_that_did_are_told(dataset: Path, tmp_path: Path):
+    run = Run.of(dataset, tmp_path / "run", rounds={"drop": ["unfinished"], "queries": "epoch"})
+    found = run.train(1, 1).metrics()
+    assert 0 < found["round/dropped/unfinished"] == 10 * (1 - found["round/finished"])
+    assert all(r.finished for record in run.seen[0] for r in record.responses if r.round)
+    (told,) = [line for line in run.watch.lines if "ended within their tokens" in line]
+    assert told.startswith(f"only {100 * found['round/finished']:.0f} % of the samples")
+
+
 def test_a_ranking_by_other_models_cannot_go_online(dataset: Path, tmp_path: Path):
     run = Run.of(dataset, tmp_path / "run")
     with pytest.raises(InputError, match="rank_by other and rounds"):

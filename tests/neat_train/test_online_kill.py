@@ -25,9 +25,9 @@ from neat_data.report import card
 from neat_train.block_files import BlockFiles
 from tests.online import Run
 
-into, dataset = sys.argv[1:]
+into = sys.argv[1]
 run = Run.of(Path("none"), Path("none"), rounds={"into": into, "queries": 3})
-run.begun = Path(dataset)
+run.rounds = 1
 
 def dying(call):
     def counted(*arguments, **named):
@@ -62,8 +62,8 @@ for line in sys.stdin:
 class Killer:
     """Four steps of training with online rounds, killed at chosen points."""
 
-    def __init__(self, into: str, dataset: Path) -> None:
-        started = [sys.executable, "-c", DYING, into, str(dataset)]
+    def __init__(self, into: str) -> None:
+        started = [sys.executable, "-c", DYING, into]
         self._process = subprocess.Popen(started, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Killer:
@@ -88,7 +88,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("into", "stride"), [("run", 11), ("dataset", 31)])
 def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path, into: str, stride: int) -> None:
-    with Killer(into, scored) as killer:
+    with Killer(into) as killer:
 
         def life(name: str, point: int = 0) -> int:
             dataset = tmp_path / name / "d"
