@@ -57,12 +57,18 @@ def read_settings(
     said.pop("preset", None)
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: unknown; choose {' or '.join(PRESETS)}")
-    _lay(said, _spoken(options or {}, sets))
-    return resolve(said, preset)
+    spoken = _spoken(options or {}, sets)
+    serves_all = "method" not in said  # a file that names no method may set what only some of them use
+    _lay(said, spoken)
+    return resolve(said, preset, spoken if serves_all else said)
 
 
-def resolve(said: Tree, preset: str = "recommended") -> FitSettings:
-    """What was said, over the defaults of its method and of the preset."""
+def resolve(said: Tree, preset: str = "recommended", for_method: Tree | None = None) -> FitSettings:
+    """What was said, over the defaults of its method and of the preset.
+
+    Args:
+        for_method: the part of it that was said with the method in view; None: all.
+    """
     method = said.get("method", "neat")
     if method not in METHODS:
         raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
@@ -75,7 +81,7 @@ def resolve(said: Tree, preset: str = "recommended") -> FitSettings:
         settings = FitSettings.model_validate(base)
     except ValidationError as error:
         raise InputError(_explained(error)) from error
-    refuse_contradictions(settings, said)
+    refuse_contradictions(settings, said, said if for_method is None else for_method)
     return settings
 
 

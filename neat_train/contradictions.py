@@ -12,20 +12,22 @@ from neat_train.config import BASELINES, FitSettings
 _ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
 
 
-def refuse_contradictions(settings: FitSettings, said: dict[str, Any]) -> None:
+def refuse_contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> None:
     """Raise InputError with the first of them.
 
     Args:
         said: what the user set, without defaults: only that can contradict by being there.
+        for_method: the part of it that was set with this method in view: not a file that serves several methods.
     """
-    if found := next(_contradictions(settings, said), None):
+    if found := next(_contradictions(settings, said, for_method), None):
         raise InputError(found)
 
 
-def _contradictions(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> Iterator[str]:
     yield from _of_lengths(settings)
+    yield from _idle(settings, for_method)
     yield from _of_the_method(settings, said)
-    yield from _of_rounds(settings, said)
+    yield from _of_rounds(settings)
     yield from _of_the_policy(settings, said)
     yield from _of_held_out(settings, said)
 
@@ -38,17 +40,23 @@ def _of_lengths(settings: FitSettings) -> Iterator[str]:
         yield f"rounds.max_new_tokens {new} is more than max_response {response}: samples would be cut for training"
 
 
-def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    """What the method has no use for."""
     method = settings.method
     for section in BASELINES:
         if section in said and method != section:
             yield f"{section}.{_first(said[section])} has no meaning for method {method}: say method {section}"
-    if method in BASELINES:
-        if "loss" in said:
-            hint = "; its own is dpo.beta" if method == "dpo" else ""
-            yield f"loss.{_first(said['loss'])} has no meaning for method {method}, which TRL's trainer trains{hint}"
-        if settings.online:
-            yield f"rounds.prompts {settings.rounds.prompts} and method {method}, which trains offline: sample first"
+    if method in BASELINES and "loss" in said:
+        hint = "; its own is dpo.beta" if method == "dpo" else ""
+        yield f"loss.{_first(said['loss'])} has no meaning for method {method}, which TRL's trainer trains{hint}"
+    if not settings.online and (idle := set(said.get("rounds", {})) - _ALSO_OFFLINE):
+        yield f"rounds.{min(idle)} has no meaning for method {method}, which samples nothing: rounds.prompts"
+
+
+def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    method = settings.method
+    if method in BASELINES and settings.online:
+        yield f"rounds.prompts {settings.rounds.prompts} and method {method}, which trains offline: sample first"
     penalty = said.get("loss", {}).get("penalty", {})
     if penalty.get("kind") == "none" and said["loss"].get("beta"):
         yield f"loss.beta {settings.loss.beta} weighs a penalty, and loss.penalty.kind is none: leave one out"
@@ -56,10 +64,8 @@ def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]
         yield "loss.penalty.target negative_prompt has nothing to penalise: rounds.prompts is plain"
 
 
-def _of_rounds(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
-    rounds, spoken = settings.rounds, set(said.get("rounds", {}))
-    if not settings.online and (idle := spoken - _ALSO_OFFLINE):
-        yield f"rounds.{min(idle)} has no meaning for method {settings.method}, which samples nothing: rounds.prompts"
+def _of_rounds(settings: FitSettings) -> Iterator[str]:
+    rounds = settings.rounds
     if settings.online and settings.rank_by is not None:
         yield f"rank_by {settings.rank_by} and rounds.prompts {rounds.prompts}: samples have the run's rewards alone"
     if rounds.every is None:

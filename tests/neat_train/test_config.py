@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import TrainingArguments
@@ -43,6 +44,25 @@ def test_each_method_brings_its_prompts_and_its_penalty(method, prompts, beta):
     settings = read(f"method={method}")
     assert (settings.rounds.prompts, settings.loss.beta) == (prompts, beta)
     assert settings.online == (prompts is not None)
+
+
+def test_a_file_without_a_method_serves_all_of_them(tmp_path):
+    file = tmp_path / "shared.yaml"
+    file.write_text("rounds: {queries: 64}\nloss: {beta: 0.2}\ndpo: {beta: 0.3}\n")
+    for method in METHODS:
+        assert read_settings(file, {"method": method}).method == method
+    with pytest.raises(InputError, match=r"rounds\.samples .*method rrhf"):
+        read_settings(file, {"method": "rrhf"}, ["rounds.samples=2"])
+    file.write_text("method: rrhf\nrounds: {queries: 64}\n")
+    with pytest.raises(InputError, match=r"rounds\.queries .*method rrhf"):
+        read_settings(file)
+
+
+@pytest.mark.parametrize("name", ["paper", "recommended", "tiny"])
+def test_the_shipped_settings_are_read(name):
+    shipped = Path(__file__).resolve().parents[2] / "pipelines" / f"{name}.yaml"
+    for method in METHODS:
+        assert read_settings(shipped, {"method": method}).method == method
 
 
 def test_the_paper_s_preset_trains_on_unfinished_samples_too():
