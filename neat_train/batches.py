@@ -24,38 +24,6 @@ from neat_train.objective_settings import Target
 Path = Literal["trees", "batches"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MicroBatch:
-    """What one forward pass takes, and what its log-probabilities mean.
-
-    Attributes:
-        ids: (rows, width) int64; one row of packed trees, or padded rows.
-        positions: (rows, width) int64 position ids.
-        trees: for each tree the length of its prefix, then of its branches; None for padded rows.
-        lengths: (rows,) int64, how much of each row is no padding.
-        at: (N,) int64, indices into the flattened rows: the positions that predict.
-        targets: (N,) int64, the token that each of them predicts.
-        layout: of these N tokens; stays on the host, where `losses.plan_of` wants it.
-        tokens: positions that run, padding included.
-        answers: responses of records.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    trees: tuple[tuple[int, ...], ...] | None
-    lengths: Tensor
-    at: Tensor
-    targets: Tensor
-    layout: Layout
-    tokens: int
-    answers: int
-
-    def to(self, device: torch.device | str) -> MicroBatch:
-        """The same micro-batch with what a model takes on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "lengths", "at", "targets")}
-        return replace(self, **moved)
-
-
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Responses behind one query: those of a record, or the one copy behind its prompt."""
@@ -70,6 +38,55 @@ class _Group:
     @property
     def rows(self) -> list[tuple[int, ...]]:
         return [(*self.query, *ids[:-1]) for ids in self.answers]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """What one forward pass takes, and what its log-probabilities mean.
+
+    Attributes:
+        ids: (rows, width) int64; one row of packed trees, or padded rows.
+        positions: (rows, width) int64 position ids.
+        trees: for each tree the length of its prefix, then of its branches; None for padded rows.
+        lengths: (rows,) int64, how much of each row is no padding.
+        at: (N,) int64, indices into the flattened rows: the positions that predict.
+        targets: (N,) int64, the token that each of them predicts.
+        layout: of these N tokens; stays on the host, where `losses.plan_of` wants it.
+        tokens: positions that run, padding included.
+        answers: responses of records.
+        groups: what it was made of, in the order of the layout's responses.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    trees: tuple[tuple[int, ...], ...] | None
+    lengths: Tensor
+    at: Tensor
+    targets: Tensor
+    layout: Layout
+    tokens: int
+    answers: int
+    groups: tuple[_Group, ...]
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        """The same micro-batch with what a model takes on `device`."""
+        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "lengths", "at", "targets")}
+        return replace(self, **moved)
+
+    def only(self, responses: Tensor) -> tuple[MicroBatch, Tensor]:
+        """Some responses alone, each behind its query, as a micro-batch of no record.
+
+        Args:
+            responses: (n,) at least one of the layout's, each once.
+
+        Returns:
+            The micro-batch, and the places of its tokens among those of this one  # (M,)
+        """
+        behind = [(group.query, ids) for group in self.groups for ids in group.answers]
+        chosen = sorted(responses.tolist())  # tokens are laid in the order of responses
+        groups = [_Group(query, (ids,)) for query, ids in (behind[index] for index in chosen)]
+        places = torch.isin(self.layout.response, torch.tensor(chosen)).nonzero()[:, 0]
+        return _made(groups, _of_no_record(groups), 0, "batches" if self.trees is None else "trees"), places
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +121,29 @@ def micro_batches(
     items = [_Item(example, _copied(example, prompted)) for example in examples]
     if path == "trees":
         packs = pack([sum(group.tree.tokens for group in item.groups) for item in items], token_budget)
-        return [_of_trees([items[index] for index in sorted(indices)]) for indices in packs]
+        return [_of([items[index] for index in sorted(indices)], path) for indices in packs]
     sizes = [[len(row) for group in item.groups for row in group.rows] for item in items]
-    return [_of_rows([items[index] for index in indices]) for indices in _like_lengths(sizes, token_budget)]
+    return [_of([items[index] for index in indices], path) for indices in _like_lengths(sizes, token_budget)]
 
 
 def filler(path: Path) -> MicroBatch:
     """A micro-batch of no record, so that every rank can run the same number: its loss is 0, with a graph."""
     group = _Group((0, 0), ((0,),))
-    layout = Layout(
-        response=torch.zeros(1, dtype=torch.int64),
-        mask=torch.ones(1, dtype=torch.bool),
-        record=torch.full((1,), -1),
-        reward=torch.zeros(1),
-        negative=torch.zeros(1, dtype=torch.bool),
-        query=torch.zeros(1, dtype=torch.int64),
+    return _made([group], _of_no_record([group]), 0, path)
+
+
+def _of_no_record(groups: Sequence[_Group]) -> Layout:
+    """The layout of responses that no term counts."""
+    lengths = torch.tensor([len(ids) for group in groups for ids in group.answers])
+    none = torch.zeros_like(lengths)
+    return Layout(
+        response=torch.repeat_interleave(torch.arange(len(lengths)), lengths),
+        mask=torch.ones(int(lengths.sum()), dtype=torch.bool),
+        record=none - 1,
+        reward=none.float(),
+        negative=none.bool(),
+        query=none,
     )
-    return _laid([group], layout, 0) if path == "trees" else _padded([group], layout, 0)
 
 
 def _copied(example: Example, target: Target | None) -> int | None:
@@ -150,14 +173,13 @@ def _like_lengths(sizes: Sequence[Sequence[int]], budget: int) -> list[list[int]
     return runs
 
 
-def _of_trees(items: Sequence[_Item]) -> MicroBatch:
+def _of(items: Sequence[_Item], path: Path) -> MicroBatch:
     groups = [group for item in items for group in item.groups]
-    return _laid(groups, _layout(items), sum(len(item.example.answers) for item in items))
+    return _made(groups, _layout(items), sum(len(item.example.answers) for item in items), path)
 
 
-def _of_rows(items: Sequence[_Item]) -> MicroBatch:
-    groups = [group for item in items for group in item.groups]
-    return _padded(groups, _layout(items), sum(len(item.example.answers) for item in items))
+def _made(groups: Sequence[_Group], layout: Layout, answers: int, path: Path) -> MicroBatch:
+    return _laid(groups, layout, answers) if path == "trees" else _padded(groups, layout, answers)
 
 
 def _laid(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatch:
@@ -175,6 +197,7 @@ def _laid(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatch:
         layout=layout,
         tokens=len(row.ids),
         answers=answers,
+        groups=tuple(groups),
     )
 
 
@@ -195,6 +218,7 @@ def _padded(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatc
         layout=layout,
         tokens=len(rows) * width,
         answers=answers,
+        groups=tuple(groups),
     )
 
 

@@ -76,10 +76,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Planned:
-    """A micro-batch, and what its rewards decide."""
+    """A micro-batch, and what its rewards decide; `penalised` are its tokens that the penalty falls on, alone."""
 
     batch: MicroBatch
     plan: Plan
+    penalised: tuple[MicroBatch, Tensor] | None
 
 
 class NeatTrainer(Measures, WholeCheckpoints, Trainer):
@@ -178,7 +179,9 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
 
     def _planned(self, batch: MicroBatch) -> _Planned:
         penalty = self._settings.active_penalty
-        return _Planned(batch, plan_of(batch.layout, "worst" if isinstance(penalty, NoPenalty) else penalty.target))
+        plan = plan_of(batch.layout, "worst" if isinstance(penalty, NoPenalty) else penalty.target)
+        compared = self._settings.needs_reference and len(plan.target) > 0
+        return _Planned(batch, plan, batch.only(plan.target) if compared else None)
 
     def _run(self, model: nn.Module, made: Sequence[_Planned], counts: Counts) -> Tensor:
         """Every micro-batch forward and backward; gradients meet those of the other ranks in the last one."""
@@ -186,7 +189,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         figures = StepFigures(device)
         for number, planned in enumerate(made, 1):
             batch, plan = planned.batch.to(device), planned.plan.to(device)
-            reference = self._reference(batch)
+            reference = self._reference(planned)
             with nullcontext() if number == len(made) else self.accelerator.no_sync(model):
                 values = logps(model, batch)  # (tokens,)
                 components = objective(values, plan, self._settings, reference)
@@ -196,12 +199,17 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             figures.add(loss, components, diagnostics(values, plan))
         return figures.packed()
 
-    def _reference(self, batch: MicroBatch) -> Tensor | None:
-        """What the policy gave these tokens when training began, (tokens,)."""
+    def _reference(self, planned: _Planned) -> Tensor | None:
+        """What the policy gave each token when training began, (tokens,); computed for those that are penalised."""
         if not self._settings.needs_reference:
             return None
-        with self.policy.reference() as module, self.accelerator.autocast():
-            return logps(module, batch)
+        device = self.accelerator.device
+        values = torch.zeros(len(planned.batch.at), device=device)
+        if planned.penalised is not None:
+            batch, places = planned.penalised
+            with self.policy.reference() as module, self.accelerator.autocast():
+                values[places.to(device)] = logps(module, batch.to(device))
+        return values
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)

@@ -127,3 +127,17 @@ def test_a_filler_has_no_record(path) -> None:
     assert (plan.counts.sft, plan.counts.ranking, plan.counts.penalty) == (0, 0, 0)
     assert len(batch.at) == len(batch.targets) == len(batch.layout.response) == 1
     assert batch.answers == 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(seed=st.integers(0, 10_000))
+def test_some_responses_alone_predict_the_same_tokens_behind_the_same_queries(path, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    (whole,) = micro_batches(drawn(rng, 4), 10_000, path)
+    behind = [(group.query, ids) for group in whole.groups for ids in group.answers]
+    chosen = torch.randperm(len(behind), generator=rng)[: 1 + seed % len(behind)]
+    part, places = whole.only(chosen)
+    assert torch.equal(part.targets, whole.targets[places])
+    assert predicted(part) == dict(enumerate(predicted(whole)[int(index)] for index in chosen.sort().values))
+    assert [group.query for group in part.groups] == [behind[int(index)][0] for index in chosen.sort().values]
+    assert plan_of(part.layout).counts.sft == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_a_step_is_logged_with_all_it_was_made_of(ragged, random_policy, tmp_pat
     log = trainer.state.log_history[0]
     records, responses = 2 * 16, 2 * (4 * (1 + 2 + 3 + 4))
     assert (log["records"], log["responses"], log["step"]) == (records, responses, 2)
+    assert log["penalty"] == pytest.approx(2 * math.log(2))  # of npo where the policy is still its reference
     terms = log["sft"] + log["ranking"] + 0.1 * log["penalty"]
     assert log["loss"] == pytest.approx(terms, rel=1e-5)
     assert {"best_logp", "worst_logp", "ranking_accuracy", "negative_worst", "tokens", "grad_norm"} <= set(log)
