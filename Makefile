@@ -11,7 +11,10 @@ demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
 	$(BIN)/neat-data expand $(DEMO)/sample --policy data/models/tiny-policy --limit 200
 	$(BIN)/neat-data stats $(DEMO)/sample --by polarity --report $(DEMO)/sample.html
-	@echo "The report is in $(DEMO)/sample.html; try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
+	$(BIN)/neat-train fit $(DEMO)/sample --policy data/models/tiny-policy --method neat-pp --out $(DEMO)/neat-pp \
+		--settings pipelines/tiny.yaml --set max_steps=10 --set held_out.queries=40
+	@echo "The report is in $(DEMO)/sample.html, the curves in $(DEMO)/neat-pp/curves.png;"
+	@echo "try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
 
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -16,6 +16,7 @@ from neat_train.metrics import read
 _EVAL = "eval_"
 _AMOUNTS = ("records", "responses", "tokens")
 _SAMPLED = "round/responses"
+_SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")
 
 
 def figures(run: Path) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, alr
     if table := held_out_table(found["held_out"]):
         print_tables([table], console)
     adapter = (run / "adapter_config.json").exists()
-    _line(console, f"{run}: {'adapter' if adapter else 'weights'}, README.md, curves.png, metrics.jsonl, samples.jsonl")
+    there = [name for name in _SHOWN if (run / name).exists()]
+    _line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
     if adapter:
         _line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
@@ -101,7 +103,9 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
     columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
     queries = end.get("answers")
     note = (
-        f"Rewards of fresh answers to {queries:,.0f} queries; perplexity of their chosen responses." if queries else ""
+        f"Rewards of fresh answers, one a query ({queries:,.0f}); perplexity of the chosen responses."
+        if queries
+        else ""
     )
     return Table("Held-out queries", columns, rows, note)
 
