@@ -15,22 +15,23 @@ from neat_train.objective_settings import Likelihood, ObjectiveSettings
 
 FALL = 3.0  # nats a token: a response is then 20 times less likely, token by token; random words are not far
 RUNAWAY = 10.0  # nats a token that the likelihood penalty, which has no lower bound, may take from the worst
-WARNED_FALL = 0.1  # nats a token
+WARNED_FALL = 0.3  # nats a token: that much, the records of a step differ from those of the next
 SMOOTH = 0.9  # of the moving means: single steps of few records jump
+BEGINNING = 10  # steps whose mean is where a run began
 
 
 @dataclass
 class _Trend:
-    """A moving mean and where it began; corrected for its few first values, as Adam's are."""
+    """A moving mean, corrected for its few first values as Adam's are, and where it began."""
 
     start: float = 0.0
     count: int = 0
     _sum: float = 0.0
 
     def add(self, value: float) -> None:
-        if not self.count:
-            self.start = value
         self.count += 1
+        if self.count <= BEGINNING:
+            self.start += (value - self.start) / self.count
         self._sum = SMOOTH * self._sum + (1 - SMOOTH) * value
 
     @property

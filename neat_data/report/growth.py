@@ -121,9 +121,10 @@ def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
 
 
 def _models(labels: Sequence[str]) -> str:
-    """The first two: an online round has a policy for every block."""
-    more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
-    return ", ".join(labels[:2]) + more
+    """By what they began as, where a policy in training sampled: an online round has one for every block."""
+    starts = list(dict.fromkeys(label.partition("+live:")[0] for label in labels))
+    found = ", ".join(starts[:2]) + (f" and {len(starts) - 2} more" if len(starts) > 2 else "")
+    return f"{found}, {len(labels)} times in training" if "+live:" in "".join(labels) else found
 
 
 def _line(console: Console, text: str) -> None:

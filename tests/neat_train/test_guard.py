@@ -35,7 +35,7 @@ def test_a_gradient_that_is_no_number_stops_the_run():
 
 
 def test_the_best_responses_collapse_stops_the_run():
-    with pytest.raises(RunError, match=r"collapses: the best responses' log-probability fell from -1.00 to -4"):
+    with pytest.raises(RunError, match=r"collapses: the best responses' log-probability fell from -1.45 to -4"):
         run(guard(), best=lambda step: -1.0 - 0.1 * (step - 1), worst=lambda _: -2.0)
 
 
@@ -56,6 +56,13 @@ def test_one_warning_when_both_fall_and_the_margin_grows():
     run(guard(said), best=lambda step: -1.0 - 0.01 * step, worst=lambda step: -2.0 - 0.05 * step)
     assert len(said) == 1
     assert "both become less likely" in said[0]
+
+
+def test_steps_of_other_records_are_no_fall():
+    said: list[str] = []
+    jumps = (0.3, -0.2, -0.4, 0.1, 0.2)
+    run(guard(said), best=lambda step: -3.5 + jumps[step % 5], worst=lambda step: -3.7 - 0.004 * step + jumps[step % 5])
+    assert said == []
 
 
 def test_no_warning_when_the_best_rises_or_a_step_has_no_two_rewards():
