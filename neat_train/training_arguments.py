@@ -7,7 +7,7 @@ class itself would import torch.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,14 +126,27 @@ def training_arguments(settings: FitSettings, out: Path) -> TrainingArguments:
     """transformers' own class, which also sets up the process group where there are several ranks.
 
     Raises:
-        InputError: transformers refuses a value or a combination of them, or there is no such device.
+        InputError: transformers refuses a value or a combination of them, there is no such device, or nothing to
+            report to.
     """
     from transformers import TrainingArguments
 
     try:
-        return TrainingArguments(**keywords(settings, out))
+        found = TrainingArguments(**keywords(settings, out))
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise InputError(f"settings of the trainer: {' '.join(str(error).split())[:300]}") from error
+    assert isinstance(found.report_to, list)
+    _require_reporters(found.report_to)
+    return found
+
+
+def _require_reporters(names: Sequence[str]) -> None:
+    """transformers finds out what is missing when the models are loaded."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    there = get_available_reporting_integrations()
+    if missing := [name for name in names if name not in there]:
+        raise InputError(f"--report-to {missing[0]}: is not installed here, or unknown: pip install {missing[0]}")
 
 
 def _on_cpu(device: str) -> bool:

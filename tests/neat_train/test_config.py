@@ -14,7 +14,7 @@ from neat_data.errors import InputError
 from neat_train.config import METHODS, FitSettings, fingerprint, identifying
 from neat_train.config_reading import read_settings
 from neat_train.objective_settings import NPO, Likelihood, Settings
-from neat_train.training_arguments import REFUSED, kinds
+from neat_train.training_arguments import REFUSED, kinds, training_arguments
 
 
 def read(*sets: str, **options) -> FitSettings:
@@ -213,3 +213,9 @@ def test_help_and_mistakes_are_answered_without_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("0 set()" if "--help" in arguments else "2 set() error: a: there is no such setting")
+
+
+def test_a_reporter_that_is_not_there_is_named_before_anything_loads(tmp_path):
+    with pytest.raises(InputError, match=r"--report-to trackio: is not installed"):
+        training_arguments(read("method=rrhf", "report_to=trackio", "device=cpu"), tmp_path)
+    assert training_arguments(read("method=rrhf", "device=cpu"), tmp_path).report_to == []
