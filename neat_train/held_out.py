@@ -33,6 +33,7 @@ from neat_train.ranks import Ranks
 from neat_train.undisturbed import undisturbed
 
 SAMPLES = "samples.jsonl"
+FORGETTING = 1.5  # times the lowest perplexity so far
 _NO_ROUND = -1  # seeds of held-out answers are those of no round
 _HIGHEST = 700.0  # nats a token: beyond it exp overflows
 
@@ -110,6 +111,7 @@ class HeldOut:
         self.seed = seed
         self.own = self.records[ranks.rank :: ranks.world]
         self._examples = _examples(self.own, encoder)
+        self._lowest, self._warned = math.inf, False
         if reward is None:
             self.watch.say("no reward model: perplexity alone is measured on held-out queries")
 
@@ -132,7 +134,19 @@ class HeldOut:
                 answers = self._answers()
                 found |= figures(answers)
                 self._show(answers[: self.settings.samples_shown], found, step)
+        self._warn_of_forgetting(found)
         return found
+
+    def _warn_of_forgetting(self, found: dict[str, float]) -> None:
+        """Say once that the policy has moved far from people's responses, which a rising reward does not show."""
+        now = found.get("perplexity", 0.0)
+        self._lowest = min(self._lowest, now or self._lowest)
+        if self.ranks.main and not self._warned and now > FORGETTING * self._lowest:
+            self._warned = True
+            self.watch.say(
+                f"held-out perplexity rose from {self._lowest:.3g} to {now:.3g}: the policy forgets its language, "
+                f"whatever its reward. Look at {SAMPLES}; a smaller learning_rate slows it."
+            )
 
     def _perplexity(self, module: nn.Module) -> dict[str, float]:
         self.watch.phase("held out: perplexity", len(self._examples))

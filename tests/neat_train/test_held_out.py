@@ -186,6 +186,21 @@ def test_without_a_reward_model_it_is_said_once_that_there_is_perplexity_alone(p
     assert not (tmp_path / "samples.jsonl").exists()
 
 
+def test_a_policy_that_forgets_its_language_is_told_of_once(tiny_policy, tmp_path):
+    policy, watch = made_policy(tiny_policy), Said()
+    held = measuring(policy, None, tmp_path, watch=watch)
+    before = held.measure(policy.model, 0)["perplexity"]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.5)
+    after = [held.measure(policy.model, step)["perplexity"] for step in (1, 2)]
+    told = [line for line in watch.lines if "forgets" in line]
+    assert after[0] > 1.5 * before
+    assert [f"rose from {before:.3g} to {after[0]:.3g}:" in line for line in told] == [True]
+
+
 def test_rewards_are_those_of_fresh_answers_to_the_plain_query(policy, reward, tmp_path):
     found = measuring(policy, reward, tmp_path, settings=HeldOutSettings(samples_shown=99)).measure(policy.model, 3)
     rows = read_rows(tmp_path / "samples.jsonl")
