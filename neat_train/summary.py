@@ -16,6 +16,15 @@ from neat_train.metrics import read
 _EVAL = "eval_"
 _AMOUNTS = ("records", "responses", "tokens")
 _SAMPLED = "round/responses"
+# Counts of the encoder that tell of a loss, once for every time that a record is met.
+_CUT = {
+    "queries_cut": "queries lost their oldest turns to max_length",
+    "query_too_long": "records left out, their query being too long",
+    "template_refused": "records left out, refused by the chat template",
+    "responses_cut": "responses cut at max_response",
+    "empty": "empty responses left out",
+    "retokenised": "samples tokenised again",
+}
 _SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")
 
 
@@ -25,8 +34,9 @@ def figures(run: Path) -> dict[str, Any]:
     Returns:
         `steps` and `epochs`; `held_out`: what was measured at the `start`, the `end` and the `best` mean reward, each
         with its `step`, empty where nothing was measured; `trained`: `records`, `responses` and `tokens` of all steps,
-        those of later epochs again; `sampled`: responses of online rounds; `seconds` of the last session's training,
-        None where it was not measured.
+        those of later epochs again; `encoded`: how often it happened that something was cut or left out; `sampled`:
+        responses of online rounds, and `dropped` those of them that were not used, by reason; `seconds` of the last
+        session's training, None where it was not measured.
     """
     frame = read(run)
     measured = _measured(frame)
@@ -40,7 +50,9 @@ def figures(run: Path) -> dict[str, Any]:
             "best": max(scored, key=lambda found: found["reward"]) if scored else {},
         },
         "trained": {name: _total(frame, name) for name in _AMOUNTS},
+        "encoded": _totals(frame, "encoder/"),
         "sampled": _total(frame, _SAMPLED),
+        "dropped": _totals(frame, "round/dropped/"),
         "seconds": _last(frame, "train_runtime"),
     }
 
@@ -62,11 +74,18 @@ def _total(frame: pl.DataFrame, column: str) -> int:
     return int(frame[column].sum()) if column in frame.columns else 0
 
 
+def _totals(frame: pl.DataFrame, prefix: str) -> dict[str, int]:
+    names = [name for name in frame.columns if name.startswith(prefix)]
+    return {name.removeprefix(prefix): _total(frame, name) for name in names}
+
+
 def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, already: bool = False) -> None:
     """One short table of `figures(run)`, where the run is, and what to do next."""
     if already:
         _line(console, f"{run} was complete already: same data, same settings; nothing was done.")
     _line(console, f"{found['steps']:,} steps{_amounts(found)}.")
+    if lost := _losses(found):
+        _line(console, f"{'; '.join(lost)}.")
     console.print()
     if table := held_out_table(found["held_out"]):
         print_tables([table], console)
@@ -75,6 +94,15 @@ def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, alr
     _line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
     if adapter:
         _line(console, f"next: neat-train export {run} --merge --out {run}-merged")
+
+
+def _losses(found: dict[str, Any]) -> list[str]:
+    """What was cut or left out on the way, in words."""
+    lost = [f"{found['encoded'][name]:,} {words}" for name, words in _CUT.items() if found["encoded"].get(name)]
+    if found["dropped"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found["dropped"].items()))
+        lost.append(f"samples not used: {reasons}")
+    return lost
 
 
 def _amounts(found: dict[str, Any]) -> str:

@@ -104,6 +104,15 @@ def test_the_summary_is_short_and_says_what_to_do_next(run_of):
     assert "nothing was done" in printed(run_of(), already=True)
 
 
+def test_what_was_cut_or_left_out_is_told(run_of):
+    counted = {"encoder/responses_cut": 3, "encoder/queries_cut": 1, "encoder/sampled_ids": 9}
+    rows = [{"step": step, "epoch": 1.0, **counted, "round/dropped/unfinished": 2.0} for step in (1, 2)]
+    assert printed(run_of(rows=rows)).splitlines()[1] == (
+        "2 queries lost their oldest turns to max_length; 6 responses cut at max_response; "
+        "samples not used: unfinished 4."
+    )
+
+
 def test_the_next_command_fits_what_lies_there(run_of):
     assert "export" not in printed(run_of("full=true"))
     run = run_of()
