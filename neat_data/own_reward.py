@@ -78,6 +78,7 @@ def completed(spec: RewardSpec, settings: dict[str, Any]) -> RewardSpec:
         spec,
         max_length=spec.max_length or settings.get("max_length"),
         max_response=spec.max_response or settings.get("max_response"),
+        lengths_inherited=spec.max_length is None and spec.max_response is None,
     )
 
 

@@ -11,6 +11,7 @@ from neat_data.models.reward import RewardSpec, Task
 from neat_data.models.sampler import SamplerSpec
 
 Conversation = list[dict[str, str]]
+_LENGTHS = ("max_length", "max_response")
 
 
 def conversations(tasks: Sequence[Task]) -> list[Conversation]:
@@ -37,6 +38,7 @@ def split(rewards: Sequence[float], tasks: Sequence[Task]) -> list[tuple[float, 
 def refuse_options(spec: RewardSpec | SamplerSpec, why: str, *options: str) -> None:
     """Raises InputError for an option that this back end cannot honour, rather than leaving it out without a word."""
     defaults = {field.name: field.default for field in fields(spec)}
+    inherited = _LENGTHS if getattr(spec, "lengths_inherited", False) else ()
     for option in ("dtype", *options):
-        if getattr(spec, option) != defaults[option]:
+        if option not in inherited and getattr(spec, option) != defaults[option]:
             raise InputError(f"--{option.replace('_', '-')} has no meaning for {spec.model}: {why}")

@@ -55,6 +55,8 @@ class RewardSpec:
         token_budget: tokens in one forward pass; None: the device's default.
         path: `trees` shares each query among its responses, `batches` pads; `auto` checks which is exact.
         chat_template: `auto`, `hh`, or a file.
+        lengths_inherited: the lengths are those of a dataset's own model, and not the user's word: what makes tokens of
+            its own leaves them out.
     """
 
     model: str
@@ -68,6 +70,7 @@ class RewardSpec:
     chat_template: str = "auto"
     model_args: dict[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    lengths_inherited: bool = False
 
 
 class OutOfMemory(RunError):

@@ -9,7 +9,7 @@ import pytest
 
 from neat_data.errors import InputError
 from neat_data.models.reward import RewardSpec, load_reward_model
-from neat_data.own_reward import HINT, mismatches, remember, require_same, spec_of
+from neat_data.own_reward import HINT, completed, mismatches, remember, require_same, spec_of
 
 
 def test_the_model_is_loaded_again_from_where_it_was_with_its_lengths(tmp_path: Path, tiny_classifier: Path):
@@ -47,3 +47,12 @@ def test_models_without_hashes_are_told_apart_by_name(tmp_path: Path):
 def test_an_address_is_not_noted(tmp_path: Path):
     remember(tmp_path, RewardSpec("http://user:secret@127.0.0.1:1"))
     assert not (tmp_path / HINT).exists()
+
+
+def test_a_function_takes_a_datasets_place_though_it_knows_no_lengths(tmp_path: Path, tiny_classifier: Path):
+    own = load_reward_model(RewardSpec(str(tiny_classifier), device="cpu")).settings
+    (tmp_path / "rewards.py").write_text("def short(conversations):\n    return [1.0 for _ in conversations]\n")
+    function = RewardSpec(f"{tmp_path / 'rewards.py'}:short", device="cpu")
+    assert load_reward_model(completed(function, own)).settings["model"]
+    with pytest.raises(InputError, match="--max-length has no meaning"):
+        load_reward_model(completed(RewardSpec(function.model, device="cpu", max_length=99), own))
