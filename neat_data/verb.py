@@ -1,4 +1,4 @@
-"""What every verb of both commands shares: `--config`, `--debug`, and errors written for the person who reads them."""
+"""What both commands and their verbs share: `--version`, `--config`, `--debug`, and errors written to be read."""
 
 from __future__ import annotations
 
@@ -15,8 +15,38 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from neat_data import __version__
 from neat_data.errors import NeatError
 from neat_data.report.visible import visible
+
+
+def command(help: str, *modules: Any) -> typer.Typer:
+    """A command of the console, with the verbs that each module's `add_to` adds."""
+    app = typer.Typer(
+        help=help,
+        callback=_with_version,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for verbs in modules:
+        verbs.add_to(app)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neat-align {__version__}")
+        raise typer.Exit()
+
+
+def _with_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

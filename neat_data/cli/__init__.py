@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from neat_data import __version__
 from neat_data.cli import compact, expand, export, look, rescore, rounds, score
+from neat_data.verb import command
 
-app = typer.Typer(
-    help="Build preference datasets: score them, see how far apart responses are, grow them, hand them on.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = command(
+    "Build preference datasets: score them, see how far apart responses are, grow them, hand them on.",
+    score,
+    expand,
+    rounds,
+    look,
+    export,
+    rescore,
+    compact,
 )
-for verbs in (score, expand, rounds, look, export, rescore, compact):
-    verbs.add_to(app)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"neat-align {__version__}")
-        raise typer.Exit()
-
-
-@app.callback()
-def neat_data(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    pass
 
 
 def main() -> None:
