@@ -44,3 +44,9 @@ class Ranks:
         """Wait until every rank is here."""
         if self.world > 1:
             dist.barrier()
+
+    def leave(self) -> None:
+        """End the process group together: a process that exits with it open may wait for ever on one that is gone."""
+        if self.world > 1:
+            dist.barrier()
+            dist.destroy_process_group()

@@ -151,11 +151,8 @@ def _progress(quiet: bool) -> Iterator[TrainingProgress]:
 
 def _last_together() -> bool:
     """Let go of the other ranks; whether this is the main one."""
-    import torch.distributed as dist
-
     from neat_train.ranks import Ranks
 
-    main = Ranks.here().main
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-    return main
+    ranks = Ranks.here()
+    ranks.leave()
+    return ranks.main

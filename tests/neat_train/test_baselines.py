@@ -301,8 +301,7 @@ def train_in_ranks(data: str, out: str) -> None:
     if Ranks.here().main:
         weights = {name: w.detach() for name, w in policy.model.named_parameters() if name in policy.trained}
         torch.save({"weights": weights, "losses": losses(trainer)}, Path(out) / "trained.pt")
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    Ranks.here().leave()
 
 
 def test_two_ranks_train_as_one_does(records, tmp_path):
