@@ -46,7 +46,7 @@ class Ranks:
             dist.barrier()
 
     def leave(self) -> None:
-        """End the process group together: a process that exits with it open may wait for ever on one that is gone."""
-        if self.world > 1:
+        """End the process group, where there is one, when every rank is here."""
+        if dist.is_available() and dist.is_initialized():
             dist.barrier()
             dist.destroy_process_group()
