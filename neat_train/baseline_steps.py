@@ -65,10 +65,15 @@ class Steps:
         return sum(self.learned[row] for row in self.rows(step))
 
     def amounts(self, step: int) -> dict[str, float]:
-        """Records of a step, and tokens that run in it, padding included, over all ranks."""
+        """Records and responses of a step, tokens of these and all that run, padding included, over all ranks."""
         rows = self.rows(step)
         parts = [part for share in self._packed(rows) for part in share if part]
-        return {"records": len(rows), "tokens": sum(map(self._width, parts))}
+        return {
+            "tokens": sum(map(self._width, parts)),
+            "records": len(rows),
+            "responses": len(rows) * self.sequences,
+            "response_tokens": self.tokens_learned(step),
+        }
 
     def _packed(self, rows: Sequence[int]) -> list[list[list[int]]]:
         """Every rank's micro-batches: rows of like length together, the longest first.

@@ -13,7 +13,7 @@ from neat_train.losses import Component, Components, Counts, Diagnostics
 
 # Over the steps of one log; everything else is averaged.
 SUMMED = (
-    *("tokens", "records", "responses", "encoder/"),
+    *("tokens", "records", "responses", "response_tokens", "encoder/"),
     *("round/responses", "round/tokens", "round/dropped/", "round/sampling_seconds", "round/scoring_seconds"),
 )
 _NAMES = ("sft", "ranking", "penalty", "best_logp", "worst_logp", "ranking_accuracy", "negative_worst")
@@ -62,12 +62,19 @@ def figures_of(packed: Tensor) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much a step has to do, on one rank or on all of them; `encoder` is what encoding its records counted."""
+    """How much a step has to do, on one rank or on all of them.
+
+    Attributes:
+        response_tokens: of the responses alone, each counted once.
+        tokens: positions that run, padding included.
+        encoder: what encoding the records counted.
+    """
 
     micro_batches: int
     counts: Counts
     records: int
     responses: int
+    response_tokens: int
     tokens: int
     encoder: Counter[str]
 
@@ -79,6 +86,7 @@ class Load:
             counts=sum((load.counts for load in ranks), Counts(0, 0, 0)),
             records=sum(load.records for load in ranks),
             responses=sum(load.responses for load in ranks),
+            response_tokens=sum(load.response_tokens for load in ranks),
             tokens=sum(load.tokens for load in ranks),
             encoder=sum((load.encoder for load in ranks), Counter()),
         )
@@ -86,7 +94,8 @@ class Load:
     def amounts(self) -> dict[str, float]:
         """For the log."""
         counted = {f"encoder/{name}": count for name, count in sorted(self.encoder.items()) if count}
-        return {"tokens": self.tokens, "records": self.records, "responses": self.responses, **counted}
+        names = ("tokens", "records", "responses", "response_tokens")
+        return {**{name: getattr(self, name) for name in names}, **counted}
 
 
 def over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from neat_data.report.visible import one_line
 from neat_train.metrics import read
 
 _EVAL = "eval_"
-_AMOUNTS = ("records", "responses", "tokens")
+_AMOUNTS = ("records", "responses", "response_tokens", "tokens")
 _SAMPLED = "round/responses"
 # Counts of the encoder that tell of a loss, once for every time that a record is met.
 _CUT = {
@@ -33,10 +33,10 @@ def figures(run: Path) -> dict[str, Any]:
 
     Returns:
         `steps` and `epochs`; `held_out`: what was measured at the `start`, the `end` and the `best` mean reward, each
-        with its `step`, empty where nothing was measured; `trained`: `records`, `responses` and `tokens` of all steps,
-        those of later epochs again; `encoded`: how often it happened that something was cut or left out; `sampled`:
-        responses of online rounds, and `dropped` those of them that were not used, by reason; `seconds` of the last
-        session's training, None where it was not measured.
+        with its `step`, empty where nothing was measured; `trained`: `records`, `responses`, `response_tokens` and all
+        `tokens` that ran, of all steps, those of later epochs again; `encoded`: how often it happened that something
+        was cut or left out; `sampled`: responses of online rounds, and `dropped` those of them that were not used, by
+        reason; `seconds` of the last session's training, None where it was not measured.
     """
     frame = read(run)
     measured = _measured(frame)

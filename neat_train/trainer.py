@@ -164,6 +164,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             counts=sum((one.plan.counts for one in planned), Counts(0, 0, 0)),
             records=len(examples),
             responses=sum(batch.answers for batch in made),
+            response_tokens=sum(len(answer.ids) for example in examples for answer in example.answers),
             tokens=sum(batch.tokens for batch in made),
             encoder=encoder.counts - before,
         )

@@ -30,8 +30,7 @@ def steps_of(lengths: list[int], records_per_step: int = 4, budget: int = 40, se
 def test_rows_of_like_length_are_packed_under_the_budget():
     steps = steps_of([3, 10, 9, 2], budget=40)
     assert steps.micros(0) == [Micro((1, 2), 0.5), Micro((0, 3), 0.5)]  # 2 x 2 x 10 = 40 and 2 x 2 x 3 = 12
-    assert steps.amounts(0) == {"records": 4, "tokens": 52}
-    assert steps.tokens_learned(0) == 2 + 9 + 8 + 1
+    assert steps.amounts(0) == {"records": 4, "responses": 8, "response_tokens": 2 + 9 + 8 + 1, "tokens": 52}
     assert len(steps_of([30, 3], budget=40).micros(0)) == 2, "a row above the budget is alone"
 
 

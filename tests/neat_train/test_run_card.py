@@ -31,6 +31,7 @@ def metrics() -> list[dict[str, Any]]:
             amounts = {
                 "records": 64,
                 "responses": 256,
+                "response_tokens": 5_000,
                 "tokens": 9_000,
                 "round/responses": 128 if step % 10 == 1 else None,
             }
@@ -70,7 +71,8 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
 def test_the_figures_of_a_run_are_those_of_its_start_its_end_and_its_best(run_of):
     found = figures(run_of())
     assert (found["steps"], found["epochs"], found["seconds"]) == (40, 2.0, 754.3)
-    assert found["trained"] == {"records": 40 * 64, "responses": 40 * 256, "tokens": 40 * 9_000}
+    amounts = {"records": 64, "responses": 256, "response_tokens": 5_000, "tokens": 9_000}
+    assert found["trained"] == {name: 40 * amount for name, amount in amounts.items()}
     assert found["sampled"] == 4 * 128
     held_out = found["held_out"]
     assert [held_out[at]["step"] for at in ("start", "best", "end")] == [0, 20, 40]

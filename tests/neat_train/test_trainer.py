@@ -134,6 +134,10 @@ def test_a_step_is_logged_with_all_it_was_made_of(ragged, random_policy, tmp_pat
     log = trainer.state.log_history[0]
     records, responses = 2 * 16, 2 * (4 * (1 + 2 + 3 + 4))
     assert (log["records"], log["responses"], log["step"]) == (records, responses, 2)
+    seen = [one for step in range(2) for record in trainer._work.source.step(step) for one in record.responses]
+    ids = trainer.policy.tokenizer([one.text for one in seen], add_special_tokens=False)["input_ids"]
+    assert log["response_tokens"] == sum(len(one) + 1 for one in ids)  # and its end of turn
+    assert log["tokens"] > log["response_tokens"]
     assert log["penalty"] == pytest.approx(2 * math.log(2))  # of npo where the policy is still its reference
     terms = log["sft"] + log["ranking"] + 0.1 * log["penalty"]
     assert log["loss"] == pytest.approx(terms, rel=1e-5)
