@@ -20,6 +20,12 @@ SMOOTH = 0.9  # of the moving means: single steps of few records jump
 BEGINNING = 10  # steps whose mean is where a run began
 
 
+class Diverged(RunError):
+    """The run was stopped because it diverges: the same command would only do so again."""
+
+    exit_status = 3
+
+
 @dataclass
 class _Trend:
     """A moving mean, corrected for its few first values as Adam's are, and where it began."""
@@ -66,22 +72,22 @@ class Guard:
             best, worst: mean length-normalised log-probabilities; None where no record has two rewards.
 
         Raises:
-            RunError: the loss is not finite, the best responses' log-probability has collapsed, or a likelihood
+            Diverged: the loss is not finite, the best responses' log-probability has collapsed, or a likelihood
                 penalty pulls the worst ones' down without end.
         """
         if not math.isfinite(loss):
-            raise RunError(f"stopped at step {step}: the loss is {loss}. {self._advice()}")
+            raise Diverged(f"stopped at step {step}: the loss is {loss}. {self._advice()}")
         if best is None or worst is None:
             return
         self._best.add(best)
         self._worst.add(worst)
         if self._best.fall > FALL:
-            raise RunError(
+            raise Diverged(
                 f"stopped at step {step}: the policy collapses: the best responses' log-probability fell from "
                 f"{self._best.start:.2f} to {self._best.mean:.2f} a token.\n{self._advice()}"
             )
         if self._worst.fall > RUNAWAY and isinstance(self.settings.active_penalty, Likelihood):
-            raise RunError(
+            raise Diverged(
                 f"stopped at step {step}: the penalty runs away: the worst responses' log-probability fell from "
                 f"{self._worst.start:.2f} to {self._worst.mean:.2f} a token.\n{self._advice()}"
             )
@@ -94,9 +100,9 @@ class Guard:
             )
 
     def check_gradient(self, step: int, norm: float) -> None:
-        """Raise RunError where the gradients' norm is not finite."""
+        """Raise Diverged where the gradients' norm is not finite."""
         if not math.isfinite(norm):
-            raise RunError(f"stopped at step {step}: the gradient's norm is {norm}. {self._advice()}")
+            raise Diverged(f"stopped at step {step}: the gradient's norm is {norm}. {self._advice()}")
 
     def _advice(self) -> str:
         """What to change, likeliest first, with the values that it was run with."""

@@ -99,7 +99,7 @@ def fit_verb(
 ) -> None:
     """Train a policy on a dataset, sampling and scoring new responses on the way where the method does.
 
-    The same command again goes on where an earlier one stopped.
+    The same command again goes on where an earlier one stopped. Exit status 3: the run diverged and was stopped.
     """
     from neat_train.config_reading import read_settings
 

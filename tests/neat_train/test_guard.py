@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from neat_data.errors import RunError
-from neat_train.guard import Guard
+from neat_data.errors import InputError, RunError
+from neat_train.guard import Diverged, Guard
 from neat_train.objective_settings import Likelihood, ObjectiveSettings
 
 
@@ -25,6 +25,12 @@ def run(watched: Guard, best: Callable[[int], float], worst: Callable[[int], flo
 def test_a_loss_that_is_no_number_stops_the_run(loss):
     with pytest.raises(RunError, match=r"step 7: the loss is .*a loss.beta below 0.1 or a smaller learning_rate"):
         guard().check(7, loss, -1.0, -2.0)
+
+
+def test_a_run_that_diverges_has_an_exit_status_of_its_own():
+    with pytest.raises(Diverged) as caught:
+        guard().check(1, math.nan, None, None)
+    assert caught.value.exit_status not in {0, RunError.exit_status, InputError.exit_status}
 
 
 def test_a_gradient_that_is_no_number_stops_the_run():
