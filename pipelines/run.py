@@ -11,8 +11,6 @@ import argparse
 import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neat_data.errors import InputError, NeatError, RunError
+from neat_data.errors import InputError, RunError
+from pipelines.processes import Processes, exit_status_of
 
 Value = str | int | float | list[str | int | float]
 Execute = Callable[[Sequence[str]], int]
@@ -83,7 +82,7 @@ def commands(recipe: Recipe, out: Path, given: Sequence[str] = ()) -> list[Comma
         given: NAME=VALUE that replace variables; where the recipe has a list, a shell's rules cut the value into words.
 
     Raises:
-        InputError: an unknown variable, here or in a step.
+        InputError: an unknown variable, here or in a step; a quotation without an end.
     """
     values: dict[str, Value] = {**recipe.variables, "out": str(out)}
     for assignment in given:
@@ -91,17 +90,25 @@ def commands(recipe: Recipe, out: Path, given: Sequence[str] = ()) -> list[Comma
         if not equals or name not in recipe.variables:
             known = ", ".join(recipe.variables)
             raise InputError(f"--set {assignment}: not NAME=VALUE of a variable of the recipe.\nIts variables: {known}")
-        values[name] = [*shlex.split(value)] if isinstance(recipe.variables[name], list) else value
+        values[name] = [*_cut(value, f"--set {assignment}")] if isinstance(recipe.variables[name], list) else value
     return [Command(step.name, tuple(_words(step, values))) for step in recipe.steps]
 
 
 def _words(step: Step, values: Mapping[str, Value]) -> list[str]:
     found: list[str] = []
-    for word in shlex.split(step.run):
+    for word in _cut(step.run, f"step {step.name}"):
         alone = _VARIABLE.fullmatch(word)
         value = values.get(alone[1]) if alone else None
         found += map(str, value) if isinstance(value, list) else [_filled(word, step.name, values)]
     return found
+
+
+def _cut(text: str, where: str) -> list[str]:
+    """Words, as a shell cuts them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"{where}: cannot be cut into words ({str(error).lower()})") from None
 
 
 def _filled(word: str, step: str, values: Mapping[str, Value]) -> str:
@@ -139,37 +146,24 @@ def in_a_process(words: Sequence[str]) -> int:
     beside = str(Path(sys.executable).parent)
     path = os.pathsep.join((beside, os.environ.get("PATH", os.defpath)))
     try:
-        process = subprocess.Popen(words, env={**os.environ, "PATH": path})
+        with Processes() as processes:
+            return processes.run(words, {**os.environ, "PATH": path})
     except OSError as error:
         raise InputError(f"{words[0]}: cannot be run ({error.strerror})") from None
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the terminal told the command as well, which ends in its own time
-        process.wait()
-        raise
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or that of the error it prints."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a command ends with this one
-    try:
-        todo = _from(commands(read_recipe(options.recipe), options.out, options.set), options.first)
-        if options.dry_run:
-            print("\n".join(command.line for command in todo))
-        else:
-            run(todo, in_a_process, lambda line: print(line, file=sys.stderr, flush=True))
-    except NeatError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("stopped; the same command again goes on from there.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status_of(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    todo = _from(commands(read_recipe(options.recipe), options.out, options.set), options.first)
+    if options.dry_run:
+        print("\n".join(command.line for command in todo))
+    else:
+        run(todo, in_a_process, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def _from(todo: list[Command], first: str | None) -> list[Command]:

@@ -67,9 +67,18 @@ def test_what_is_no_variable_is_refused_and_the_variables_named(recipe: Path, gi
         words(recipe, given)
 
 
+def test_a_quotation_without_an_end_is_refused_in_one_line(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(recipe), "--out", "o", "--set", 'more="a', "--dry-run"]) == 2
+    assert capsys.readouterr().err == 'error: --set more="a: cannot be cut into words (no closing quotation)\n'
+
+
 @pytest.mark.parametrize(
     ("step", "problem"),
-    [("tool {nobody}", "is no variable"), ("tool x{more}", "is a list and must stand alone")],
+    [
+        ("tool {nobody}", "is no variable"),
+        ("tool x{more}", "is a list and must stand alone"),
+        ("tool 'a", "cannot be cut into words"),
+    ],
 )
 def test_a_step_that_asks_for_what_is_not_there_is_refused(step: str, problem: str) -> None:
     made = Recipe.model_validate({"about": "", "variables": {"more": []}, "steps": [{"name": "one", "run": step}]})
@@ -152,8 +161,8 @@ def test_steps_run_as_processes_and_find_the_commands_beside_this_python(tmp_pat
 
 STOPS_LATE = """
 import pathlib, sys, time
-print(1, flush=True)
 try:
+    print(1, flush=True)
     time.sleep(60)
 finally:
     time.sleep(0.5)
@@ -192,5 +201,7 @@ def test_an_interrupt_lets_the_step_end_in_its_own_time(tmp_path: Path) -> None:
 def test_a_step_ends_with_the_run_that_began_it(tmp_path: Path) -> None:
     process = slow(tmp_path)
     process.terminate()
-    process.communicate()  # returns when the step, which holds the other end of the pipe, has gone too
+    _, errors = process.communicate()  # returns when the step, which holds the other end of the pipe, has gone too
     assert process.returncode == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1] == "stopped; the same command again goes on from there."
+    assert "Traceback" not in errors
