@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from neat_data.errors import NeatError
 from pipelines.gold.experiment import Gold
 from pipelines.gold.proxy import SETTINGS
+from pipelines.processes import exit_status_of
 from pipelines.table2_small.jobs import Workers
 
 MODELS = Path("data/models")
@@ -21,25 +21,17 @@ MODELS = Path("data/models")
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or that of the error it prints."""
     options = _parser().parse_args(arguments)
+    return exit_status_of(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     settings = yaml.safe_load(SETTINGS.read_text())
-    try:
-        workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
-        experiment = Gold(
-            options.train,
-            options.policy,
-            options.proxy_body,
-            options.gold,
-            options.out,
-            settings,
-            options.size,
-            workers,
-        )
-        experiment.run()
-        report(experiment)
-    except NeatError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return 0
+    workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
+    experiment = Gold(
+        options.train, options.policy, options.proxy_body, options.gold, options.out, settings, options.size, workers
+    )
+    experiment.run()
+    report(experiment)
 
 
 def report(experiment: Gold) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from neat_data.cli.options import stdout
-from neat_data.errors import NeatError
+from pipelines.processes import exit_status_of
 from pipelines.table2_small.experiment import Experiment, Models
 from pipelines.table2_small.jobs import Workers
 from pipelines.table2_small.sizes import SIZES
@@ -18,19 +18,18 @@ MODELS = Path("data/models")
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or that of the error it prints."""
     options = _parser().parse_args(arguments)
+    return exit_status_of(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
     models = Models(
         policy=options.policy, plain=options.plain_policy, reward=options.reward_model, held_out=options.held_out_model
     )
-    try:
-        workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
-        experiment = Experiment(options.data, options.out, SIZES[options.size], models, workers)
-        if not options.table_only:
-            experiment.run()
-        _show(experiment)
-    except NeatError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return 0
+    workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
+    experiment = Experiment(options.data, options.out, SIZES[options.size], models, workers)
+    if not options.table_only:
+        experiment.run()
+    _show(experiment)
 
 
 def _show(experiment: Experiment) -> None:

@@ -92,22 +92,26 @@ class Experiment:
         run = self._trial_run(arm.name, number)
         start = self._trial_run(arm.after, self._taken(arm.after)) if arm.after else self.models.policy
         fit = self._fit(arm, run, str(start), self.out / "train", TUNING_SEED, given)
-        return Job(f"tune-{arm.name}-{number}", (fit,), may_fail=True)
+        return Job(f"tune-{arm.name}-{number}", (fit,), may_diverge=True)
 
     def _trial_evaluation(self, arm: Arm, number: int) -> Job:
         run = self._trial_run(arm.name, number)
-        commands = (self._eval(run, "validation", held_out=False),) if (run / "result.json").is_file() else ()
-        return Job(f"tune-{arm.name}-{number}-eval", commands)
+        command = self._eval(run, "validation", held_out=False, start=self._far_start(arm))
+        if arm.after:
+            command = (*command, "--out", str(self._trial_measured(arm, number)))
+        return Job(f"tune-{arm.name}-{number}-eval", (command,) if (run / "result.json").is_file() else ())
+
+    def _trial_measured(self, arm: Arm, number: int) -> Path:
+        """Where a trial's evaluation lies; the folder's name says from what KL is measured if not the run's start."""
+        return self._trial_run(arm.name, number) / "eval" / ("validation-from-policy" if arm.after else "validation")
+
+    def _far_start(self, arm: Arm) -> str | None:
+        """What KL is measured from where that is not what the run starts from: the policy, as for all others."""
+        return self.models.policy if arm.after else None
 
     def _chosen(self, arm: Arm) -> dict[str, Any]:
         found = [
-            read_trial(
-                arm.name,
-                at,
-                given,
-                self._trial_run(arm.name, at) / "eval" / "validation",
-                Path(self.models.reward).name,
-            )
+            read_trial(arm.name, at, given, self._trial_measured(arm, at), Path(self.models.reward).name)
             for at, given in enumerate(trials(arm, self.size.trials))
         ]
         start = self._start_perplexity()
@@ -165,7 +169,7 @@ class Experiment:
 
     def _evaluation(self, arm: Arm, seed: int) -> Job:
         run = self.run_of(arm.name, seed)
-        commands = [self._eval(run, "test", start=self.models.policy if arm.after else None)]
+        commands = [self._eval(run, "test", start=self._far_start(arm))]
         if arm.method == "neat-pp":  # the two readings of NEAT-PP
             commands.append((*self._eval(run, "test"), "--prompt", "positive"))
         return Job(f"{arm.name}-{seed}-eval", tuple(commands))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neat_data.errors import InputError, RunError
+from neat_train.guard import Diverged
+from pipelines.processes import Processes
 
 Command = tuple[str, ...]
 
@@ -29,12 +30,12 @@ _ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_":
 class Job:
     """Commands that run one behind the other, each `(module, argument, …)`.
 
-    `may_fail`: a command that stops with status 1 (a run that diverges, say) is an outcome, not an error.
+    `may_diverge`: a training run that is stopped because it diverges is an outcome, not an error.
     """
 
     name: str
     commands: tuple[Command, ...]
-    may_fail: bool = False
+    may_diverge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,20 @@ class Workers:
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those that have not ended yet.
 
+        After one has failed no other begins; those that run beside it come to their end.
+
         Raises:
-            RunError: one of them failed; those that were running beside it are waited for.
+            RunError: jobs failed.
         """
+        failed: list[str] = []
+
+        def run_next(job: Job) -> None:
+            if not failed and (message := self._run(job, processes)):
+                failed.append(message)
+
         waiting = [job for job in jobs if not self._ended(job)]
-        with ThreadPoolExecutor(self.count) as pool:
-            failed = [message for message in pool.map(self._run, waiting) if message]
+        with ThreadPoolExecutor(self.count) as pool, Processes() as processes:
+            list(pool.map(run_next, waiting))
         if failed:
             raise RunError("\n".join(failed))
 
@@ -66,18 +75,17 @@ class Workers:
         file = self._file(job, "done")
         return file.is_file() and json.loads(file.read_bytes())["commands"] == [list(one) for one in job.commands]
 
-    def _run(self, job: Job) -> str | None:
+    def _run(self, job: Job, processes: Processes) -> str | None:
+        """What is to be said of its failure; None where it ended."""
         began, status = time.monotonic(), 0
         with self._file(job, "log").open("a") as log:
             for command in job.commands:
                 print("$ python -m", shlex.join(command), file=log, flush=True)
-                status = subprocess.run(
-                    [sys.executable, "-m", *command], stdout=log, stderr=log, env=self._environment
-                ).returncode
+                status = processes.run([sys.executable, "-m", *command], self._environment, log)
                 if status:
                     break
         self.say(f"{job.name}: {'done' if not status else f'status {status}'}, {time.monotonic() - began:.0f} s")
-        if status and not (job.may_fail and status == 1):
+        if status and not (job.may_diverge and status == Diverged.exit_status):
             return f"{job.name} failed with status {status}; its log: {self._file(job, 'log')}"
         told = {"commands": job.commands, "status": status, "seconds": round(time.monotonic() - began)}
         self._file(job, "done").write_text(json.dumps(told))

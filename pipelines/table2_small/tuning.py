@@ -43,7 +43,12 @@ def _drawn(arm: Arm, row: np.ndarray) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one trial; `failed`: training stopped by itself, and there is nothing to measure."""
+    """What came of one trial.
+
+    Attributes:
+        failed: training stopped by itself, and there is nothing to measure.
+        reward, perplexity, kl: None where it could not be measured (no answer had a reward, say).
+    """
 
     arm: str
     number: int
@@ -55,7 +60,7 @@ class Trial:
 
     def near(self, start: float) -> bool:
         """Whether it stayed under both caps; `start` is the perplexity there."""
-        if self.failed or self.perplexity is None or self.kl is None:
+        if self.perplexity is None or self.kl is None:
             return False
         return self.perplexity <= PERPLEXITY_CAP * start and self.kl <= KL_CAP
 
@@ -65,28 +70,36 @@ def read_trial(arm: str, number: int, settings: Mapping[str, Any], evaluation: P
     if not (file := evaluation / "eval.json").is_file():
         return Trial(arm, number, settings, failed=True)
     found = json.loads(file.read_bytes())
-    sampled = found["decodings"]["sampled"]
+    sampled, perplexity = found["decodings"]["sampled"], found["perplexity"]
+    kl = sampled.get("kl")
     return Trial(
         arm,
         number,
         settings,
         failed=False,
         reward=sampled["rewards"][reward_model]["mean"]["value"],
-        perplexity=found["perplexity"]["value"],
-        kl=sampled["kl"]["per_token"]["value"],
+        perplexity=perplexity and perplexity["value"],
+        kl=kl and kl["per_token"]["value"],
     )
 
 
 def best(found: Sequence[Trial], start: float) -> Trial:
     """The highest reward under the caps; where no trial is under them, the lowest perplexity.
 
+    A trial without a reward or a perplexity is not taken.
+
     Raises:
-        RunError: every trial failed.
+        RunError: every trial failed, or has no such figure.
     """
-    ended = [trial for trial in found if not trial.failed]
-    if not ended:
-        raise RunError(f"every trial of {found[0].arm} failed; their logs are in jobs/tune-{found[0].arm}-*.log")
-    near = [trial for trial in ended if trial.near(start)]
+    measured = [
+        (trial, trial.reward, trial.perplexity)
+        for trial in found
+        if trial.reward is not None and trial.perplexity is not None
+    ]
+    if not measured:
+        arm = found[0].arm
+        raise RunError(f"every trial of {arm} failed or has no reward; their logs are in jobs/tune-{arm}-*.log")
+    near = [(trial, reward) for trial, reward, _ in measured if trial.near(start)]
     if not near:
-        return min(ended, key=lambda trial: trial.perplexity or 0.0)
-    return max(near, key=lambda trial: trial.reward or 0.0)
+        return min(measured, key=lambda one: one[2])[0]
+    return max(near, key=lambda one: one[1])[0]
