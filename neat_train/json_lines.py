@@ -51,10 +51,6 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(told, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _endless(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
 def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         found = json.loads(line)

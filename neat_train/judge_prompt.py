@@ -20,12 +20,13 @@ from neat_data.record import Messages, canonical_json
 
 Preference = Literal["first", "second", "tie"]
 DEFAULT = Path(__file__).parent / "judge_prompts" / "pairwise.yaml"
+_SAYS: dict[str, Preference] = {"says_first": "first", "says_second": "second", "says_tie": "tie"}
 _PLACES = re.compile(r"\{(query|first|second)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompt:
-    """A question about two answers to a query."""
+    """A question about two answers to a query; `name` is for people alone."""
 
     name: str
     says_first: str
@@ -36,13 +37,14 @@ class JudgePrompt:
 
     @property
     def sha256(self) -> str:
-        """Of what it says, wherever the file stands and however it is laid out."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()
+        """Of what it says, whatever it is called, wherever the file stands and however it is laid out."""
+        said = {key: text for key, text in asdict(self).items() if key != "name"}
+        return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
     @property
     def verdicts(self) -> dict[str, Preference]:
         """What each last line means."""
-        return {_plain(self.says_first): "first", _plain(self.says_second): "second", _plain(self.says_tie): "tie"}
+        return {_plain(getattr(self, key)): preference for key, preference in _SAYS.items()}
 
     def question(self, messages: Messages, first: str, second: str) -> list[dict[str, str]]:
         """The chat messages that ask about two answers to the query `messages`.
@@ -83,7 +85,8 @@ def load_judge_prompt(path: Path = DEFAULT) -> JudgePrompt:
 
     Raises:
         InputError: no such file, no YAML, a key that is unknown, missing or no text, a template without its places or
-            without the three last lines, two of these that are the same; names the file and the key.
+            without the three last lines, two of these that are the same, one that `read` would not find again; names
+            the file and the key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -93,7 +96,8 @@ def load_judge_prompt(path: Path = DEFAULT) -> JudgePrompt:
     if not isinstance(content, dict):
         raise InputError(f"--prompt-file {path}: must hold {', '.join(keys)}")
     _check_keys(path, content)
-    prompt = JudgePrompt(**content)
+    # YAML's blocks end in a line break.
+    prompt = JudgePrompt(**{key: text.strip() if key in _SAYS else text for key, text in content.items()})
     if missing := {"query", "first", "second"} - set(_PLACES.findall(prompt.template)):
         raise InputError(f"--prompt-file {path}: template has no place {{{min(missing)}}}")
     _check_verdicts(path, prompt)
@@ -112,6 +116,8 @@ def _check_keys(path: Path, content: dict[Any, Any]) -> None:
 def _check_verdicts(path: Path, prompt: JudgePrompt) -> None:
     if len(prompt.verdicts) < 3 or "" in prompt.verdicts:
         raise InputError(f"--prompt-file {path}: says_first, says_second and says_tie must be three different lines")
-    for key in ("says_first", "says_second", "says_tie"):
-        if (line := getattr(prompt, key)) not in prompt.system + prompt.template:
+    for key, preference in _SAYS.items():
+        if prompt.read(line := getattr(prompt, key)) != preference:
+            raise InputError(f"--prompt-file {path}: {key}, {line!r}, must be one line")
+        if line not in prompt.system + prompt.template:
             raise InputError(f"--prompt-file {path}: template does not tell the judge of {key}, {line!r}")

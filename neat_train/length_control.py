@@ -8,6 +8,7 @@ from scipy import optimize, special
 from neat_train.significance import NORMAL, Interval
 
 FEWEST = 200  # pairs, below which two coefficients say too little
+OVERLAP = 0.05  # of the pairs, that must reach equal length from either side
 
 
 def length_controlled(wins: np.ndarray, longer: np.ndarray) -> Interval | None:
@@ -24,9 +25,10 @@ def length_controlled(wins: np.ndarray, longer: np.ndarray) -> Interval | None:
         longer: (pairs,), the length of the answer minus that of the other one, in characters.
 
     Returns:
-        None under `FEWEST` pairs, or where all differ by the same length.
+        None under `FEWEST` pairs, where d is the same for all, and where fewer than `OVERLAP` of the pairs have d <= 0,
+        or d >= 0: equal length then lies beyond the data, and the fit would speak of what it never saw.
     """
-    if len(wins) < FEWEST or np.ptp(longer) == 0:
+    if len(wins) < FEWEST or np.ptp(longer) == 0 or min(np.mean(longer <= 0), np.mean(longer >= 0)) < OVERLAP:
         return None
     wins = np.asarray(wins, dtype=np.float64)
     columns = np.column_stack([np.ones(len(wins)), np.tanh(longer / np.std(longer))])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -77,8 +77,13 @@ class Queries:
     @property
     def sha256(self) -> str:
         """Over the queries and their chosen responses, in order."""
-        lines = (canonical_json([query.query_id, query.chosen]) + "\n" for query in self.queries)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return sha256_of([query.query_id, query.chosen] for query in self.queries)
+
+    @property
+    def preferences_sha256(self) -> str:
+        """Over the queries with what was chosen and rejected, in whatever order the source has them."""
+        ordered = sorted(self.queries, key=lambda query: query.query_id)
+        return sha256_of([query.query_id, query.chosen, query.rejected] for query in ordered)
 
 
 def read_queries(
@@ -209,6 +214,11 @@ def _text(response: Response | None) -> str | None:
 def _first(meta: dict[str, Any], names: Iterable[str]) -> str | None:
     found = (meta[name] for name in names if isinstance(meta.get(name), str | int))
     return next((str(value) for value in found if str(value).strip()), None)
+
+
+def sha256_of(rows: Iterable[Sequence[str | None]]) -> str:
+    """Over rows of ids and texts, in order."""
+    return hashlib.sha256("".join(canonical_json(row) + "\n" for row in rows).encode()).hexdigest()
 
 
 def name_of(source: str) -> str:

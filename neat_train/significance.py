@@ -167,12 +167,13 @@ def _interval(value: float, resampled: np.ndarray) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def win_rate(wins: int, losses: int, ties: int) -> Interval:
+def win_rate(wins: float, losses: float, ties: float) -> Interval:
     """(wins + ties / 2) / n, with Tango's score interval (Statistics in Medicine 17, 1998, 891-908).
 
     The win rate is (1 + d) / 2 with d the difference of the shares of wins and losses, two shares of the same n; the
     interval holds every d that a score test at 5 % does not refuse, the share of losses being the likeliest for that d.
-    It stays within 0 and 1 and has a width also where every verdict is the same.
+    It stays within 0 and 1 and has a width also where every verdict is the same. Counts need not be whole: half a win
+    and half a tie are a pair in between.
 
     >>> Interval(*(round(figure, 3) for figure in win_rate(24, 2, 4).to_dict().values()))
     Interval(value=0.867, low=0.725, high=0.938)
@@ -188,7 +189,7 @@ def win_rate(wins: int, losses: int, ties: int) -> Interval:
     return Interval((1 + found) / 2, (1 + low) / 2, (1 + _upper_difference(wins, losses, n)) / 2)
 
 
-def _upper_difference(b: int, c: int, n: int) -> float:
+def _upper_difference(b: float, c: float, n: float) -> float:
     """The largest d = (b - c) / n, true difference of two shares, that the score test does not refuse."""
     if b == n:
         return 1.0
@@ -197,11 +198,13 @@ def _upper_difference(b: int, c: int, n: int) -> float:
         variance = n * (2 * _likeliest(b, c, n, d) + d * (1 - d))
         return (b - c - n * d) + NORMAL * math.sqrt(max(variance, 0.0))
 
-    # At the difference found itself `beyond` is 0 too where every verdict is the same, so the search begins beside it.
-    return float(optimize.brentq(beyond, (b - c) / n + _BESIDE, 1.0))
+    # At the difference found itself `beyond` is 0 too where every verdict is the same, so the search begins beside it:
+    # nearer than the root, and than 1, however many verdicts there are.
+    found = (b - c) / n
+    return float(optimize.brentq(beyond, found + (1 - found) * min(_BESIDE, 1 / n), 1.0))
 
 
-def _likeliest(b: int, c: int, n: int, d: float) -> float:
+def _likeliest(b: float, c: float, n: float, d: float) -> float:
     """The share of c that is likeliest where that of b is greater by d (Tango 1998, equation 10)."""
     linear = (2 * n - b + c) * d - b - c
     return (math.sqrt(max(linear**2 + 8 * n * c * d * (1 - d), 0.0)) - linear) / (4 * n)

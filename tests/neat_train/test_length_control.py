@@ -49,10 +49,25 @@ def test_ties_are_half_and_say_more_than_coins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "longer"), [(199, np.arange(199.0)), (300, np.full(300, 7.0))], ids=["too few", "lengths alike"]
+    "longer",
+    [
+        np.arange(-99.0, 100.0),
+        np.full(300, 7.0),
+        np.zeros(300),
+        500 + 100 * np.sin(np.arange(300.0)),
+        -np.arange(300.0),
+    ],
+    ids=["too few", "lengths alike", "all equal", "always longer", "never longer"],
 )
-def test_it_is_left_out_where_it_cannot_be_told(pairs: int, longer: np.ndarray) -> None:
-    assert length_controlled(np.arange(pairs) % 2.0, longer) is None
+def test_it_is_left_out_where_it_cannot_be_told(longer: np.ndarray) -> None:
+    assert length_controlled(np.arange(len(longer)) % 2.0, longer) is None
+
+
+def test_one_in_twenty_that_is_not_longer_is_enough_and_equal_lengths_count() -> None:
+    longer = np.concatenate([np.zeros(15), np.linspace(1, 300, 285)])
+    assert length_controlled(np.arange(300) % 2.0, longer) is not None
+    longer[0] = 1
+    assert length_controlled(np.arange(300) % 2.0, longer) is None
 
 
 def test_nineteen_in_twenty_intervals_hold_the_truth_with_ties_from_two_orders() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -95,6 +96,22 @@ def test_the_hash_tells_queries_and_chosen_responses_apart(stored):
     again = open_queries(str(stored([("How?", {"a": 5.0, "b": 0.0})], name="again")))
     assert one.sha256 != other.sha256
     assert one.sha256 == again.sha256
+
+
+def test_the_hash_that_evaluations_are_compared_by_stays_what_it_was(tmp_path):
+    rows = [{"prompt": "A?", "chosen": "b", "rejected": "c"}, {"prompt": "D?", "chosen": "e", "rejected": "f"}]
+    found = open_queries(lines(tmp_path / "pairs.jsonl", *rows))
+    first, second = (query.query_id for query in found.queries)
+    assert found.sha256 == hashlib.sha256(f'["{first}","b"]\n["{second}","e"]\n'.encode()).hexdigest()
+
+
+def test_the_hash_of_preferences_knows_what_was_rejected_and_no_order(tmp_path):
+    rows = [{"prompt": "A?", "chosen": "b", "rejected": "c"}, {"prompt": "D?", "chosen": "e", "rejected": "f"}]
+    one = open_queries(lines(tmp_path / "one.jsonl", *rows))
+    turned = open_queries(lines(tmp_path / "turned.jsonl", *reversed(rows)))
+    other = open_queries(lines(tmp_path / "other.jsonl", rows[0], {**rows[1], "rejected": "g"}))
+    assert one.preferences_sha256 == turned.preferences_sha256 != other.preferences_sha256
+    assert one.sha256 == other.sha256
 
 
 def test_real_dialogues_of_many_turns_end_in_a_user_turn(shared_data):

@@ -79,6 +79,19 @@ def test_exchanging_the_sides_mirrors_the_interval(wins: int, losses: int, ties:
     assert 0 <= one.low < one.value < one.high <= 1 or one.value in (0, 1)
 
 
+@pytest.mark.parametrize("one", [(2_000_000, 0, 1), (0, 1, 2_999_999), (0, 0, 10**9), (10**9, 1, 0)], ids=str)
+def test_as_many_verdicts_as_one_likes_have_an_interval(one: tuple[int, int, int]) -> None:
+    found = win_rate(*one)
+    assert 0 <= found.low < found.value < found.high <= 1
+
+
+def test_a_pair_can_be_a_fraction_of_a_win_and_of_a_tie() -> None:
+    assert win_rate(3.5, 1, 5.5).value == pytest.approx(6.25 / 10)
+    low, high = ends(win_rate(3.5, 1, 5.5))
+    assert win_rate(3, 1, 6).low < low < win_rate(4, 1, 5).low
+    assert win_rate(3, 1, 6).high < high < win_rate(4, 1, 5).high
+
+
 def test_no_verdict_has_no_rate() -> None:
     with pytest.raises(ValueError, match="not defined"):
         win_rate(0, 0, 0)

@@ -144,6 +144,8 @@ def test_the_question_holds_both_answers_as_they_are() -> None:
         ({"says_tie": "Verdict: win."}, "three different"),
         ({"says_tie": "[[C]]"}, "says_tie"),
         ({"says_first": None}, "says_first"),
+        ({"says_tie": "Verdict:\ntie"}, "one line"),
+        ({"says_tie": "Verdict:\u2028tie"}, "one line"),
         ({"scale": "10"}, "scale"),
     ],
 )
@@ -152,6 +154,16 @@ def test_a_prompt_that_cannot_work_is_refused(tmp_path: Path, change: dict, name
     file.write_text(yaml.safe_dump({**yaml.safe_load(DEFAULT.read_text()), **change}))
     with pytest.raises(InputError, match=named):
         load_judge_prompt(file)
+
+
+def test_the_way_a_prompt_file_is_laid_out_and_what_it_is_called_change_nothing(tmp_path: Path) -> None:
+    """YAML's block style ends each text in a line break."""
+    shipped = yaml.safe_load(DEFAULT.read_text())
+    ended = {key: text + "\n" for key, text in shipped.items() if key.startswith("says_")}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**shipped, **ended, "name": "mine"}, default_style="|"))
+    mine = load_judge_prompt(tmp_path / "mine.yaml")
+    assert mine.read("Verdict: win") == "first"
+    assert mine.sha256 == load_judge_prompt().sha256
 
 
 def test_a_prompt_of_ones_own_is_read_in_its_own_words(tmp_path: Path) -> None:
