@@ -104,8 +104,8 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
             _require_same_start(folder, request.policy, known)
             return FitSummary(request.out, True, folder.result())
         run = _prepared(request, settings, args, data, folder, watch)
-        _train(run, [MetricsFile(folder.path), *callbacks])
-        return FitSummary(request.out, False, _left_behind(run))
+        began = _train(run, [MetricsFile(folder.path), *callbacks])
+        return FitSummary(request.out, False, _left_behind(run, began))
 
 
 def default_budget(device: str) -> int:
@@ -323,24 +323,34 @@ def _held_out(
     )
 
 
-def _train(run: _Run, callbacks: list[TrainerCallback]) -> None:
-    """Train until the last step, from the newest whole checkpoint if there is one."""
+def _train(run: _Run, callbacks: list[TrainerCallback]) -> int | None:
+    """Train until the last step, from the newest whole checkpoint if there is one.
+
+    Returns:
+        The step that training began with; None where none was left.
+    """
     ranks = run.folder.ranks
     checkpoint = ranks.gather(newest_whole(run.folder.path) if ranks.main else None)[0]
     if isinstance(run.watch, TrainingProgress):
         callbacks = [*callbacks, run.watch]
     if checkpoint is not None:
         run.watch.say(f"going on from {checkpoint}")
-    train = _baseline if run.settings.method in BASELINES else _neat
-    train(run, callbacks, checkpoint)
+    source = None if run.settings.method in BASELINES else _source(run)
+    if source is not None and checkpoint is not None:
+        source.saved(step_of(checkpoint))  # a run that was killed between the two
+    if checkpoint is not None and (last := _at_the_end(checkpoint)):
+        run.policy.restore(last)
+        return None
+    if source is None:
+        _baseline(run, callbacks, checkpoint)
+    else:
+        _neat(run, source, callbacks, checkpoint)
+    return 0 if checkpoint is None else step_of(checkpoint)
 
 
 def _baseline(run: _Run, callbacks: list[TrainerCallback], checkpoint: Path | None) -> None:
     from neat_train.baselines import train_baseline  # TRL takes seconds to import
 
-    if checkpoint is not None and (last := _at_the_end(checkpoint)):
-        run.policy.restore(last)
-        return
     train_baseline(
         run.settings,
         run.data.train,
@@ -355,13 +365,7 @@ def _baseline(run: _Run, callbacks: list[TrainerCallback], checkpoint: Path | No
     )
 
 
-def _neat(run: _Run, callbacks: list[TrainerCallback], checkpoint: Path | None) -> None:
-    source = _source(run)
-    if checkpoint is not None:
-        source.saved(step_of(checkpoint))  # a run that was killed between the two
-        if last := _at_the_end(checkpoint):
-            run.policy.restore(last)
-            return
+def _neat(run: _Run, source: RecordSource, callbacks: list[TrainerCallback], checkpoint: Path | None) -> None:
     work = Work(source, len(run.data.train), run.settings.records_per_step, run.encoder)
     trainer = NeatTrainer(
         run.policy, run.args, work, run.settings.loss, run.packing, run.watch, run.held_out, callbacks
@@ -396,8 +400,15 @@ def _at_the_end(checkpoint: Path) -> Path | None:
     return checkpoint if best is None else checkpoint.parent / Path(best).name
 
 
-def _left_behind(run: _Run) -> dict[str, Any]:
-    """Write what the run folder is read for; returns the figures."""
+def _left_behind(run: _Run, began: int | None) -> dict[str, Any]:
+    """Write what the run folder is read for.
+
+    Args:
+        began: the step that this session's training began with.
+
+    Returns:
+        The figures, and with them `session_began`: the steps behind it are those that `seconds` tells the time of.
+    """
     path, ranks = run.folder.path, run.folder.ranks
     found: dict[str, Any] = {}
     if ranks.main:
@@ -406,6 +417,6 @@ def _left_behind(run: _Run) -> dict[str, Any]:
             run.policy.save(path)
             draw(path)
             write_card(path, run.data.train.dataset)
-            found = figures(path)
+            found = {**figures(path), "session_began": began}
             run.folder.finish(found)
     return ranks.gather(found)[0]

@@ -130,6 +130,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
     assert not is_whole(run / "checkpoint-4")
     train(ragged, random_policy, run)
     assert_equal_runs(run, undisturbed)
+    assert [json.loads((one / "result.json").read_text())["session_began"] for one in (undisturbed, run)] == [0, 2]
 
 
 def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(finished, ragged, random_policy, tmp_path):
@@ -140,6 +141,7 @@ def test_a_run_killed_behind_its_last_step_only_writes_what_is_missing(finished,
     assert same(weights(finished), before)
     assert not (finished / "checkpoint-8").exists()
     assert metrics(finished) == rows
+    assert json.loads((finished / "result.json").read_text())["session_began"] is None  # nothing was left to train
 
 
 def test_a_finished_run_is_left_as_it_is(finished, ragged, random_policy):
