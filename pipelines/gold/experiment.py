@@ -1,5 +1,6 @@
 """The gold setting's jobs, stage by stage. What lies under `out`:
 
+experiment.json          what it is an experiment on
 rows/                    gold's labels: test.jsonl, labels.jsonl, train.jsonl
 proxy/                   the reward model that learnt from labels.jsonl
 train/, test/            the pairs of the other two, scored by the proxy; test/ also by gold, with best-of-n's samples
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.gold.labels import write_labels
+from pipelines.gold.labels import labels_of
+from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers
 
 GOLD_SCORES = "gold"
@@ -43,8 +45,19 @@ class Gold:
     workers: Workers
 
     def run(self) -> None:
-        """Whatever has not been done yet."""
-        write_labels(self.train, self.gold, self.settings["sizes"][self.size], self.out / "rows")
+        """Whatever has not been done yet.
+
+        Raises:
+            InputError: `out` holds another experiment, or another process writes to it.
+            RunError: a job failed.
+        """
+        size = self.settings["sizes"][self.size]
+        # `fit` and `arms` are in the commands; the proxy reads its settings from the file.
+        about = {"size": size, **{name: self.settings[name] for name in ("seed", "window", "proxy")}}
+        with claimed(self.out, labels_of(self.train, self.gold, size), about):
+            self._stages()
+
+    def _stages(self) -> None:
         self.workers.run([Job("proxy", (self._proxy(),))])
         self.workers.run([Job("train", (self._score("train"),))])
         first, behind = (
@@ -58,7 +71,7 @@ class Gold:
         self.workers.run([start, *(self._evaluation(name, step) for name, step in ends_first)])
 
     def checkpoints(self) -> list[tuple[str, int]]:
-        """Arms and the steps at which each was saved, those that `sft` is only the start for another left out."""
+        """Arms, each with the steps at which it was saved; one that is only the start of another is not measured."""
         starts = {arm["after"] for _, arm in self._arms if "after" in arm}
         return [
             (name, step)

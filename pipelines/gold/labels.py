@@ -20,8 +20,8 @@ from pipelines.tiny_models.rows import Pair
 KIND = "gold"
 
 
-def write_labels(dataset: str, gold: str, sizes: dict[str, int], out: Path) -> None:
-    """Write `out`/test.jsonl, labels.jsonl and train.jsonl: pairs in TRL's form, the preferred response `chosen`.
+def labels_of(dataset: str, gold: str, sizes: dict[str, int]) -> dict[str, str]:
+    """The text of test.jsonl, labels.jsonl and train.jsonl: pairs in TRL's form, the preferred response `chosen`.
 
     The queries are in order of their ids, which are hashes, so that the first so many are a fair sample. Those that are
     labelled for the proxy may be trained on; none of either is tested.
@@ -34,9 +34,8 @@ def write_labels(dataset: str, gold: str, sizes: dict[str, int], out: Path) -> N
     if len(records) < wanted:
         raise InputError(f"--train {dataset}: {len(records)} queries with two different rewards, and {wanted} are used")
     rest = records[sizes["test"] :]
-    _write(out / "test.jsonl", records[: sizes["test"]])
-    _write(out / "labels.jsonl", rest[: sizes["labels"]])
-    _write(out / "train.jsonl", rest[: sizes["train"]])
+    parts = {"test": records[: sizes["test"]], "labels": rest[: sizes["labels"]], "train": rest[: sizes["train"]]}
+    return {f"{name}.jsonl": _lines(part) for name, part in parts.items()}
 
 
 def read_pairs(file: Path) -> list[Pair]:
@@ -57,10 +56,8 @@ def _records(dataset: str, gold: str) -> list[Record]:
     return sorted(apart, key=lambda record: record.query_id)
 
 
-def _write(file: Path, records: Iterable[Record]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records]
-    file.write_text("".join(lines), encoding="utf-8")
+def _lines(records: Iterable[Record]) -> str:
+    return "".join(json.dumps(_row(record), ensure_ascii=False) + "\n" for record in records)
 
 
 def _row(record: Record) -> dict[str, Any]:

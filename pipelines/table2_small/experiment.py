@@ -2,6 +2,7 @@
 
 Every stage is a list of jobs that do not wait for each other. What is under `out`:
 
+    experiment.json                      what it is an experiment on
     rows/, train/, validation/, test/    source rows and the scored datasets of them
     tune/ARM/N, tune.json                trials, and which was taken
     runs/ARM/SEED                        run folders, with eval/test and, for NEAT-PP, eval/test-positive
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.table2_small.arms import ARMS, CONTROLS, METHODS, Arm
+from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers
-from pipelines.table2_small.rows import write_rows
+from pipelines.table2_small.rows import rows_of
 from pipelines.table2_small.sizes import Size
 from pipelines.table2_small.tuning import KL_CAP, PERPLEXITY_CAP, Trial, best, read_trial, trials
 
@@ -47,8 +49,16 @@ class Experiment:
     workers: Workers
 
     def run(self) -> None:
-        """Everything, in the order in which it is worth most should it be stopped."""
-        write_rows(self.data, self.size, self.out / "rows")
+        """Everything, in the order in which it is worth most should it be stopped.
+
+        Raises:
+            InputError: `out` holds another experiment, or another process writes to it.
+            RunError: a job failed.
+        """
+        with claimed(self.out, rows_of(self.data, self.size), {"size": asdict(self.size)}):
+            self._stages()
+
+    def _stages(self) -> None:
         self.workers.run(self._datasets())
         first = [arm for arm in METHODS if arm.after is None]
         behind = [arm for arm in METHODS if arm.after is not None]

@@ -1,4 +1,4 @@
-"""The rows of the experiment as files: what is trained on, what settings are chosen on, and the two test sets.
+"""The rows of the experiment, as text: what is trained on, what settings are chosen on, and the two test sets.
 
 Training and validation rows are the alignment rows, which no shipped model has seen; test rows are those of HH's own
 test files. Queries are ordered by their ids, which are hashes: the first so many are a fair sample.
@@ -21,8 +21,8 @@ Row = Mapping[str, str]
 TESTS = {"helpful": "helpful-base.test.jsonl.gz", "harmless": "harmless-base.test.jsonl.gz"}
 
 
-def write_rows(data: Path, size: Size, out: Path) -> None:
-    """Write `out`/train.jsonl, validation.jsonl and test/{helpful,harmless}/test.jsonl; all are derived, so over again.
+def rows_of(data: Path, size: Size) -> dict[str, str]:
+    """The text of train.jsonl, validation.jsonl and test/{helpful,harmless}/test.jsonl.
 
     Args:
         data: the folder with hh-rlhf-single-turn/ and hh-rlhf/.
@@ -34,10 +34,11 @@ def write_rows(data: Path, size: Size, out: Path) -> None:
     tested = {query for rows in tests.values() for query in rows}
     known = [item for item in _usable(alignment_rows(data / "hh-rlhf-single-turn")).items() if item[0] not in tested]
     end = None if size.records is None else size.validation + size.records
-    _write(out / "validation.jsonl", (rows for _, rows in known[: size.validation]))
-    _write(out / "train.jsonl", (rows for _, rows in known[size.validation : end]))
-    for kind, rows in tests.items():
-        _write(out / "test" / kind / "test.jsonl", list(rows.values())[: size.queries])
+    return {
+        "validation.jsonl": _lines(rows for _, rows in known[: size.validation]),
+        "train.jsonl": _lines(rows for _, rows in known[size.validation : end]),
+        **{f"test/{kind}/test.jsonl": _lines(list(rows.values())[: size.queries]) for kind, rows in tests.items()},
+    }
 
 
 def _usable(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -54,7 +55,5 @@ def _read(file: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
-def _write(file: Path, groups: Iterable[Iterable[Row]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for rows in groups for row in rows]
-    file.write_text("".join(lines), encoding="utf-8")
+def _lines(groups: Iterable[Iterable[Row]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for rows in groups for row in rows)

@@ -22,9 +22,10 @@ from neat_data.store.folder import DatasetFolder
 from pipelines.gold.__main__ import lines_of, report
 from pipelines.gold.best_of_n import expected, kl_of, sizes
 from pipelines.gold.experiment import Gold
-from pipelines.gold.labels import read_pairs, write_labels
+from pipelines.gold.labels import labels_of, read_pairs
 from pipelines.gold.points import Scale, best_of_n, change
 from pipelines.gold.proxy import SETTINGS
+from pipelines.table2_small.folder import write_rows
 from pipelines.table2_small.jobs import Workers
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
@@ -56,7 +57,7 @@ def scored(tmp_path_factory) -> str:
 
 
 def test_what_gold_rewards_most_is_preferred_to_what_it_rewards_least(scored, tmp_path):
-    write_labels(scored, str(GOLD), SIZES, tmp_path)
+    write_rows(labels_of(scored, str(GOLD), SIZES), tmp_path)
     pairs = {name: read_pairs(tmp_path / f"{name}.jsonl") for name in SIZES}
     assert {name: len(found) for name, found in pairs.items()} == SIZES
     rewards = {r.text: r.reward for one in neat_data.open(scored).records() for r in one.responses}
@@ -71,15 +72,15 @@ def test_what_gold_rewards_most_is_preferred_to_what_it_rewards_least(scored, tm
 
 def test_a_dataset_that_another_model_scored_is_refused(scored, tmp_path):
     with pytest.raises(InputError, match="was scored by tiny-reward, not by --gold"):
-        write_labels(scored, str(MODELS / "tiny-reward-heldout"), SIZES, tmp_path)
+        labels_of(scored, str(MODELS / "tiny-reward-heldout"), SIZES)
     given_rewards = dataset(tmp_path / "given", [record(0, 1.0, 2.0)], {})
     with pytest.raises(InputError, match="scored by no model"):
-        write_labels(given_rewards, str(GOLD), SIZES, tmp_path)
+        labels_of(given_rewards, str(GOLD), SIZES)
 
 
-def test_too_few_queries_are_counted(scored, tmp_path):
+def test_too_few_queries_are_counted(scored):
     with pytest.raises(InputError, match="6 queries with two different rewards, and 12 are used"):
-        write_labels(scored, str(GOLD), {**SIZES, "labels": 10}, tmp_path)
+        labels_of(scored, str(GOLD), {**SIZES, "labels": 10})
 
 
 @given(

@@ -15,7 +15,7 @@ from pipelines.table2_small.__main__ import main
 from pipelines.table2_small.arms import ARMS, CONTROLS, METHODS, ORDER
 from pipelines.table2_small.experiment import SETTINGS, Experiment, Models
 from pipelines.table2_small.jobs import Job, Workers
-from pipelines.table2_small.rows import write_rows
+from pipelines.table2_small.rows import rows_of
 from pipelines.table2_small.sizes import SIZES
 from pipelines.table2_small.tuning import Trial, best, read_trial, trials
 from tests.killing import ROOT
@@ -119,12 +119,10 @@ def test_the_hypotheses_are_the_papers_order() -> None:
     }
 
 
-def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path, tmp_path: Path) -> None:
-    size = SIZES["tiny"]
-    write_rows(shared_data, size, tmp_path)
+def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path) -> None:
     queries = {
-        name: {json.loads(line)["chosen"].rsplit("\n\nAssistant:", 1)[0] for line in file.read_text().splitlines()}
-        for name, file in {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*.jsonl")}.items()
+        name: {json.loads(line)["chosen"].rsplit("\n\nAssistant:", 1)[0] for line in text.splitlines()}
+        for name, text in rows_of(shared_data, SIZES["tiny"]).items()
     }
     assert {name: len(found) for name, found in queries.items()} == {
         "train.jsonl": 48,
@@ -138,7 +136,7 @@ def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path, tmp_
 
 def test_missing_test_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"helpful-base\.test\.jsonl\.gz: no such file"):
-        write_rows(tmp_path, SIZES["tiny"], tmp_path / "out")
+        rows_of(tmp_path, SIZES["tiny"])
 
 
 def test_no_worker_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
