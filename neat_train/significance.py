@@ -232,27 +232,31 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable(deviation: float, n: int, power: float = 0.8) -> float:
-    """The smallest true mean of n paired differences that a test at 5 % finds with this power.
+def detectable(deviation: float, n: int, power: float = 0.8, level: float = LEVEL) -> float:
+    """The smallest true mean of n paired differences that a two-sided test at this level finds with this power.
 
     Args:
         deviation: the standard deviation of the differences.
+        level: of one of m hypotheses that `holm` corrects, `LEVEL / m`: its first step, which the smallest p must pass.
+            So it is the smallest difference that is found whatever the other hypotheses come to.
 
     >>> round(detectable(1.0, 300), 3)
     0.162
     """
-    return _standard_errors(power) * deviation / math.sqrt(n)
+    return _standard_errors(power, level) * deviation / math.sqrt(n)
 
 
-def detectable_two_level(a: Sequence[np.ndarray], b: Sequence[np.ndarray], power: float = 0.8) -> float | None:
-    """The same for two arms of several seeds: 2.8 standard errors of the two-level bootstrap at a power of 0.8.
+def detectable_two_level(
+    a: Sequence[np.ndarray], b: Sequence[np.ndarray], power: float = 0.8, level: float = LEVEL
+) -> float | None:
+    """The same for two arms of several seeds: at 5 % and a power of 0.8 it is 2.8 standard errors of the bootstrap.
 
     None and ValueError as of `two_level_difference`.
     """
     differences = _resampled_differences(a, b)
-    return None if differences is None else _standard_errors(power) * float(differences.std(ddof=1))
+    return None if differences is None else _standard_errors(power, level) * float(differences.std(ddof=1))
 
 
-def _standard_errors(power: float) -> float:
+def _standard_errors(power: float, level: float) -> float:
     """That a true difference must be away from 0 (Cohen 1988: the normal approximation)."""
-    return NORMAL + float(stats.norm.ppf(power))
+    return float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))

@@ -204,6 +204,13 @@ def test_what_can_be_detected_is_found_in_four_of_five_experiments() -> None:
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.025)  # the t test has less power than the normal one
 
 
+def test_what_can_be_detected_among_several_hypotheses_passes_holms_first_step() -> None:
+    draws = np.random.default_rng(8)
+    true = detectable(2.0, 50, level=0.05 / 5)
+    p = scipy.stats.ttest_1samp(draws.normal(true, 2.0, (4_000, 50)), 0, axis=1).pvalue
+    assert np.mean([holm([found, 1, 1, 1, 1])[0] < 0.05 for found in p]) == pytest.approx(0.8, abs=0.04)
+
+
 def test_two_level_detection_with_one_seed_is_the_one_level_one() -> None:
     draws = np.random.default_rng(6)
     a, b = draws.normal(0, 1, 300), draws.normal(0, 1, 300)
