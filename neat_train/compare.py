@@ -16,6 +16,7 @@ import polars as pl
 from neat_data.errors import InputError
 from neat_train.comparison import figures, paper
 from neat_train.comparison.alike import require_alike
+from neat_train.comparison.arms import require_seeds
 from neat_train.comparison.costs import of_arm
 from neat_train.comparison.data import Arm, Comparison, Cost, Curve, Hypothesis, Member
 from neat_train.comparison.differences import neighbours, require_known, tested
@@ -51,13 +52,15 @@ def compare(
         examples: so many queries are shown with everybody's answers.
 
     Raises:
-        InputError: no arm was evaluated, or arms were evaluated on other queries, under other reward models of the
-            same name, or with settings that make figures incomparable.
+        InputError: no arm was evaluated; arms were evaluated on other queries, under other reward models of the same
+            name, or with other decoding settings; or what is given as seeds of an arm differs in more than the seed.
     """
     _require_arms(arms)
     wanted = wanted_evaluation(arms, evaluation)
     given = {name: [_seed(path, wanted) for path in paths] for name, paths in arms.items()}
     found = {name: measured for name, seeds in given.items() if (measured := _evaluations(seeds))}
+    for name, seeds in given.items():
+        require_seeds(name, _evaluations(seeds), [seed.run for seed in seeds if seed.run is not None])
     stated = [Hypothesis(*one) for one in hypotheses] if hypotheses is not None else neighbours(list(arms))
     require_known(stated, arms)
     notes = [*_unevaluated(given, wanted), *require_alike(found)]
@@ -65,7 +68,7 @@ def compare(
     differences, untested = tested(stated, found, models)
     rows, cost_notes = _arms(given, found, models, extra or {})
     curves, curve_notes = _curves(given)
-    names = {seed.path.resolve(): name for name, seeds in given.items() for seed in seeds}
+    names = _names(given)
     first = next(iter(found.values()))[0]
     return Comparison(
         queries={name: first.content["queries"].get(name) for name in ("name", "count", "sha256")},
@@ -149,6 +152,20 @@ def _left(seeds: Sequence[_Seed]) -> str:
     return f"its arm's figures are of the other {left}" if left else "its cells are empty"
 
 
+def _names(given: Mapping[str, Sequence[_Seed]]) -> dict[Path, str]:
+    """What arms are called, by the paths that were given and by the runs behind them.
+
+    A run that is in several arms, under several prompts, is called as none of them.
+    """
+    behind: dict[Path, set[str]] = {}
+    for name, seeds in given.items():
+        for seed in seeds:
+            if seed.run is not None:
+                behind.setdefault(seed.run.resolve(), set()).add(name)
+    alone = {run: next(iter(names)) for run, names in behind.items() if len(names) == 1}
+    return {**alone, **{seed.path.resolve(): name for name, seeds in given.items() for seed in seeds}}
+
+
 def _arms(
     given: Mapping[str, Sequence[_Seed]],
     found: Mapping[str, Sequence[Evaluation]],
@@ -166,7 +183,9 @@ def _arms(
                 seeds[0].method,
                 measured[0].content["prompt"] if measured else None,
                 tuple(seed.told(models) for seed in seeds),
+                tuple(dict.fromkeys(one.start for one in measured if one.start is not None)),
                 figures.of(measured),
+                figures.unscored(measured),
                 costs,
                 references.get(name),
             )

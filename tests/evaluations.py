@@ -28,31 +28,44 @@ def write_run(
     curve: Sequence[float] = (0.0, 0.1, 0.3),
     finished: bool = True,
     sampled: tuple[int, int] = (0, 0),
-    session: int = 100,
+    session: int | None = 100,
+    seconds: float = 90.0,
     reward_model: str = "weights of a",
+    training: Mapping[str, Any] | None = None,
+    policy: Mapping[str, Any] | None = None,
+    dataset: str = "d",
 ) -> Path:
-    """A run of 100 steps; `curve` is its held-out reward over time, `session` the steps of its last session.
+    """A run of 100 steps; `curve` is its held-out reward over time.
 
     Args:
         sampled: responses that joined, and that were dropped unfinished.
+        session: steps of the last session, which result.json does not tell where that is None.
+        seconds: that it took.
+        training, policy: more of what settings.json says of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"method": method, "training": {"seed": seed}, "held_out": {"queries": 300}}
-    content = {"dataset": {"sha256": "d"}, "reward_model": {"weights": reward_model}}
-    (folder / "settings.json").write_text(json.dumps({"settings": settings, "content": content}))
+    told = {"method": method, "training": {"seed": seed, **(training or {})}, "held_out": {"queries": 300}}
+    content = {
+        "dataset": {"sha256": dataset},
+        "reward_model": {"weights": reward_model},
+        "policy": {"weights": "weights of base", **(policy or {})},
+    }
+    (folder / "settings.json").write_text(json.dumps({"settings": told, "identifying": told, "content": content}))
     steps = np.linspace(0, 100, len(curve)).astype(int).tolist()
     rows: list[dict[str, Any]] = [
         {"step": step, "epoch": step / 100, "eval_reward": value} for step, value in zip(steps, curve, strict=True)
     ]
     rows.append({"step": 50, "epoch": 0.5, "round/tokens": 30.0 * sum(sampled)})
-    rows.append({"step": 100, "epoch": 1.0, "train_runtime": 90.0, "train_steps_per_second": round(session / 90, 3)})
+    speed = round((100 if session is None else session) / seconds, 3)
+    rows.append({"step": 100, "epoch": 1.0, "train_runtime": seconds, "train_steps_per_second": speed})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = {
         "steps": 100,
-        "trained": {"records": 1600, "responses": 0, "tokens": 64_000},
+        "trained": {"records": 1600, "responses": 0, "response_tokens": 48_000, "tokens": 64_000},
         "sampled": sampled[0],
         "dropped": {"unfinished": sampled[1]},
-        "seconds": 90.0,
+        "seconds": seconds,
+        **({} if session is None else {"session_began": 100 - session}),
     }
     if finished:
         (folder / "result.json").write_text(json.dumps(result))
@@ -81,8 +94,13 @@ def write_evaluation(
     query: str = "What?",
     source: str = "tests",
     start: str = "weights of base",
+    own: bool = True,
+    subject: Mapping[str, Any] | None = None,
 ) -> Path:
-    """An evaluation; `rewards[MODEL][i]` is that of the answer at temperature 1 to query i."""
+    """An evaluation; `rewards[MODEL][i]` is that of the answer at temperature 1 to query i, NaN for none.
+
+    `settings` and `subject` are more of eval.json's settings and of their subject.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     count = len(next(iter(rewards.values())))
     ids = query_ids(count)
@@ -103,9 +121,9 @@ def write_evaluation(
             "refusal": [False] * count,
             "kl": pl.Series(list(kl or [1.0] * count) if decoding == "sampled" else [None] * count, dtype=pl.Float64),
         }
-        columns.update({f"reward/{model}": list(map(float, column)) for model, column in values.items()})
+        columns.update({f"reward/{model}": pl.Series(column, dtype=pl.Float64) for model, column in values.items()})
         columns.update({f"chosen/{model}": list(map(float, column)) for model, column in (chosen or {}).items()})
-        frames.append(pl.DataFrame(columns))
+        frames.append(pl.DataFrame(columns).fill_nan(None))
     pl.concat(frames, how="diagonal").write_ipc(folder / "answers.arrow")
     lost = list(nll or [20.0] * count)
     records = pl.DataFrame({"query_id": ids, "nll": lost, "tokens": list(nll_tokens or [10] * count)})
@@ -124,13 +142,15 @@ def write_evaluation(
         "prompt": prompt,
         "seed": 0,
         "settings": {
+            "subject": {"tokenizer": "t", "template": "c", "dtype": "float32", "max_length": 2048, **(subject or {})},
             "max_new_tokens": 128,
+            "seed": 0,
             "reward_models": {
                 model: {"weights": (reward_models or {}).get(model, f"sha of {model}")} for model in rewards
             },
             **(settings or {}),
         },
-        "start": {"label": "base", "weights": start},
+        "start": {"label": "base", "weights": start, "own": own},
         "decodings": {name: _decoding(values) for name, values in given.items()},
     }
     (folder / "eval.json").write_text(json.dumps(content))
@@ -138,7 +158,7 @@ def write_evaluation(
 
 
 def _decoding(rewards: Rewards) -> dict[str, Any]:
-    means = {model: {"mean": {"value": float(np.mean(values))}} for model, values in rewards.items()}
+    means = {model: {"mean": {"value": float(np.nanmean(values))}} for model, values in rewards.items()}
     return {"distinct": {"1": 0.2, "2": 0.6, "3": 0.9}, "rewards": means}
 
 

@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.store.manifest import differences
-from neat_train.comparison.evaluation import Evaluation
+from neat_train.comparison.evaluation import TOKENS, Evaluation
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
-OWN = ("subject", "start", "prompt", "reward_models")
-"""Settings of an evaluation that may differ, or are looked at by themselves."""
+_APART = ("subject", "start", "queries", "prompt", "reward_models")  # may differ, or are looked at by themselves
+_SAID = ("seed", "refusal")  # the luck, and what is counted: answers compare all the same
+_CHARACTERS = 120  # of a setting that differs
+_POLICY = ("weights", "config", "revision", "adapter")  # of a subject: what is compared
 
 
 def require_alike(found: Evaluations) -> list[str]:
     """Notes on what differs between the evaluations of these arms.
 
     Raises:
-        InputError: they asked other queries, or reward models of one name are different models; or the seeds of an arm
-            are of several methods or prompts, or one run twice.
+        InputError: they asked other queries or in another way, or reward models of one name are different models.
     """
-    every = [one for evaluations in found.values() for one in evaluations]
-    for name, evaluations in found.items():
-        _require_seeds(name, evaluations)
-    first = every[0]
-    for other in every[1:]:
+    first, *others = [one for evaluations in found.values() for one in evaluations]
+    for other in others:
         _require_same_queries(first, other)
+        _require_same_decoding(first, other)
         _require_same_reward_models(first, other)
-    return [*_other_settings(found, first), *_other_prompts(found), *_other_starts(found), *_lacking_models(found)]
+    return [
+        *_other_tokens(found),
+        *_other_settings(found, first),
+        *_other_prompts(found),
+        *_other_starts(found),
+        *_lacking_models(found),
+    ]
 
 
-def _require_seeds(name: str, evaluations: Sequence[Evaluation]) -> None:
-    first = evaluations[0]
-    for key, read in (("method", _method), ("prompt", _prompt)):
-        kinds = {str(read(one)) for one in evaluations}
-        if len(kinds) > 1:
-            raise InputError(
-                f"{name}: its runs differ in {key} ({', '.join(sorted(kinds))}), so they are not seeds of one arm;\n"
-                "give them different NAMEs"
-            )
-    weights = [one.weights for one in evaluations]
-    if None not in weights and len(set(weights)) < len(weights):
-        raise InputError(f"{name}: the same weights are given twice ({first.content['subject'].get('spec')}, …)")
-
-
-def _method(one: Evaluation) -> str | None:
-    return one.content["subject"].get("method")
-
-
-def _prompt(one: Evaluation) -> str:
-    return one.content["prompt"]
+def same_tokens(evaluations: Sequence[Evaluation]) -> bool:
+    """Whether a text becomes the same tokens in all of them."""
+    return all(one.tokens == evaluations[0].tokens for one in evaluations)
 
 
 def _require_same_queries(first: Evaluation, other: Evaluation) -> None:
@@ -64,6 +53,23 @@ def _require_same_queries(first: Evaluation, other: Evaluation) -> None:
 
 def _named(queries: Mapping[str, Any]) -> str:
     return f"{queries['name']}, {queries['count']:,} of them, sha256 {queries['sha256'][:8]}"
+
+
+def _require_same_decoding(first: Evaluation, other: Evaluation) -> None:
+    if changed := differences(_decoding(first), _decoding(other)):
+        raise InputError(
+            f"{other.folder}: was evaluated in another way than {first.folder} ({_shortly(changed[:2])});\n"
+            "evaluate both with the same options"
+        )
+
+
+def _decoding(one: Evaluation) -> dict[str, Any]:
+    return {name: value for name, value in one.content["settings"].items() if name not in (*_APART, *_SAID)}
+
+
+def _shortly(changed: Sequence[str]) -> str:
+    """Prompts are long."""
+    return "; ".join(shorten(change, _CHARACTERS, placeholder=" …") for change in changed)
 
 
 def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
@@ -82,32 +88,47 @@ def _models(one: Evaluation) -> dict[str, dict[str, Any]]:
     return {name: content if isinstance(content, dict) else {"is": content} for name, content in told.items()}
 
 
+def _other_tokens(found: Evaluations) -> Iterator[str]:
+    (first, (mine, *_)), *others = found.items()
+    if told := [name for name, evaluations in others if not same_tokens([mine, *evaluations])]:
+        yield (
+            f"{', '.join(told)}: another tokenizer or chat template than {first}, so perplexity, KL a token and "
+            "numbers of tokens do not compare between them, and perplexity is not tested."
+        )
+
+
 def _other_settings(found: Evaluations, first: Evaluation) -> Iterator[str]:
-    mine = _asked(first)
+    mine = _computed(first)
     for name, evaluations in found.items():
-        changed = sorted({change for one in evaluations for change in differences(mine, _asked(one))})
+        changed = sorted({change for one in evaluations for change in differences(mine, _computed(one))})
         if changed:
-            yield f"{name} was evaluated with other settings than the first arm: {'; '.join(changed[:4])}."
+            yield f"{name} was evaluated with other settings than the first arm: {_shortly(changed[:4])}."
 
 
-def _asked(one: Evaluation) -> dict[str, Any]:
-    return {name: value for name, value in one.content["settings"].items() if name not in OWN}
+def _computed(one: Evaluation) -> dict[str, Any]:
+    """Settings that say how, and not what."""
+    settings = one.content["settings"]
+    subject = settings.get("subject", {})
+    return {
+        **{name: settings.get(name) for name in _SAID},
+        **{name: value for name, value in subject.items() if name not in (*_POLICY, *TOKENS)},
+    }
 
 
 def _other_prompts(found: Evaluations) -> Iterator[str]:
     for name, evaluations in found.items():
-        if (prompt := _prompt(evaluations[0])) != "none":
+        if (prompt := evaluations[0].content["prompt"]) != "none":
             yield f"{name} was evaluated with the prompt {prompt} around every query."
 
 
 def _other_starts(found: Evaluations) -> Iterator[str]:
     """KL is a distance from somewhere: said where that is not the same for all."""
-    starts: dict[tuple[Any, Any], list[str]] = {}
+    starts: dict[tuple[str, str], list[str]] = {}
     for name, evaluations in found.items():
-        for start in (one.content.get("start") for one in evaluations):
+        for start in (one.start for one in evaluations):
             if start is not None:
-                starts.setdefault((start.get("weights"), start.get("label")), []).append(name)
-    lacking = [name for name, evaluations in found.items() if any(not one.content.get("start") for one in evaluations)]
+                starts.setdefault((start.weights, start.label), []).append(name)
+    lacking = [name for name, evaluations in found.items() if any(one.start is None for one in evaluations)]
     if lacking:
         yield f"{', '.join(lacking)}: no KL, since neat-train eval did not know where they began (--start says it)."
     if len({weights for weights, _ in starts}) > 1:

@@ -18,6 +18,7 @@ COLUMNS = {
     "records": "records presented",
     "steps": "optimiser steps",
     "responses": "responses trained",
+    "response_tokens": "response tokens trained",
     "tokens": "tokens run in training",
     "sampled": "responses sampled",
     "sampled_tokens": "tokens sampled",
@@ -25,6 +26,7 @@ COLUMNS = {
     SECONDS: "wall-clock",
 }
 METRICS = "metrics.jsonl"
+_ROUNDED = 0.0005  # transformers tells steps a second with three decimals: with slow steps that is a lot
 _SCORED = "round/dropped/not_kept"  # the one reason for which a sample is dropped after it was scored
 
 
@@ -65,11 +67,11 @@ def _of_run(run: Path) -> tuple[dict[str, float], list[str]]:
     seconds = result.get(SECONDS)
     if seconds is None:
         return costs, []
-    session = _session_steps(rows)
-    if session is not None and session < 0.98 * result["steps"]:
+    session = _session_steps(result, rows)
+    if session is not None and session <= result["steps"] - 1:
         return costs, [
-            f"{run} was interrupted: its last session took {seconds:,.0f} s for {session:,.0f} of {result['steps']:,} "
-            "steps, and the time of the others is not known."
+            f"{run} was interrupted: its last session took {seconds:,.0f} s, and the time of the steps before it is "
+            "not known."
         ]
     return {**costs, SECONDS: float(seconds)}, []
 
@@ -89,9 +91,15 @@ def _total(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     return float(sum(row.get(name) or 0 for row in rows))
 
 
-def _session_steps(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Steps of the session that `train_runtime` tells the time of: a run that went on counts its last one alone."""
+def _session_steps(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Steps of the session that `seconds` tells the time of: a run that went on counts its last one alone.
+
+    Where result.json does not say what that session began with, since an older version wrote it or nothing was left to
+    train, it is as many as the rounded speed allows at most; None where that is not known either.
+    """
+    if (began := result.get("session_began")) is not None:
+        return result["steps"] - began
     for row in reversed(rows):
         if row.get("train_runtime") and row.get("train_steps_per_second"):
-            return row["train_runtime"] * row["train_steps_per_second"]
+            return row["train_runtime"] * (row["train_steps_per_second"] + _ROUNDED)
     return None

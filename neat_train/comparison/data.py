@@ -1,7 +1,8 @@
 """What a comparison holds: plain data, no file and no text for people.
 
-An *arm* is what is compared: one run, or several that differ in nothing but the seed. A *figure* is a mean over the
-seeds of an arm, with an interval where it is known query by query.
+An *arm* is what is compared: one run, or several that differ in nothing but the seed and what follows from it, say the
+run of the same seed that each goes on from. A *figure* is a mean over the seeds of an arm, with an interval where it is
+known query by query.
 """
 
 from __future__ import annotations
@@ -56,13 +57,25 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """A policy that KL was measured from; `own`: it is the one that the run began from."""
+
+    label: str
+    weights: str
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """A row of the tables.
 
     Attributes:
         method: of its runs; None for a model.
         prompt: that stood around the queries of its evaluation; `none` for none.
+        starts: what its seeds' KL was measured from, each once.
         figures: by name, see `figures.of`.
+        unscored: of the answers at temperature 1, how many have no reward and how many there are, by reward model,
+            where some have none.
         costs: by the name of the column: a mean over seeds, or what was given.
         paper: what the paper says of this method.
     """
@@ -71,9 +84,16 @@ class Arm:
     method: str | None
     prompt: str | None
     members: tuple[Member, ...]
+    starts: tuple[Start, ...]
     figures: dict[str, Figure]
+    unscored: dict[str, tuple[int, int]]
     costs: dict[str, Cost]
     paper: Published | None
+
+    @property
+    def seeds(self) -> int:
+        """How many of its members were evaluated: those that its figures are of."""
+        return sum(member.evaluation is not None for member in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +104,7 @@ class Difference:
         difference: `better` minus `worse`, on the same queries.
         p: two-sided, of no difference.
         adjusted: p after Holm's correction over all hypotheses.
-        detectable: the smallest true difference that is found with a power of 80 %.
+        detectable: the smallest true difference that is found with a power of 80 % in Holm's first step.
         held_out: the same difference under the second reward model, where the figure is the reward.
         queries: that both have.
     """

@@ -11,9 +11,10 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_train.comparison import figures, seeds
+from neat_train.comparison.alike import same_tokens
 from neat_train.comparison.data import Difference, Figure, Hypothesis
 from neat_train.comparison.evaluation import Evaluation
-from neat_train.significance import holm
+from neat_train.significance import LEVEL, holm
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 Read = Callable[[Evaluation], pl.DataFrame | None]
@@ -21,10 +22,14 @@ Read = Callable[[Evaluation], pl.DataFrame | None]
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A figure that hypotheses can be about: how it is read, given the reward models, and which way is better."""
+    """A figure that hypotheses can be about: how it is read, given the reward models, and which way is better.
+
+    One `of_tokens` is a mean over tokens, so it compares only where texts become the same tokens.
+    """
 
     read: Callable[[Sequence[str]], Read | None]
     higher_is_better: bool = True
+    of_tokens: bool = False
 
 
 def _reward(place: int, decoding: str = "sampled") -> Callable[[Sequence[str]], Read | None]:
@@ -40,7 +45,7 @@ FIGURES = {
     "reward": Tested(_reward(0)),
     "held-out reward": Tested(_reward(1)),
     "negative-prompt reward": Tested(_reward(0, "negative")),
-    "perplexity": Tested(lambda models: figures.perplexity, higher_is_better=False),
+    "perplexity": Tested(lambda models: figures.perplexity, higher_is_better=False, of_tokens=True),
     "kl": Tested(lambda models: partial(figures.column, decoding="sampled", name="kl"), higher_is_better=False),
 }
 
@@ -74,32 +79,42 @@ def tested(
     told = [(one, result) for one, result in results if result is not None]
     adjusted = holm([result.p for _, result in told])
     notes = [
-        f"{one.worse} and {one.better} cannot be compared in {one.figure}: one of them lacks it."
+        f"{one.worse} and {one.better} cannot be compared in {one.figure}: {_why_not(one, found)}."
         for one, result in results
         if result is None
     ]
-    rows = tuple(_difference(*row, p, found, models) for row, p in zip(told, adjusted, strict=True))
+    first = LEVEL / max(len(told), 1)  # of Holm's steps
+    rows = tuple(_difference(*row, p, first, found, models) for row, p in zip(told, adjusted, strict=True))
     return rows, notes
+
+
+def _why_not(one: Hypothesis, found: Evaluations) -> str:
+    return "one of them lacks it" if _same_tokens(one, found) else "they do not count the same tokens"
+
+
+def _same_tokens(one: Hypothesis, found: Evaluations) -> bool:
+    """Whether tokens mean the same for both, or for this figure do not matter."""
+    return not FIGURES[one.figure].of_tokens or same_tokens([*found.get(one.worse, ()), *found.get(one.better, ())])
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
+    better: seeds.Values
+    worse: seeds.Values
     difference: Figure
     p: float
-    detectable: float | None
-    queries: int
 
 
 def _result(one: Hypothesis, found: Evaluations, models: Sequence[str]) -> _Result | None:
     read = FIGURES[one.figure].read(models)
     pair = [found.get(arm, ()) for arm in (one.better, one.worse)]
-    values = figures.aligned(pair, read) if read and all(pair) else None
+    values = figures.aligned(pair, read) if read and all(pair) and _same_tokens(one, found) else None
     told = seeds.difference(*values) if values else None
-    return _Result(*told, len(values[0][0])) if values and told else None
+    return _Result(values[0], values[1], *told) if values and told else None
 
 
 def _difference(
-    one: Hypothesis, result: _Result, adjusted: float, found: Evaluations, models: Sequence[str]
+    one: Hypothesis, result: _Result, adjusted: float, level: float, found: Evaluations, models: Sequence[str]
 ) -> Difference:
     beside = _result(one._replace(figure="held-out reward"), found, models) if one.figure == "reward" else None
     return Difference(
@@ -107,8 +122,8 @@ def _difference(
         result.difference,
         result.p,
         adjusted,
-        result.detectable,
+        seeds.detectable(result.better, result.worse, level),
         beside.difference if beside else None,
-        result.queries,
+        len(result.better[0]),
         expected=(result.difference.value > 0) == FIGURES[one.figure].higher_is_better,
     )

@@ -13,6 +13,7 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.report.tables import number
+from neat_train.comparison.data import Start
 from neat_train.eval_figures import REWARD
 from neat_train.eval_folder import EVAL
 
@@ -20,6 +21,7 @@ from neat_train.eval_folder import EVAL
 FORMAT = 1
 ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
 DECODINGS = ("greedy", "sampled", "negative")
+TOKENS = ("tokenizer", "template", "stop_tokens", "stop_string")
 _NEEDED = ("subject", "queries", "prompt", "settings", "decodings")
 _AGREE = 1e-3  # between eval.json's mean rewards and those of its answers
 
@@ -49,6 +51,18 @@ class Evaluation:
     def weights(self) -> str | None:
         """What tells the policy from any other."""
         return self.content["subject"].get("weights")
+
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """What decides which tokens a text becomes: figures a token compare only where this is the same."""
+        subject = self.content["settings"].get("subject", {})
+        return {name: subject.get(name) for name in TOKENS}
+
+    @property
+    def start(self) -> Start | None:
+        """What KL was measured from."""
+        told = self.content.get("start")
+        return Start(told["label"], told["weights"], bool(told.get("own"))) if told else None
 
     def answered(self, decoding: str) -> pl.DataFrame:
         """The answers of one decoding, by query_id; one row a query, the mean where an id was asked more than once."""
@@ -83,7 +97,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _frame(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_ipc(path)
+        with path.open("rb") as file:  # polars takes brackets in a path for a pattern
+            return pl.read_ipc(file)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read ({one_reason(error)}); run neat-train eval again") from error
 

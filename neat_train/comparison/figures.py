@@ -46,6 +46,23 @@ def _found(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | No
         yield f"sampled/win_rate/{model}", seeds.win_rate([(np.sign(one) + 1) / 2 for one in above]) if above else None
 
 
+def unscored(evaluations: Sequence[Evaluation]) -> dict[str, tuple[int, int]]:
+    """How many answers at temperature 1 have no reward, and how many there are; by reward model, where some have none.
+
+    A model that did not score all of these evaluations has no figure at all, and is left out.
+    """
+    found = {}
+    for model in dict.fromkeys(model for one in evaluations for model in one.reward_models):
+        if all(model in one.reward_models for one in evaluations):
+            rewards = [_sampled(one, f"{REWARD}{model}") for one in evaluations]
+            found[model] = (sum(one.null_count() for one in rewards), sum(map(len, rewards)))
+    return {model: (lacking, count) for model, (lacking, count) in found.items() if lacking}
+
+
+def _sampled(one: Evaluation, name: str) -> pl.Series:
+    return one.answers.filter(pl.col("decoding") == "sampled")[name]
+
+
 def perplexity(one: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the corpus perplexity of the chosen responses."""
     return _of_records(one, seeds.perplexity_values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,17 +14,20 @@ from neat_train.comparison.plots import FIGURES, drawable, inline_svg, style
 from neat_train.comparison.tables import arm_name, name_of, notes, tables
 
 
-def write_report(found: Comparison, path: Path) -> None:
+def write_report(found: Comparison, path: Path, more: Sequence[Table] = ()) -> None:
     """Write the page.
+
+    Args:
+        more: tables that are shown behind those of the comparison.
 
     Raises:
         RunError: the file cannot be written.
     """
-    write_page(page(found), path)
+    write_page(page(found, more), path)
 
 
-def page(found: Comparison) -> str:
-    """The page as text; the same comparison gives the same page."""
+def page(found: Comparison, more: Sequence[Table] = ()) -> str:
+    """The page as text, see `write_report`; the same comparison gives the same page."""
     remarks = notes(found.notes)
     shown = [table for table in tables(found) if table.title != remarks.title]
     body = f"""<h1>{_title(found)}</h1>
@@ -32,7 +36,7 @@ def page(found: Comparison) -> str:
 {_remarks(remarks)}
 <div class="stack">{"".join(table_of(table) for table in shown[:1])}</div>
 {_figures(found)}
-<div class="stack">{"".join(table_of(table) for table in shown[1:])}</div>
+<div class="stack">{"".join(table_of(table) for table in [*shown[1:], *more])}</div>
 {_samples(found)}
 <footer class="soft">Made by neat-train compare. Intervals are at 95 %.</footer>"""
     return document(f"{_title(found)}", body)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from neat_train.comparison.data import Judged, Published
-from neat_train.significance import sign_test
+from neat_train.comparison.data import Figure, Judged, Published
+from neat_train.significance import sign_test, win_rate
 
 TABLE_2 = {
     "sft": Published(13.2, -4.956),
@@ -27,11 +27,16 @@ _TABLE_3 = (
 
 
 def table_3() -> tuple[Judged, ...]:
-    """The paper's verdicts, with the sign test that it does not report."""
+    """The paper's verdicts, with the interval and the sign test that it does not report."""
     return tuple(
-        Judged(a, b, win, lose, tie, win_rate=None, p=sign_test(win, lose), source=SOURCE)
+        Judged(a, b, win, lose, tie, _win_rate(win, lose, tie), p=sign_test(win, lose), source=SOURCE)
         for a, b, win, lose, tie in _TABLE_3
     )
+
+
+def _win_rate(win: int, lose: int, tie: int) -> Figure:
+    found = win_rate(win, lose, tie)
+    return Figure(found.value, found.low, found.high)
 
 
 def references(methods: Mapping[str, str | None]) -> dict[str, Published]:

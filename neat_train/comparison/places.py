@@ -51,10 +51,12 @@ def _split(text: str) -> tuple[str | None, Path]:
 
 def run_of(path: Path) -> Path | None:
     """The run's folder that `path` is, or that the evaluation at `path` lies in; None for an evaluation elsewhere."""
-    for folder in (path, path.parent.parent):
-        if (folder / SETTINGS).is_file():
-            return folder
-    return None
+    if (path / SETTINGS).is_file():
+        return path
+    run, as_given = path.resolve().parent.parent, path.parent.parent
+    if not (run / SETTINGS).is_file():
+        return None
+    return as_given if as_given.resolve() == run else run
 
 
 def run_settings(run: Path) -> dict[str, Any]:
@@ -87,7 +89,8 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
     """Which evaluation of the runs is compared.
 
     Raises:
-        InputError: a path is no run and no evaluation, there is no evaluation at all, or several and none was named.
+        InputError: a path is no run and no evaluation; there is no evaluation at all, or several and none was named;
+            or one was named that no run has, or that no run was given for.
     """
     paths = [path for seeds in arms.values() for path in seeds]
     for path in paths:
@@ -96,7 +99,9 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
     runs = [path for path in paths if not (path / EVAL).is_file()]
     found = sorted({folder for path in runs for folder in _evaluations(path)})
     if given is not None:
-        if runs and given not in found:
+        if not runs:
+            raise InputError(f"--eval {given}: every path is that of an evaluation itself; leave --eval out")
+        if given not in found:
             raise InputError(f"--eval {given}: no run has it; there is {', '.join(found) or 'none at all'}")
         return given
     if len(found) > 1:

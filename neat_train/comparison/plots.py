@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from neat_data.errors import RunError
 from neat_data.report.plots import PAPER, SENTINELS, Palette, inline, legend_of, picture
 from neat_data.report.visible import one_line
-from neat_train.comparison.data import Arm, Comparison, Curve
+from neat_train.comparison.data import Arm, Comparison, Curve, Figure
 
 SIZE = (7.2, 4.2)  # inches
 _LABEL = 32  # characters of a name
@@ -65,7 +65,7 @@ def draw_distance(axes: Axes, found: Comparison, palette: Palette) -> None:
         if point is None:
             continue
         colour = style(place, palette)[0]
-        if len(arm.members) > 1:
+        if arm.seeds > 1:
             seeds = [(member.kl, member.reward) for member in arm.members if None not in (member.kl, member.reward)]
             axes.plot(*zip(*seeds, strict=True), "o", color=colour, markersize=4, alpha=0.45, linestyle="none")
         (kl, across), (reward, up) = point
@@ -86,11 +86,14 @@ def _point(arm: Arm, models: Sequence[str]) -> tuple[tuple[float, Ends], tuple[f
     reward = arm.figures.get(f"sampled/reward/{models[0]}") if models else None
     if kl is None or reward is None:
         return None
-    ends = [
-        [[one.value - (one.value if one.low is None else one.low)], [(one.high or one.value) - one.value]]
-        for one in (kl, reward)
-    ]
-    return (kl.value, ends[0]), (reward.value, ends[1])
+    return (kl.value, _reach(kl)), (reward.value, _reach(reward))
+
+
+def _reach(one: Figure) -> Ends:
+    """Where all values are the same, rounding can put the value outside its interval by a last digit."""
+    if one.low is None or one.high is None:
+        return [[0.0], [0.0]]
+    return [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
 
 
 def _label(arm: Arm) -> str:

@@ -43,20 +43,22 @@ def mean(values: Values) -> Figure:
     return Figure(found.value, found.low, found.high)
 
 
-def difference(better: Values, worse: Values) -> tuple[Figure, float, float | None] | None:
-    """Of means, better minus worse; with the p of no difference, and the smallest difference that would be found.
-
-    None where that cannot be told: below two queries.
-    """
+def difference(better: Values, worse: Values) -> tuple[Figure, float] | None:
+    """Of means, better minus worse, with the p of no difference; None where that cannot be told: below two queries."""
     if len(better) == len(worse) == 1:
         found = significance.paired_difference(better[0], worse[0])
-        smallest = significance.detectable(float((better[0] - worse[0]).std(ddof=1)), len(better[0])) if found else None
     else:
         found = significance.two_level_difference(better, worse)
-        smallest = significance.detectable_two_level(better, worse)
-    if found is None:
+    return None if found is None else (Figure(found[0].value, found[0].low, found[0].high), found[1])
+
+
+def detectable(better: Values, worse: Values, level: float) -> float | None:
+    """The smallest difference that a test at this level would find; None as of `difference`."""
+    if len(better) > 1 or len(worse) > 1:
+        return significance.detectable_two_level(better, worse, level=level)
+    if len(better[0]) < 2:
         return None
-    return Figure(found[0].value, found[0].low, found[0].high), found[1], smallest
+    return significance.detectable(float((better[0] - worse[0]).std(ddof=1)), len(better[0]), level=level)
 
 
 def win_rate(scores: Values) -> Figure:

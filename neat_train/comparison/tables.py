@@ -13,11 +13,12 @@ from neat_data.report.visible import one_line
 from neat_train.comparison.costs import COLUMNS, SECONDS
 from neat_train.comparison.data import Arm, Comparison, Cost, Difference, Figure, Judged
 from neat_train.comparison.paper import SOURCE, table_3
+from neat_train.significance import LEVEL
 
 _GUTTER = 3  # characters between two columns of a terminal's table
 _NAME = 40  # characters of a name that comes from outside
 _FEW = 5  # seeds
-_FEW_NOTE = "Few seeds tell little of how seeds differ: with three, the bootstrap has two thirds of that variance."
+_FEW_NOTE = "With three seeds that spread much, about nine of ten such intervals hold the truth."
 _PAPER_NOTE = (
     "The columns of the paper are another policy (LLaMA-3 8B) under another reward model: the order of its rows "
     "compares, the numbers do not."
@@ -50,8 +51,8 @@ def name_of(text: str) -> str:
 
 
 def arm_name(arm: Arm) -> str:
-    """With the number of its seeds, where there are several."""
-    return name_of(arm.name) + (f" ×{len(arm.members)}" if len(arm.members) > 1 else "")
+    """With the number of its evaluated seeds, where there are several."""
+    return name_of(arm.name) + (f" ×{arm.seeds}" if arm.seeds > 1 else "")
 
 
 def ranged(figure: Figure | None, form: Callable[[float | None], str] = number) -> str:
@@ -108,7 +109,7 @@ def main(found: Comparison) -> Table:
 
 
 def _model_head(place: int, model: str) -> str:
-    return "held-out reward" if place == 1 else f"reward, {name_of(model)}"
+    return ("reward", "held-out reward")[place] if place < 2 else f"reward, {name_of(model)}"
 
 
 def _short_head(place: int, model: str) -> str:
@@ -134,10 +135,21 @@ def _main_note(found: Comparison, beside: bool) -> str:
         + (f", chosen responses {number(found.chosen[model])}." if model in found.chosen else ".")
         for place, model in enumerate(found.reward_models)
     ]
-    seeds = {len(arm.members) for arm in found.arms} - {1}
-    if seeds and min(seeds) < _FEW:
+    if any(1 < arm.seeds < _FEW for arm in found.arms):
         parts.append(_FEW_NOTE)
-    return " ".join([*parts, *([_PAPER_NOTE] if beside else [])])
+    return " ".join([*parts, *_unscored(found), *([_PAPER_NOTE] if beside else [])])
+
+
+def _unscored(found: Comparison) -> list[str]:
+    """What an arm's mean reward leaves out."""
+    return [
+        f"{name_of(arm.name)}: {lacking:,} of {count:,} answers have no {_model_head(place, model)}: "
+        "the mean is that of the others."
+        for arm in found.arms
+        for place, model in enumerate(found.reward_models)
+        for lacking, count in [arm.unscored.get(model, (0, 0))]
+        if lacking
+    ]
 
 
 def distance(found: Comparison) -> Table:
@@ -146,10 +158,20 @@ def distance(found: Comparison) -> Table:
     rows = [(arm_name(arm), *(ranged(arm.figures.get(name)) for name in names)) for arm in found.arms if arm.figures]
     columns = ("arm", "perplexity", "KL a response", "KL a token")
     note = (
-        "Perplexity of the chosen responses, end of turn included; KL in nats from the policy that the run began from, "
-        "estimated on its answers at temperature 1."
+        f"Perplexity of the chosen responses, end of turn included; KL in nats from {_origin(found)}, estimated on the "
+        "answers at temperature 1."
     )
     return Table("How far from the start?", columns, tuple(rows), note)
+
+
+def _origin(found: Comparison) -> str:
+    """What KL is the distance from, as the evaluations have it."""
+    starts = [start for arm in found.arms for start in arm.starts]
+    if all(start.own for start in starts):
+        return "the policy that the run began from"
+    if len({start.weights for start in starts}) == 1:
+        return f"{name_of(starts[0].label)}, wherever the runs began"
+    return "the policies that the notes name"
 
 
 def answers(found: Comparison) -> Table:
@@ -230,8 +252,18 @@ def _differences_note(found: Sequence[Difference]) -> str:
     return (
         f"Right minus left in {', '.join(figures)}, on the same queries ({', '.join(f'{n:,}' for n in queries)}). "
         "Expected: the right one is better. p is two-sided; Holm: corrected for all rows together; holds, the opposite "
-        "or open: what that says at 5 %. Detectable: the smallest true difference found with a power of 80 %."
+        "or open: what that says at 5 %. Detectable: the smallest true difference found with a power of 80 % at "
+        f"{_share(LEVEL / max(len(found), 1))}, Holm's first step."
     )
+
+
+def _share(value: float) -> str:
+    """In percent.
+
+    >>> _share(0.05), _share(0.05 / 6)
+    ('5 %', '0.833 %')
+    """
+    return f"{100 * value:.3g} %"
 
 
 def judged(found: Sequence[Judged]) -> Table:
@@ -246,7 +278,7 @@ def judged(found: Sequence[Judged]) -> Table:
             "How often the left one is preferred.",
             f"Judge: {', '.join(judges)}, asked in both orders; verdicts that disagree are a tie.",
             *_of_the_judge(found),
-            "The paper's rows: 30 samples each; their p is computed here.",
+            "The paper's rows: 30 samples each; their intervals and p are computed here.",
         ]
     )
     return Table("Table 3: what a judge prefers", heads, tuple(rows), note)
@@ -261,7 +293,7 @@ def _judged(one: Judged) -> tuple[str, ...]:
         f"{one.lose:,}",
         f"{one.tie:,}",
         f"{one.unread:,}" if ours else "",
-        rate(one.win_rate) if ours else "",
+        rate(one.win_rate),
         p_value(one.p),
         rate(one.length_controlled) if ours else "",
     )

@@ -141,6 +141,20 @@ def test_the_held_out_model_stands_beside_the_reward(arm):
     assert found.differences[0].held_out.value == pytest.approx(-1)
 
 
+def test_what_is_detectable_is_so_in_holms_first_step(arm):
+    draws = np.random.default_rng(2)
+    runs = {name: [arm(name, draws.normal(size=40))] for name in "ab"}
+    pair = ("a", "b")
+    alone = compare(runs, hypotheses=[pair]).differences[0].detectable
+    first = compare(runs, hypotheses=[pair, ("b", "a"), pair, pair]).differences[0].detectable
+    # 2.802 and 3.339 standard errors: the normal quantiles of 1 - 0.05 / 2, of 1 - 0.0125 / 2, and 0.842 of 0.8
+    assert first / alone == pytest.approx((2.4977 + 0.8416) / (1.9600 + 0.8416), rel=1e-4)
+    several = {name: [*seeds, arm(name, MANY, seed=1)] for name, seeds in runs.items()}
+    alone = compare(several, hypotheses=[pair]).differences[0].detectable
+    first = compare(several, hypotheses=[pair, pair, pair, pair]).differences[0].detectable
+    assert first / alone == pytest.approx(3.3393 / 2.8016, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("hypothesis", "words"),
     [(("a", "x"), "no arm is called x"), (("a", "b", "beauty"), "the figure is one of reward")],
@@ -176,6 +190,8 @@ def test_a_reward_model_that_one_arm_lacks_leaves_its_cells_empty_and_says_so(ar
         ({"method": "dpo"}, "differ in method"),
         ({"prompt": "positive"}, "differ in prompt"),
         ({"weights": "w0"}, "the same weights are given twice"),
+        ({"subject": {"tokenizer": "another"}}, "differ in tokenizer"),
+        ({"subject": {"template": "another"}}, "differ in chat template"),
     ],
 )
 def test_runs_that_are_not_seeds_of_one_arm_are_refused(arm, second, words):
@@ -183,6 +199,32 @@ def test_runs_that_are_not_seeds_of_one_arm_are_refused(arm, second, words):
     other = arm("other", LOW, seed=1, **{"method": "neat", **second})
     with pytest.raises(InputError, match=words):
         compare({"neat": [first, other]})
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ({"training": {"learning_rate": 0.01}}, r"training\.learning_rate: \(not set\) -> 0\.01"),
+        ({"policy": {"dtype": "bfloat16"}}, r'policy\.dtype: \(not set\) -> "bfloat16"'),
+        ({"reward_model": "another"}, r"reward_model\.weights"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_refused_by_what_differs(arm, tmp_path, second, words):
+    seeds = [arm("neat", LOW), arm("neat", HIGH, seed=1)]
+    write_run(tmp_path / "neat/1", seed=1, **second)
+    with pytest.raises(InputError, match=f"{words}.*, so they are not seeds of one arm"):
+        compare({"neat": seeds})
+    (seeds[1] / "eval/test/eval.json").unlink()  # what it cost would be in the means all the same
+    with pytest.raises(InputError, match=words):
+        compare({"neat": seeds})
+
+
+def test_what_follows_from_the_seed_may_differ(arm, tmp_path):
+    seeds = [arm("neat", LOW), arm("neat", HIGH, seed=1), arm("neat", LOW, seed=2)]
+    started = {"model": "sft/1", "weights": "of base", "adapter": "of sft/1", "device": "cuda"}
+    write_run(tmp_path / "neat/1", seed=1, policy=started, dataset="of another run", training={"data_seed": 4})
+    write_run(tmp_path / "neat/2", seed=0)  # the same number, other weights
+    assert compare({"neat": seeds}).arms[0].seeds == 3
 
 
 def test_the_same_run_twice_is_refused(arm):
@@ -221,6 +263,7 @@ def test_a_seed_without_an_evaluation_leaves_the_figures_of_the_others(arm, tmp_
     found = compare({"neat": [arm("neat", LOW), bare]})
     assert found.arms[0].figures[f"sampled/reward/{A}"].value == 1.5
     assert f"{bare} has no evaluation test: its arm's figures are of the other 1." in found.notes
+    assert (len(found.arms[0].members), found.arms[0].seeds) == (2, 1)
 
 
 def test_runs_that_nobody_evaluated_are_refused(tmp_path):
@@ -244,6 +287,12 @@ def test_which_of_several_evaluations_must_be_said(arm):
     assert compare(runs, evaluation="test").arms[1].figures[f"sampled/reward/{A}"].value == 1.5
 
 
+def test_an_evaluation_that_is_named_for_no_run_is_refused(arm):
+    folder = arm("a", LOW) / "eval/test"
+    with pytest.raises(InputError, match="--eval nonsense: every path is that of an evaluation itself"):
+        compare({"a": [folder]}, evaluation="nonsense")
+
+
 def test_one_run_under_two_prompts_is_two_arms_and_one_curve(arm):
     run = arm("neat", LOW)
     arm("neat", HIGH, folder="test-positive", prompt="positive")
@@ -254,14 +303,51 @@ def test_one_run_under_two_prompts_is_two_arms_and_one_curve(arm):
     assert found.arms[1].costs["steps"] == 100
 
 
-def test_other_settings_and_other_starts_are_said(arm):
+@pytest.mark.parametrize(
+    "settings", [{"max_new_tokens": 64}, {"temperature": 0.7}, {"top_p": 0.9}, {"negative": {"text": "Be evil. " * 99}}]
+)
+def test_answers_that_were_drawn_in_another_way_are_refused(arm, settings):
+    runs = {"a": [arm("a", LOW)], "b": [arm("b", HIGH, settings=settings)]}
+    with pytest.raises(InputError, match=f"was evaluated in another way .*{next(iter(settings))}") as refused:
+        compare(runs)
+    assert max(map(len, str(refused.value).splitlines())) < 500
+
+
+def test_other_ways_to_compute_and_other_starts_are_said(arm):
+    subject = {"dtype": "bfloat16", "device": "cuda", "max_length": 512}
     runs = {
-        "a": [arm("a", LOW)],
-        "b": [arm("b", LOW, settings={"max_new_tokens": 64}, start="weights of sft")],
+        "a": [arm("a", LOW, subject={"device": "cpu"})],
+        "b": [arm("b", LOW, settings={"seed": 7}, subject=subject, start="weights of sft")],
     }
     notes = " ".join(compare(runs).notes)
-    assert "b was evaluated with other settings than the first arm: max_new_tokens" in notes
+    assert (
+        "b was evaluated with other settings than the first arm: "
+        'device: "cpu" -> "cuda"; dtype: "float32" -> "bfloat16"; max_length: 2048 -> 512; seed: 0 -> 7.'
+    ) in notes
     assert "KL is measured from different policies: that of a from base; that of b from base." in notes
+    assert "tokenizer" not in notes
+
+
+@pytest.mark.parametrize("other", [{"tokenizer": "another"}, {"template": "another"}])
+def test_figures_a_token_are_not_tested_between_tokenizers(arm, other):
+    runs = {"a": [arm("a", MANY)], "b": [arm("b", MANY + 1, subject=other)], "c": [arm("c", MANY, subject=other)]}
+    hypotheses = [("a", "b"), ("a", "b", "perplexity"), ("b", "c", "perplexity"), ("a", "b", "kl")]
+    found = compare(runs, hypotheses=hypotheses)
+    assert [tuple(one.hypothesis) for one in found.differences] == [
+        ("a", "b", "reward"),
+        ("b", "c", "perplexity"),
+        ("a", "b", "kl"),
+    ]
+    assert "a and b cannot be compared in perplexity: they do not count the same tokens." in found.notes
+    assert any(note.startswith("b, c: another tokenizer or chat template than a") for note in found.notes)
+
+
+def test_answers_without_a_reward_are_counted(arm):
+    lacking = [math.nan, 1.0, math.nan, 3.0]
+    seeds = [arm("neat", {A: LOW, B: lacking}), arm("neat", {A: LOW, B: LOW}, seed=1)]
+    (row,) = compare({"neat": seeds}).arms
+    assert row.unscored == {B: (2, 8)}
+    assert row.figures[f"sampled/reward/{B}"].value == 2.0  # of the second query and the fourth
 
 
 def test_an_arm_of_unknown_origin_has_no_kl_and_that_is_said(arm):
@@ -279,6 +365,7 @@ def test_costs_are_means_over_seeds_and_extra_columns_take_their_place(arm, tmp_
     assert costs == {
         "records": 1600,
         "steps": 250.0,
+        "response_tokens": 48_000,
         "tokens": 64_000,
         "sampled": 330,
         "sampled_tokens": 9_900,
@@ -290,10 +377,23 @@ def test_costs_are_means_over_seeds_and_extra_columns_take_their_place(arm, tmp_
 
 def test_the_time_of_a_run_that_was_interrupted_is_not_told(arm, tmp_path):
     run = arm("neat", LOW)
-    write_run(tmp_path / "neat/0", session=20)
-    found = compare({"neat": [run]})
-    assert "seconds" not in found.arms[0].costs
-    assert any("its last session took 90 s for 20 of 100 steps" in note for note in found.notes)
+    for session in ({"session": 20}, {"session": 99}):
+        write_run(tmp_path / "neat/0", **session)
+        found = compare({"neat": [run]})
+        assert "seconds" not in found.arms[0].costs
+        assert any("was interrupted: its last session took 90 s" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("seconds", "interrupted"), [(90.0, False), (6_900.0, False), (450.0, True)])
+def test_of_a_run_that_does_not_tell_where_its_last_session_began_the_speed_does(arm, tmp_path, seconds, interrupted):
+    """transformers rounds 100 steps in 6,900 s to 0.014 a second, which would be 97 of them."""
+    run = arm("neat", LOW)
+    write_run(tmp_path / "neat/0", session=None, seconds=seconds)
+    if interrupted:
+        rows = (run / "metrics.jsonl").read_text()
+        (run / "metrics.jsonl").write_text(rows.replace(str(round(100 / seconds, 3)), str(round(20 / seconds, 3))))
+    costs = compare({"neat": [run]}).arms[0].costs
+    assert costs.get("seconds") == (None if interrupted else seconds)
 
 
 def test_a_run_that_has_not_finished_has_no_costs(arm, tmp_path):
@@ -341,11 +441,34 @@ def test_judged_pairs_are_called_as_the_arms_are(arm, tmp_path):
     assert other.a == "neat"
 
 
+def test_a_judged_run_is_called_as_the_arm_that_its_evaluation_is_given_for(arm, tmp_path):
+    run = arm("x", LOW, method="neat")
+    arm("x", HIGH, method="neat", folder="test-positive", prompt="positive")
+    judge = [write_judge(tmp_path / "judge", 1, 2, 3, a=str(run))]
+    plain, positive = [run / "eval/test"], [run / "eval/test-positive"]
+    assert compare({"NEAT": plain}, judged=judge).judged[0].a == "NEAT"
+    assert compare({"NEAT": plain, "NEAT+": positive}, judged=judge).judged[0].a == "0"  # it could be either
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"format": 7}', '{"format": 1, "a": {}}'])
 def test_a_damaged_judge_file_is_refused(arm, tmp_path, content):
     (tmp_path / "judge.json").write_text(content)
     with pytest.raises(InputError, match=r"judge\.json"):
         compare({"a": [arm("a", LOW)]}, judged=[tmp_path / "judge.json"])
+
+
+def test_an_evaluation_is_of_its_run_from_wherever_it_is_named(arm, monkeypatch):
+    run = arm("neat", LOW)
+    monkeypatch.chdir(run / "eval")
+    for path in (Path("test"), Path("../eval/test"), run / "eval" / "test"):
+        found = compare({"neat": [path]})
+        assert found.arms[0].costs["steps"] == 100
+        assert len(found.curves) == 1
+
+
+def test_brackets_in_a_folders_name_are_no_pattern(arm, tmp_path):
+    run = arm("neat", LOW).rename(tmp_path / "seed[1]")
+    assert compare({"neat": [run]}).arms[0].figures[f"sampled/reward/{A}"].value == 1.5
 
 
 def test_answers_side_by_side_are_those_of_the_lowest_ids(arm):

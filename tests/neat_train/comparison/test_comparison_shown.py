@@ -18,10 +18,11 @@ from neat_data.report.tables import Table
 from neat_data.report.terminal import print_tables
 from neat_train.cli import app
 from neat_train.compare import compare
+from neat_train.comparison.data import Figure
 from neat_train.comparison.markdown import markdown, write_markdown
 from neat_train.comparison.page import page, write_report
 from neat_train.comparison.places import named
-from neat_train.comparison.plots import drawable, write_plots
+from neat_train.comparison.plots import _reach, drawable, write_plots
 from neat_train.comparison.tables import fitted, tables
 from tests.evaluations import A, B, write_evaluation, write_judge, write_run
 
@@ -94,11 +95,63 @@ def test_the_tables_say_what_the_comparison_holds(runs, tmp_path):
     }
     paper = {row[0]: row[6] for row in judged.rows[1:]}
     assert paper["paper: NEAT – RRHF"] == "0.122"
+    assert cells(judged, 1)["pair"] == "paper: NEAT – chosen"
+    assert cells(judged, 1)["win rate"] == "86.7 % [72.5, 93.8]"  # Tango's of 24, 2 and 4
+    assert "with a power of 80 % at 2.5 %, Holm's first step." in differences.note
+    assert "With three seeds that spread much, about nine of ten such intervals hold the truth." in main.note
     assert cells(distance, 0)["KL a token"].startswith("0.100")
     assert cells(answers, 0)["distinct-2"] == "0.600"
     assert cells(chosen, 0)["negative prompt"].startswith(f"{BASE.mean() - 1:.2f}"[:5])
     assert cells(costs, 2)["responses sampled"] == "22"
+    assert cells(costs, 2)["response tokens trained"] == "48,000"
     assert cells(costs, 2)["wall-clock"] == "1 min 30 s"
+
+
+def test_an_arm_has_as_many_seeds_as_were_evaluated(runs, tmp_path):
+    runs["neat"].append(write_run(tmp_path / "neat/2", method="neat", seed=2))
+    assert [row[0] for row in tables(compare(runs))[0].rows] == ["sft ×2", "rrhf ×2", "neat ×2"]
+
+
+def test_a_mean_without_some_answers_says_so(tmp_path):
+    lacking = np.where(np.arange(30) < 3, np.nan, BASE)
+    for name, rewards in (("a", {A: BASE, B: BASE}), ("b", {A: lacking, B: lacking})):
+        write_evaluation(write_run(tmp_path / name) / "eval/test", rewards)
+    note = tables(compare({name: [tmp_path / name] for name in "ab"}))[0].note
+    assert "b: 3 of 30 answers have no reward: the mean is that of the others." in note
+    assert "b: 3 of 30 answers have no held-out reward: the mean is that of the others." in note
+    assert "a: " not in note
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [
+        ([("base", True), ("base", True)], "from the policy that the run began from,"),
+        ([("base", True), ("sft", True)], "from the policy that the run began from,"),
+        ([("base", True), ("base", False)], "from base, wherever the runs began,"),
+        ([("base", True), ("sft", False)], "from the policies that the notes name,"),
+    ],
+)
+def test_what_kl_is_the_distance_from_is_what_the_evaluations_say(tmp_path, starts, words):
+    for name, (start, own) in zip("ab", starts, strict=True):
+        write_evaluation(write_run(tmp_path / name) / "eval/test", {A: BASE}, start=start, own=own)
+    made = {table.title: table for table in tables(compare({name: [tmp_path / name] for name in "ab"}))}
+    assert words in made["How far from the start?"].note
+
+
+@pytest.mark.parametrize("value", [0.1, 0.0])
+def test_seeds_without_any_spread_are_drawn(tmp_path, value):
+    """The mean of 0.1 is outside its own interval by a last digit."""
+    seeds = [write_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    for seed, run in enumerate(seeds):
+        write_evaluation(run / "eval/test", {A: [value] * 60}, seed=seed, kl=[0.3] * 60)
+    found = compare({"one": seeds})
+    assert "<svg" in page(found)
+    write_plots(found, tmp_path / "plots")
+
+
+def test_an_interval_that_ends_at_zero_reaches_up_to_it():
+    assert _reach(Figure(-1.0, -3.0, 0.0)) == [[2.0], [1.0]]
+    assert _reach(Figure(-1.0)) == [[0.0], [0.0]]
 
 
 def test_without_a_judge_there_is_no_table_3(runs):
