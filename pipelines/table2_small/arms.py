@@ -1,7 +1,8 @@
 """The arms of the experiment: what is trained, by what, from what, and which of its settings are tuned.
 
-The five methods of the paper's Table 2 are tuned each by itself. A control differs from the arm it is `of` in one
-thing, named in its `settings`, and takes that arm's tuned settings: so the difference between the two has one cause.
+The five methods of the paper's Table 2 are tuned each by itself. A control is not tuned: it takes what the arm it is
+`of` was tuned to, so far as that means something to it. QUESTIONS has which arm it is compared with, and everything in
+which the two differ: a difference between them has one cause only where one thing is named.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 Settings = Mapping[str, Any]
 
@@ -70,11 +71,31 @@ ORDER = (
     ("rrhf", "neat", "perplexity"),
 )
 
-# What each control is there to ask: does the arm do better than the control that differs from it in one thing?
+
+class Question(NamedTuple):
+    """What a control is there to ask: has the arm more reward than the control, which differs from it in so much?"""
+
+    control: str
+    arm: str
+    differs: tuple[str, ...]  # names of DIFFERS
+
+
+# What a control has where it differs from the arm that it is compared with.
+DIFFERS: Mapping[str, str] = MappingProxyType(
+    {
+        "prompts": "samples under the plain query alone",
+        "penalty": "none",
+        "loss": "DPO's or SFT's own",
+        "tuning": "the settings that dpo or sft was tuned to",
+        "offline": "the samples of the arm's run of the same seed, all from the beginning, and none of its own",
+        "start": "an SFT run (dpo-best-worst), or the policy that was never taught the prompts (neat-pp-plain)",
+    }
+)
+
 QUESTIONS = (
-    ("rrhf-online", "neat-pp", "reward"),
-    ("neat-beta-0", "neat", "reward"),
-    ("dpo-best-worst", "neat-pp", "reward"),
-    ("best-of-n", "neat-pp", "reward"),
-    ("neat-pp-plain", "neat-pp", "reward"),
+    Question("rrhf-online", "neat-pp", ("prompts", "penalty")),
+    Question("neat-beta-0", "neat", ("penalty",)),
+    Question("dpo-best-worst", "neat-pp", ("loss", "tuning", "offline", "start")),
+    Question("best-of-n", "neat-pp", ("loss", "tuning", "offline")),
+    Question("neat-pp-plain", "neat-pp", ("start",)),
 )

@@ -7,8 +7,7 @@ as were evaluated, and one without any is left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from neat_train.comparison.data import Comparison, Cost, Hypothesis
 from neat_train.comparison.markdown import write_markdown
 from neat_train.comparison.page import write_report
 from neat_train.comparison.tables import differences, tables
-from pipelines.table2_small.arms import ARMS, CONTROLS, METHODS, ORDER, QUESTIONS
+from pipelines.table2_small.arms import ARMS, CONTROLS, DIFFERS, METHODS, ORDER, QUESTIONS, Question
 from pipelines.table2_small.experiment import Experiment
 
 POSITIVE = " (positive prompt)"
@@ -28,7 +27,7 @@ POSITIVE = " (positive prompt)"
 def write_table(experiment: Experiment) -> list[Table]:
     """Write table.md, table.json and table.html under the experiment's folder; returns the tables.
 
-    The tests of the paper's order are one family, those of the controls another.
+    The tests of the paper's order are one family, those of the controls another; all three files have both.
 
     Raises:
         InputError: nothing has been evaluated there.
@@ -37,28 +36,45 @@ def write_table(experiment: Experiment) -> list[Table]:
     if not arms:
         raise InputError(f"{experiment.out}: holds no evaluated run; without --table-only they are made")
     extra = _before(experiment, arms)
-    found = compare(arms, hypotheses=_about(arms, ORDER), extra=extra)
-    controls = compare(arms, hypotheses=_about(arms, QUESTIONS), examples=0)
-    asked = replace(differences(controls), title="Does the arm do better than its controls?")
-    made = [*tables(found), *([asked] if asked.rows else [])]
+    order = [Hypothesis(*one) for one in ORDER if {one[0], one[1]} <= set(arms)]
+    asked = {Hypothesis(one.control, one.arm): one for one in QUESTIONS if {one.control, one.arm} <= set(arms)}
+    found = compare(arms, hypotheses=order, extra=extra)
+    controls = compare(arms, hypotheses=list(asked), examples=0)
+    answered = [_answered(controls, asked)] if controls.differences else []
+    made = [*tables(found), *answered]
     out = experiment.out
-    (out / "table.json").write_text(json.dumps(_without_texts(found, controls), indent=1) + "\n", encoding="utf-8")
+    (out / "table.json").write_text(
+        json.dumps(_without_texts(found, controls, asked), indent=1) + "\n", encoding="utf-8"
+    )
     write_markdown(made, out / "table.md")
-    write_report(found, out / "table.html")
+    write_report(found, out / "table.html", answered)
     return made
 
 
-def _without_texts(found: Comparison, controls: Comparison) -> dict[str, Any]:
+def _answered(controls: Comparison, asked: Mapping[Hypothesis, Question]) -> Table:
+    """The tests of the controls, each with what the control differs in."""
+    made = differences(controls)
+    differing = [asked[one.hypothesis].differs for one in controls.differences]
+    rows = tuple((*row, ", ".join(names)) for row, names in zip(made.rows, differing, strict=True))
+    meant = [f"{name}: {meaning}" for name, meaning in DIFFERS.items() if any(name in names for names in differing)]
+    return Table(
+        "Does the arm do better than its controls?",
+        (*made.columns, "they differ in"),
+        rows,
+        f"{made.note} What the control, on the left, has instead: {'; '.join(meant)}. Where they differ in several, "
+        "nothing here tells which of them makes the difference.",
+    )
+
+
+def _without_texts(found: Comparison, controls: Comparison, asked: Mapping[Hypothesis, Question]) -> dict[str, Any]:
     """The figures alone, to be shown to others: no answers, and of the seeds no folders."""
     told = found.to_dict()
     del told["samples"]
     for arm in told["arms"]:
         arm["seeds"] = [member["seed"] for member in arm.pop("members")]
-    return {**told, "controls": controls.to_dict()["differences"]}
-
-
-def _about(arms: Collection[str], questions: Sequence[tuple[str, str, str]]) -> list[Hypothesis]:
-    return [Hypothesis(*one) for one in questions if one[0] in arms and one[1] in arms]
+    differing = [{"differ_in": asked[one.hypothesis].differs} for one in controls.differences]
+    tested = [{**one, **more} for one, more in zip(controls.to_dict()["differences"], differing, strict=True)]
+    return {**told, "controls": tested}
 
 
 def _places(experiment: Experiment) -> dict[str, list[Path]]:

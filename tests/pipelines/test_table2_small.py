@@ -12,12 +12,14 @@ import pytest
 from neat_data.errors import InputError, RunError
 from neat_train.config_reading import read_settings
 from pipelines.table2_small.__main__ import main
-from pipelines.table2_small.arms import ARMS, CONTROLS, METHODS, ORDER
+from pipelines.table2_small.arms import ARMS, CONTROLS, DIFFERS, METHODS, ORDER, QUESTIONS, Arm
 from pipelines.table2_small.experiment import SETTINGS, Experiment, Models
 from pipelines.table2_small.jobs import Job, Workers
 from pipelines.table2_small.rows import rows_of
 from pipelines.table2_small.sizes import SIZES
+from pipelines.table2_small.table import write_table
 from pipelines.table2_small.tuning import Trial, best, read_trial, trials
+from tests.evaluations import write_evaluation, write_run
 from tests.killing import ROOT
 
 
@@ -117,6 +119,42 @@ def test_the_hypotheses_are_the_papers_order() -> None:
         ("dpo", "neat", "perplexity"),
         ("rrhf", "neat", "perplexity"),
     }
+
+
+def differs(control: Arm, arm: Arm) -> set[str]:
+    """As the settings of the two arms have it."""
+    no_penalty = control.method.startswith("rrhf") or control.settings.get("loss.beta") == 0.0
+    found = {
+        "prompts": control.method == "rrhf-online",
+        "penalty": no_penalty,
+        "loss": control.method in ("dpo", "sft"),
+        "tuning": (control.of or control.name) != arm.name,
+        "offline": control.on is not None,
+        "start": (control.after, control.plain) != (arm.after, arm.plain),
+    }
+    return {name for name, true in found.items() if true}
+
+
+def test_everything_in_which_a_control_differs_is_named() -> None:
+    assert [one.control for one in QUESTIONS] == [arm.name for arm in CONTROLS]
+    for one in QUESTIONS:
+        assert set(one.differs) == differs(ARMS[one.control], ARMS[one.arm]), one.control
+    assert {name for one in QUESTIONS for name in one.differs} == set(DIFFERS)
+
+
+def test_the_controls_and_what_they_differ_in_are_in_every_form_of_the_table(tmp_path: Path) -> None:
+    for name, rewards in {"neat": [0.2, 0.5, 0.9, 0.4], "neat-beta-0": [0.1, 0.2, 0.3, 0.4]}.items():
+        run = write_run(tmp_path / "runs" / name / "1", method="neat", seed=1)
+        write_evaluation(run / "eval" / "test", {"tiny": rewards}, method="neat", seed=1)
+    *_, asked = write_table(small(tmp_path))
+    assert (asked.rows[0][0], asked.rows[0][-1]) == ("neat-beta-0 → neat", "penalty")
+    assert "has instead: penalty: none. Where" in asked.note
+    for file in ("table.md", "table.html"):
+        text = (tmp_path / file).read_text()
+        assert "Does the arm do better than its controls?" in text
+        assert "they differ in" in text
+    (told,) = json.loads((tmp_path / "table.json").read_text())["controls"]
+    assert told["differ_in"] == ["penalty"]
 
 
 def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path) -> None:
