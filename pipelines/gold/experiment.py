@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neat_train.eval_folder import EVAL
 from pipelines.gold.labels import labels_of
 from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers
@@ -81,11 +82,12 @@ class Gold:
         ]
 
     def evaluations(self) -> dict[str, dict[int, Path]]:
-        """Folders of evaluations by arm and step; the start is step 0 of each."""
+        """Folders of the finished evaluations by arm and step; the start is step 0 of each."""
         found: dict[str, dict[int, Path]] = {}
+        folder = self.out / "evals"
         for name, step in self.checkpoints():
-            folder = self.out / "evals"
-            found.setdefault(name, {0: folder / "start"})[step] = folder / name / str(step)
+            if (folder / name / str(step) / EVAL).is_file():
+                found.setdefault(name, {0: folder / "start"})[step] = folder / name / str(step)
         return found
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neat_data.report.plots import PAPER, SETTINGS, frame_of, legend_of
+from neat_data.report.plots import PAPER, SETTINGS, frame_of
 from neat_data.store.atomic import write_atomically
 from pipelines.gold.points import ROLES
 
@@ -23,15 +23,21 @@ TITLES = {"proxy": "Proxy: what training sees", "gold": "Gold: what it stands fo
 def draw(result: dict[str, Any], file: Path) -> None:
     """The picture of `result_of`, as a PNG."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(11, 4.6), layout="constrained", facecolor=PAPER.ground)
-        panels = figure.subplots(1, 2, sharex=True, sharey=True)
-        for axes, role in zip(panels, ROLES, strict=True):
-            _panel(axes, role, result)
-        panels[0].set_ylabel("mean reward, in standard\ndeviations of the start's")
-        legend_of(panels[0], PAPER)
         drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=150)
+        figure_of(result).savefig(drawn, format="png", dpi=150)
     write_atomically(file, lambda out: out.write(drawn.getvalue()))
+
+
+def figure_of(result: dict[str, Any]) -> Figure:
+    """Two panels, the legend below them, where it covers no point."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained", facecolor=PAPER.ground)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, role in zip(panels, ROLES, strict=True):
+        _panel(axes, role, result)
+    panels[0].set_ylabel("mean reward, in standard\ndeviations of the start's")
+    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": PAPER.ink}
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, **look)
+    return figure
 
 
 def _panel(axes: Axes, role: str, result: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ from neat_train.significance import Interval, mean_interval, paired_difference
 from pipelines.gold.best_of_n import expected, kl_of, sizes
 from pipelines.tiny_models.agreement import Agreement
 
-Rewards = Mapping[str, np.ndarray]  # "proxy" and "gold"  # each (answers,)
 ROLES = ("proxy", "gold")
 
 
@@ -72,7 +71,10 @@ def read_samples(test: Path, scores: str) -> tuple[pl.DataFrame, Agreement]:
 
 
 def best_of_n(samples: pl.DataFrame, scale: Scale) -> list[dict[str, Any]]:
-    """A point for each n; queries of which samples were dropped (empty, repeated) count only where n are left."""
+    """A point for each n; queries of which samples were dropped (empty, repeated) count only where n are left.
+
+    `from_start` is the change from one sample of the same queries, n = 1, with its interval and the p of no change.
+    """
     groups = [group for _, group in samples.group_by("query_id", maintain_order=True)]
     most = max(len(group) for group in groups)
     return [{"n": n, "kl": kl_of(n), **_best_of(groups, scale, n)} for n in sizes(most)]
@@ -81,12 +83,13 @@ def best_of_n(samples: pl.DataFrame, scale: Scale) -> list[dict[str, Any]]:
 def _best_of(groups: Sequence[pl.DataFrame], scale: Scale, n: int) -> dict[str, Any]:
     enough = [group for group in groups if len(group) >= n]
     told: dict[str, Any] = {"queries": len(enough)}
+    changes: dict[str, Any] = {}
     for role in ROLES:
-        values = [
-            expected(group["proxy"].to_numpy(), scale.standard(role, group[role].to_numpy()), n) for group in enough
-        ]
-        told[role] = _told(mean_interval(np.array(values)))
-    return told
+        worth = [(group["proxy"].to_numpy(), scale.standard(role, group[role].to_numpy())) for group in enough]
+        chosen, one = (np.array([expected(*query, size) for query in worth]) for size in (n, 1))
+        told[role] = _told(mean_interval(chosen))
+        changes[role] = _changed(chosen, one)
+    return {**told, "from_start": changes} if n > 1 else told
 
 
 def point(folder: Path, answers: pl.DataFrame, names: Mapping[str, str], scale: Scale) -> dict[str, Any]:
@@ -115,9 +118,14 @@ def change(before: pl.DataFrame, after: pl.DataFrame, names: Mapping[str, str], 
             .join(after, on="query_id")
             .drop_nulls(["before", column])
         )
-        found = paired_difference(*(scale.standard(role, both[name].to_numpy()) for name in (column, "before")))
-        told[role] = None if found is None else {**found[0].to_dict(), "p": found[1]}
+        told[role] = _changed(*(scale.standard(role, both[name].to_numpy()) for name in (column, "before")))
     return told
+
+
+def _changed(after: np.ndarray, before: np.ndarray) -> dict[str, float] | None:
+    """Of the same queries, in their order."""
+    found = paired_difference(after, before)
+    return None if found is None else {**found[0].to_dict(), "p": found[1]}
 
 
 def _standard(answers: pl.DataFrame, role: str, names: Mapping[str, str], scale: Scale) -> np.ndarray:

@@ -13,7 +13,11 @@ from pipelines.gold.points import Scale, best_of_n, change, point, read_samples
 
 
 def result_of(experiment: Gold) -> dict[str, Any]:
-    """Everything in it is derived from the folders that the experiment left."""
+    """Everything in it is derived from the folders that the experiment left; what is not evaluated has no point.
+
+    Raises:
+        InputError: the test set was not scored, or the start not evaluated.
+    """
     samples, agreement = read_samples(experiment.out / "test", GOLD_SCORES)
     scale = Scale.of(samples)
     names = {"proxy": experiment.proxy.name, "gold": Path(experiment.gold).name}
@@ -33,11 +37,17 @@ def result_of(experiment: Gold) -> dict[str, Any]:
 
 def _arm(folders: dict[int, Path], names: dict[str, str], scale: Scale) -> dict[str, Any]:
     answers = {step: read_answers(folder).filter(pl.col("decoding") == "sampled") for step, folder in folders.items()}
-    points = [{"step": step, **point(folder, answers[step], names, scale)} for step, folder in folders.items()]
+    points = [
+        {
+            "step": step,
+            **point(folder, answers[step], names, scale),
+            **({"from_start": change(answers[0], answers[step], names, scale)} if step else {}),
+        }
+        for step, folder in folders.items()
+    ]
     best, last = max(points, key=lambda found: found["gold"]["value"])["step"], max(folders)
     return {
         "points": points,
-        "from_start": change(answers[0], answers[last], names, scale),
         # Where gold was highest is chosen by these very answers, which flatters it a little.
         "from_best_by_gold": {"step": best, **change(answers[best], answers[last], names, scale)},
     }

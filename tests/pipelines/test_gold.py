@@ -23,6 +23,7 @@ from pipelines.gold.__main__ import lines_of, report
 from pipelines.gold.best_of_n import expected, kl_of, sizes
 from pipelines.gold.experiment import Gold
 from pipelines.gold.labels import labels_of, read_pairs
+from pipelines.gold.picture import figure_of
 from pipelines.gold.points import Scale, best_of_n, change
 from pipelines.gold.proxy import SETTINGS
 from pipelines.table2_small.folder import write_rows
@@ -117,6 +118,11 @@ def test_rewards_are_told_in_the_start_s_deviations():
     assert (one["n"], one["proxy"]["value"], one["gold"]["value"]) == (1, 0.0, 0.0)
     assert two["proxy"]["value"] == pytest.approx(3 / scale.deviation["proxy"])
     assert two["gold"]["value"] == pytest.approx(-two["proxy"]["value"]), "gold is the proxy turned round"
+    assert "from_start" not in one
+    # by hand: the better of two is 4 above the mean of query a, and 2 of b
+    changed = two["from_start"]["proxy"]
+    assert changed["value"] == pytest.approx(3 / scale.deviation["proxy"])
+    assert changed["low"] < changed["value"] < changed["high"]
 
 
 def test_a_change_is_that_of_the_same_queries():
@@ -129,6 +135,34 @@ def test_a_change_is_that_of_the_same_queries():
     assert found["gold"]["value"] == pytest.approx(-2 / 3)
 
 
+def gold(out: Path, train: str, settings: dict, size: str, said: list[str]) -> Gold:
+    policy, body = (str(MODELS / name) for name in ("tiny-policy", "tiny-policy-plain"))
+    return Gold(train, policy, body, str(GOLD), out, settings, size, Workers(out, 2, said.append))
+
+
+def test_a_checkpoint_that_was_not_evaluated_has_no_point(tmp_path):
+    for step in (2, 4):
+        (tmp_path / "runs" / "neat" / f"checkpoint-{step}").mkdir(parents=True)
+    experiment = gold(tmp_path, "", yaml.safe_load(SETTINGS.read_text()), "tiny", [])
+    assert experiment.evaluations() == {}
+    last = tmp_path / "evals" / "neat" / "4"
+    last.mkdir(parents=True)
+    (last / "eval.json").touch()
+    assert experiment.evaluations() == {"neat": {0: tmp_path / "evals" / "start", 4: last}}
+
+
+def test_the_legend_covers_no_point():
+    reward = {"value": 0.5, "low": 0.1, "high": 0.8}
+    told = {"proxy": reward, "gold": reward}
+    arms = {"neat": {"points": [{"step": step, "kl": {"value": step}, **told} for step in (0, 4)]}}
+    figure = figure_of({"best_of_n": [{"n": 1, "kl": 0.0, **told}], "arms": arms})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["best of n", "neat"]
+    assert not any(axes.get_legend() for axes in figure.axes)
+    assert all(legend.get_window_extent().y1 <= axes.get_window_extent().y0 for axes in figure.axes)
+
+
 def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
     """Labels, proxy, an arm that starts from another, the curves; the second time nothing is run."""
     records = [record(n, 1.0, -1.0) for n in range(12)]
@@ -138,9 +172,7 @@ def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
     settings["fit"] |= {"records_per_step": 4, "save_steps": 2, "max_response": 16, "max_length": 64}
     settings["arms"] = {"rrhf": settings["arms"]["rrhf"]}
     said: list[str] = []
-    policy, body = (str(MODELS / name) for name in ("tiny-policy", "tiny-policy-plain"))
-    workers = Workers(tmp_path / "out", 2, said.append)
-    experiment = Gold(train, policy, body, str(GOLD), tmp_path / "out", settings, "toy", workers)
+    experiment = gold(tmp_path / "out", train, settings, "toy", said)
     experiment.run()
     report(experiment)
     told = json.loads((tmp_path / "out" / "gold.json").read_text())
@@ -148,6 +180,9 @@ def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
     assert (start["step"], end["step"]) == (0, 2)
     assert abs(start["kl"]["value"]) < 1e-6
     assert end["kl"]["value"] > 1e-3
+    assert "from_start" not in start
+    moved = end["from_start"]["proxy"]
+    assert moved["low"] <= moved["value"] <= moved["high"]
     assert [one["n"] for one in told["best_of_n"]] == [1, 2]
     assert told["proxy"]["agrees_with_gold"]["pairs"] == 3
     done = [line.split(":")[0] for line in said]
