@@ -151,7 +151,7 @@ def test_a_checkpoint_that_was_not_evaluated_has_no_point(tmp_path):
     assert experiment.evaluations() == {"neat": {0: tmp_path / "evals" / "start", 4: last}}
 
 
-def test_the_legend_covers_no_point():
+def test_the_legend_covers_neither_points_nor_axes():
     reward = {"value": 0.5, "low": 0.1, "high": 0.8}
     told = {"proxy": reward, "gold": reward}
     arms = {"neat": {"points": [{"step": step, "kl": {"value": step}, **told} for step in (0, 4)]}}
@@ -160,7 +160,7 @@ def test_the_legend_covers_no_point():
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["best of n", "neat"]
     assert not any(axes.get_legend() for axes in figure.axes)
-    assert all(legend.get_window_extent().y1 <= axes.get_window_extent().y0 for axes in figure.axes)
+    assert all(legend.get_window_extent().y1 <= axes.get_tightbbox().y0 for axes in figure.axes)
 
 
 def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
