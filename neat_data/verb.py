@@ -52,7 +52,7 @@ def _with_version(
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of `function`: adds `--config` and `--debug`, and turns exceptions into messages.
 
-    Exit status: 2 for bad usage or input, 1 for a failure while running, 130 after Ctrl-C.
+    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says, 130 after Ctrl-C.
     """
     signature = inspect.signature(function, eval_str=True)
     shared = [
