@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from neat_data.errors import InputError
 from neat_data.watch import Watcher
-from neat_train.queries import EvalQuery, name_of, read_queries
+from neat_train.queries import EvalQuery, name_of, read_queries, sha256_of
 from neat_train.subject import Subject, answers, named_prompt, open_subject
 
 Choice = Literal["chosen", "rejected"]
@@ -32,17 +33,32 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What one side says to a query.
+
+    Attributes:
+        text: None where it says nothing.
+        cut: it was ended by `max_new_tokens`.
+    """
+
+    text: str | None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class People:
     """One side of the comparison: what people chose, or rejected.
 
     Attributes:
         spec: as the user gave it.
         dataset: whose responses; None: those of the queries' own source.
+        known: the texts of `dataset` by their query ids.
     """
 
     spec: str
     choice: Choice
     dataset: str | None
+    known: dict[str, str]
 
     @property
     def label(self) -> str:
@@ -51,26 +67,24 @@ class People:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the texts, beside the queries."""
-        return {"label": self.label}
+        """What decides the texts, beside the queries and what their own source has of them; no names."""
+        texts = {} if self.dataset is None else {"texts_sha256": sha256_of(sorted(self.known.items()))}
+        return {"choice": self.choice, **texts}
 
     def to_dict(self) -> dict[str, Any]:
         """For judge.json."""
         return {"spec": self.spec, "label": self.label}
 
     def may_answer(self, query: EvalQuery) -> bool:
-        """Whether the query's own source has what this side needs of it."""
-        return self.dataset is not None or self._of(query) is not None
+        """Whether this side has something to say to it."""
+        return self._text(query) is not None
 
-    def texts(self, queries: Sequence[EvalQuery], watch: Watcher) -> list[str | None]:
-        """One text a query, in their order; None where there is none."""
-        if self.dataset is None:
-            return [self._of(query) for query in queries]
-        known = {query.query_id: self._of(query) for query in read_queries(self.dataset)}
-        return [known.get(query.query_id) for query in queries]
+    def texts(self, queries: Sequence[EvalQuery], watch: Watcher) -> list[Answer]:
+        """One answer a query, in their order."""
+        return [Answer(self._text(query)) for query in queries]
 
-    def _of(self, query: EvalQuery) -> str | None:
-        return query.chosen if self.choice == "chosen" else query.rejected
+    def _text(self, query: EvalQuery) -> str | None:
+        return _of(query, self.choice) if self.dataset is None else self.known.get(query.query_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,7 @@ class Model:
     def settings(self) -> dict[str, Any]:
         asked = self.answering
         how = {"prompt": asked.prompt, "temperature": asked.temperature, "seed": asked.seed}
-        return {"label": self.label, **how, "max_new_tokens": asked.max_new_tokens, **self.subject.settings}
+        return {**how, "max_new_tokens": asked.max_new_tokens, **self.subject.settings}
 
     def to_dict(self) -> dict[str, Any]:
         return self.subject.to_dict()
@@ -104,8 +118,8 @@ class Model:
     def may_answer(self, query: EvalQuery) -> bool:
         return True
 
-    def texts(self, queries: Sequence[EvalQuery], watch: Watcher) -> list[str | None]:
-        """One text a query, in their order; None where the query was refused, as one too long for the window is."""
+    def texts(self, queries: Sequence[EvalQuery], watch: Watcher) -> list[Answer]:
+        """One answer a query, in their order; no text where it was refused, as one too long for the window is."""
         asked = self.answering
         watch.phase(f"answers of {self.label}", len(queries))
         try:
@@ -120,21 +134,36 @@ class Model:
             )
         finally:
             self.subject.close()
-        return [None if sample.refused else sample.text for sample in samples]
+        return [Answer(None) if sample.refused else Answer(sample.text, not sample.finished) for sample in samples]
 
 
 Contender = People | Model
 
 
-def open_contender(spec: str, answering: Answering) -> Contender:
+def open_contender(spec: str, answering: Answering, split: str | None = None) -> Contender:
     """`chosen`, `rejected`, `DATASET:chosen`, `DATASET:rejected`; anything else is a run or a model.
 
+    Args:
+        split: of DATASET, as `open_queries` takes it.
+
     Raises:
-        InputError: there is no such run or model.
+        InputError: there is no such dataset, run or model.
     """
     dataset, _, word = spec.rpartition(":")
     choice: Choice
     for choice in get_args(Choice):
         if word == choice and not Path(spec).is_dir():
-            return People(spec, choice, dataset or None)
+            return People(spec, choice, dataset or None, _texts(dataset, choice, split) if dataset else {})
     return Model(open_subject(spec, **answering.loading), answering)
+
+
+def _texts(dataset: str, choice: Choice, split: str | None) -> dict[str, str]:
+    try:
+        queries = read_queries(dataset, split=split)
+    except InputError as error:
+        raise InputError(str(error).replace("--queries ", "")) from error
+    return {query.query_id: text for query in queries if (text := _of(query, choice)) is not None}
+
+
+def _of(query: EvalQuery, choice: Choice) -> str | None:
+    return query.chosen if choice == "chosen" else query.rejected

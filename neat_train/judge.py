@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neat_data.errors import InputError
+from neat_data.errors import InputError, RunError
 from neat_data.record import response_id
 from neat_data.watch import Silent, Watcher
 from neat_train.contenders import Answering, Contender, People, open_contender
@@ -26,6 +27,7 @@ from neat_train.queries import EvalQuery, Queries, open_queries
 from neat_train.verdicts import Judged, Said, agreement, figures, position_bias, tokens
 
 FORMAT = 1
+IN_A_ROW = 20  # questions refused that end a run: some vendors refuse like this where an account is empty
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class JudgeRequest:
     Attributes:
         a, b: runs, models, `chosen`, `rejected`, or either of these behind `DATASET:`.
         queries: a source of queries; None takes the dataset that a or b names.
+        split: of the queries, and of the datasets that a and b name.
         n: queries compared at most, drawn at random by `seed`.
-        calibrate: pairs that people judged, asked about first, at most; None: as many as `n`, 0: none.
+        calibrate: pairs that people judged, asked about first, at most, of the same queries; None: of all, 0: none.
         out: None: A/judge/B-by-JUDGE where A is a folder of a run or a model.
     """
 
@@ -60,7 +63,7 @@ class Judgement:
 
     Attributes:
         result: judge.json.
-        asked: pairs that were asked about just now; 0 where everything was judged before.
+        asked: pairs that were asked about just now.
     """
 
     out: Path
@@ -85,7 +88,7 @@ class _Pair:
         query = self.texts.query_id
         return query, response_id(query, self.a), response_id(query, self.b)
 
-    def judged(self, forward: Said | None, backward: Said | None) -> Judged:
+    def said(self, forward: Said | None, backward: Said | None) -> Judged:
         return Judged(*self.key, len(self.a), len(self.b), forward, backward)
 
     def questions(self, prompt: JudgePrompt) -> list[Question]:
@@ -97,43 +100,50 @@ class _Pair:
 def judge(request: JudgeRequest, watch: Watcher | None = None) -> Judgement:
     """Compare two sides; the same call again goes on where an earlier one was killed, or says that it is done.
 
+    Pairs that the judge did not take are asked about again by the same call.
+
     Raises:
-        InputError: a side, the queries, the judge or its key is not there, or the folder holds another comparison.
-        RunError: the judge's server is gone; the verdicts so far stay.
+        InputError: a side, the queries, the judge or its key is not there, the folder holds another comparison, or
+            something is said of how a and b answer where both are texts of people.
+        RunError: the judge's server is gone, or refuses everything; the verdicts so far stay.
     """
     watch = watch or Silent()
     prompt = load_judge_prompt(request.prompt_file)
-    sides = open_contender(request.a, request.answering), open_contender(request.b, request.answering)
+    a, b = (open_contender(side, request.answering, request.split) for side in (request.a, request.b))
+    sides = a, b
+    _check_answering(request.answering, sides)
     out = request.out or _default_out(request, *sides)
     with JudgeFolder.claim(out) as folder:
         queries = open_queries(_source(request, sides), where=request.where, split=request.split)
-        settings = _settings(request, sides, queries, prompt)
-        folder.require(settings)
-        if (result := folder.result()) is not None:
-            return Judgement(out, result, 0)
         session = _Session(request.judge, prompt, folder, watch)
         try:
+            settings = _settings(request, sides, queries, session)
+            folder.require(settings)
+            if (result := folder.result()) is not None and not _failed(result):
+                return Judgement(out, result, 0)
             texts = folder.texts()
             if texts is None:
                 session.check()
-                texts = _texts(request, sides, _sample(queries.queries, sides, request), watch)
-                folder.begin(settings, texts)
-            result = _judged(request, sides, texts, session, settings, watch)
+                if session.not_taken:
+                    watch.say(f"the judge's server takes no {', '.join(session.not_taken)}: it answers without")
+                texts = _texts(request, sides, _sample(queries, sides, request), watch)
+                folder.begin(settings, texts, session.not_taken)
+            asked_for = _asked_for(request, sides, queries, settings, folder.not_taken())
+            result = {"format": FORMAT, **asked_for, **_judged(request, texts, session, watch)}
         finally:
             session.close()
         folder.finish(session.all, result)
         return Judgement(out, result, session.asked)
 
 
-def _judged(
-    request: JudgeRequest,
-    sides: tuple[Contender, Contender],
-    texts: Sequence[Texts],
-    session: _Session,
-    settings: dict[str, Any],
-    watch: Watcher,
-) -> dict[str, Any]:
-    """judge.json, once everything is judged."""
+def _failed(result: dict[str, Any]) -> bool:
+    """Whether a pair is left that the judge did not take."""
+    of_people = result["calibration"]
+    return bool(result["verdicts"]["failed"] or (of_people and of_people["verdicts"]["failed"]))
+
+
+def _judged(request: JudgeRequest, texts: Sequence[Texts], session: _Session, watch: Watcher) -> dict[str, Any]:
+    """What judge.json says of the verdicts, once everything is judged."""
     compared = [_Pair(at, at.a, at.b) for at in texts if at.a is not None and at.b is not None]
     known = [_Pair(at, at.chosen, at.rejected) for at in texts if at.chosen is not None and at.rejected is not None]
     known = known[: request.n if request.calibrate is None else request.calibrate]
@@ -142,15 +152,11 @@ def _judged(
     if request.calibrate != 0:
         watch.say(in_words(calibration))
     judged = session.verdicts(compared, "judging")
+    session.require_some()
     return {
-        "format": FORMAT,
-        "a": sides[0].to_dict(),
-        "b": sides[1].to_dict(),
-        "judge": settings["judge"],
-        "queries": settings["queries"],
-        "settings": settings,
         "n": len(compared),
         "left_out": {"a": sum(at.a is None for at in texts), "b": sum(at.b is None for at in texts)},
+        "unfinished": {"a": sum(at.texts.a_cut for at in compared), "b": sum(at.texts.b_cut for at in compared)},
         **figures(judged),
         "position_bias": position_bias(judged),
         "calibration": calibration,
@@ -164,9 +170,37 @@ class _Session:
     def __init__(self, spec: JudgeSpec, prompt: JudgePrompt, folder: JudgeFolder, watch: Watcher) -> None:
         self._spec, self._prompt, self._folder, self._watch = spec, prompt, folder, watch
         self._judge: Judge | None = None
-        self._known = {(pair.query_id, pair.a, pair.b): pair for pair in folder.judged()}
         self._used: dict[tuple[str, str, str], Judged] = {}
+        self._refused_in_a_row = 0
         self.asked = 0
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str, str], Judged]:
+        return {pair.key: pair for pair in self._folder.judged() if pair.verdict != "failed"}
+
+    @cached_property
+    def _refused_before(self) -> set[tuple[str, str, str]]:
+        return {pair.key for pair in self._folder.judged() if pair.verdict == "failed"}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of the judge that can change a figure, without names of a local one's folder."""
+        spec = self._spec
+        # Anthropic's API takes no temperature.
+        temperature = {} if spec.api == "anthropic" else {"temperature": spec.temperature}
+        local = spec.api == "local"
+        return {
+            "api": spec.api,
+            **(self._open().settings if local else {"model": spec.name, "args": spec.extra}),
+            "max_tokens": spec.max_tokens,
+            **temperature,
+            "prompt_sha256": self._prompt.sha256,
+        }
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """Arguments that the judge does not take."""
+        return self._open().not_taken
 
     @property
     def all(self) -> list[Judged]:
@@ -180,7 +214,7 @@ class _Session:
         self._watch.advance(len(pairs) - len(missing))
         for pair in missing:
             if pair.a == pair.b:
-                self._keep(pair.judged(None, None))
+                self._keep(pair.said(None, None))
         self._ask([pair for pair in missing if pair.a != pair.b])
         found = [self._known[pair.key] for pair in pairs]
         self._used |= {pair.key: judged for pair, judged in zip(pairs, found, strict=True)}
@@ -189,6 +223,12 @@ class _Session:
     def check(self) -> None:
         """Find out now whether the judge can be asked."""
         self._open().check()
+
+    def require_some(self) -> None:
+        """Raise RunError where the judge was asked and took no pair at all."""
+        asked = [pair for pair in self.all if pair.forward is not None]
+        if asked and all(pair.verdict == "failed" for pair in asked):
+            raise _refuses(f"all {len(asked)} pairs", _refusal(asked[-1]))
 
     def close(self) -> None:
         if self._judge is not None:
@@ -205,11 +245,21 @@ class _Session:
             other = halves.get(2 * pair + 1 - first)
             if other is not None:
                 forward, backward = (said, other) if first == 0 else (other, said)
-                self._keep(pairs[pair].judged(forward, backward))
+                self._keep(pairs[pair].said(forward, backward))
+            self._bear(pairs[pair], reply)
 
         questions = [question for pair in pairs for question in pair.questions(self._prompt)]
         self._open().ask(questions, tell)
         self.asked += len(pairs)
+
+    def _bear(self, pair: _Pair, reply: Reply) -> None:
+        """What was refused before may be refused for good, as a text too long for the judge is."""
+        if reply.refused is None:
+            self._refused_in_a_row = 0
+        elif pair.key not in self._refused_before:
+            self._refused_in_a_row += 1
+        if self._refused_in_a_row == IN_A_ROW:
+            raise _refuses(f"{IN_A_ROW} questions in a row", reply.refused)
 
     def _open(self) -> Judge:
         if self._judge is None:
@@ -218,14 +268,28 @@ class _Session:
 
     def _read(self, reply: Reply) -> Said:
         # An answer that was cut may lack the words that would have changed its verdict.
-        read = self._prompt.read(reply.text) if reply.text is not None and reply.finished else None
-        return Said(read, reply.text, reply.refused, reply.prompt_tokens, reply.completion_tokens)
+        whole = reply.text if reply.unfinished is None else None
+        read = None if whole is None else self._prompt.read(whole)
+        return Said(
+            read, reply.text, reply.refused, reply.prompt_tokens, reply.completion_tokens, unfinished=reply.unfinished
+        )
 
     def _keep(self, judged: Judged) -> None:
         self._folder.add(judged)
-        self._known[judged.query_id, judged.a, judged.b] = judged
+        self._known[judged.key] = judged
         said = [order for order in (judged.forward, judged.backward) if order is not None]
         self._watch.advance(1, sum((one.prompt_tokens or 0) + (one.completion_tokens or 0) for one in said))
+
+
+def _refuses(what: str, why: str | None) -> RunError:
+    return RunError(
+        f"the judge refuses {what}, the last: {why}\n"
+        "what was judged stays: run the same command again once that is mended"
+    )
+
+
+def _refusal(pair: Judged) -> str | None:
+    return next((said.refused for said in (pair.forward, pair.backward) if said and said.refused), None)
 
 
 def in_words(calibration: dict[str, Any] | None) -> str:
@@ -234,12 +298,21 @@ def in_words(calibration: dict[str, Any] | None) -> str:
         return "not calibrated: no pair of these queries was judged by people"
     found = calibration["agreement"]
     if found is None:
-        return "not calibrated: no verdict on what people judged could be read"
+        cut = f" ({calibration['cut']} cut: --judge-arg max_tokens=N gives it more)" if calibration["cut"] else ""
+        return f"not calibrated: no verdict on what people judged could be read{cut}"
+    decided = sum(calibration["verdicts"][verdict] for verdict in ("win", "lose", "tie"))
     words = (
-        f"agrees with people on {100 * found['value']:.1f} % of {sum(calibration['verdicts'].values())} pairs "
+        f"agrees with people on {100 * found['value']:.1f} % of {decided} pairs "
         f"(95 %: {100 * found['low']:.1f} to {100 * found['high']:.1f}, a tie is half)"
     )
     return words if found["low"] > 0.5 else f"{words}: not better than chance, so its verdicts say little"
+
+
+def _check_answering(answering: Answering, sides: Sequence[Contender]) -> None:
+    if all(isinstance(side, People) for side in sides):
+        for name in ("prompt", "temperature", "max_new_tokens"):
+            if getattr(answering, name) != getattr(Answering(), name):
+                raise InputError(f"--{name.replace('_', '-')}: both sides are texts of people; leave it out")
 
 
 def _default_out(request: JudgeRequest, a: Contender, b: Contender) -> Path:
@@ -262,46 +335,53 @@ def _source(request: JudgeRequest, sides: Sequence[Contender]) -> str:
     raise InputError("say --queries SOURCE: which queries shall the two sides be compared on?")
 
 
-def _settings(
-    request: JudgeRequest, sides: Sequence[Contender], queries: Queries, prompt: JudgePrompt
-) -> dict[str, Any]:
-    """Everything that can change a figure, without paths."""
+def _settings(request: JudgeRequest, sides: Sequence[Contender], queries: Queries, session: _Session) -> dict[str, Any]:
+    """Everything that can change a figure, without paths and names: what is renamed is the same."""
     return {
         "a": sides[0].settings,
         "b": sides[1].settings,
-        "queries": {"name": queries.name, "sha256": queries.sha256},
-        "judge": _judge_settings(request.judge, prompt),
+        "queries": {"sha256": queries.preferences_sha256},
+        "judge": session.settings,
         "n": request.n,
         "seed": request.seed,
         "calibrate": request.n if request.calibrate is None else request.calibrate,
     }
 
 
-def _judge_settings(spec: JudgeSpec, prompt: JudgePrompt) -> dict[str, Any]:
-    # Anthropic's API takes no temperature.
-    temperature = {} if spec.api == "anthropic" else {"temperature": spec.temperature}
+def _asked_for(
+    request: JudgeRequest,
+    sides: tuple[Contender, Contender],
+    queries: Queries,
+    settings: dict[str, Any],
+    not_taken: Sequence[str],
+) -> dict[str, Any]:
+    """What judge.json says of the question: the settings, with names, and without what the judge did not take."""
+    judged_by = {name: value for name, value in settings["judge"].items() if name not in not_taken}
+    counts = {"count": len(queries.queries), "comparable": len(_comparable(queries, sides))}
     return {
-        "api": spec.api,
-        "model": _judge_label(spec),
-        **(open_judge(spec).identity if spec.api == "local" else {}),
-        "max_tokens": spec.max_tokens,
-        **temperature,
-        "args": spec.extra,
-        "prompt": prompt.name,
-        "prompt_sha256": prompt.sha256,
+        "a": sides[0].to_dict(),
+        "b": sides[1].to_dict(),
+        "judge": {**judged_by, "model": _judge_label(request.judge)},
+        "queries": {"name": queries.name, **settings["queries"], **counts, "left_out": queries.left_out},
+        "settings": {name: value for name, value in settings.items() if name not in ("judge", "queries")},
     }
 
 
-def _sample(queries: Sequence[EvalQuery], sides: Sequence[Contender], request: JudgeRequest) -> list[EvalQuery]:
+def _comparable(queries: Queries, sides: Sequence[Contender]) -> list[EvalQuery]:
+    return [query for query in queries.queries if all(side.may_answer(query) for side in sides)]
+
+
+def _sample(queries: Queries, sides: Sequence[Contender], request: JudgeRequest) -> list[EvalQuery]:
     """`n` of the queries that both sides can answer, at random; the order of the source does not matter, and a smaller
     `n` takes the first ones of a larger one.
     """
-    able = {query.query_id: query for query in queries if all(side.may_answer(query) for side in sides)}
+    able = _comparable(queries, sides)
     if not able:
-        raise InputError(f"none of the {len(queries)} queries has the responses that {request.a} and {request.b} need")
-    ids = sorted(able)
-    order = np.random.default_rng(request.seed).permutation(len(ids))
-    return [able[ids[at]] for at in order[: request.n]]
+        count = len(queries.queries)
+        raise InputError(f"none of the {count} queries has the responses that {request.a} and {request.b} need")
+    ordered = sorted(able, key=lambda query: query.query_id)
+    order = np.random.default_rng(request.seed).permutation(len(ordered))
+    return [ordered[at] for at in order[: request.n]]
 
 
 def _texts(
@@ -311,9 +391,9 @@ def _texts(
         watch.say(f"{len(queries)} queries are compared: there are no more")
     a, b = (side.texts(queries, watch) for side in sides)
     texts = [
-        Texts(query.query_id, query.messages, of_a, of_b, query.chosen, query.rejected)
+        Texts(query.query_id, query.messages, of_a.text, of_b.text, query.chosen, query.rejected, of_a.cut, of_b.cut)
         for query, of_a, of_b in zip(queries, a, b, strict=True)
     ]
     if not any(at.a is not None and at.b is not None for at in texts):
-        raise InputError(f"{request.a} and {request.b} have no query in common that both answered")
+        raise InputError(f"no query was answered by both, {request.a} and {request.b}")
     return texts

@@ -1,7 +1,8 @@
 """The folder of a comparison: what was asked for, the texts that are compared, every verdict, and the figures.
 
 `settings.json` comes first, `texts.jsonl` when all texts are there, `verdicts.jsonl` grows by a line a pair, and
-`judge.json` comes last: a folder that has it is finished. A kill loses the pairs under way and nothing else.
+`judge.json` comes last. A kill loses the pairs under way and nothing else. A pair that is judged again has another line
+until `finish` leaves the last ones.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from neat_train.json_lines import append, keep, read_rows
 from neat_train.verdicts import Judged
 
 SETTINGS, TEXTS, VERDICTS, RESULT = "settings.json", "texts.jsonl", "verdicts.jsonl", "judge.json"
+_NOT_TAKEN = "not_taken"
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A query and what is compared on it; None where a side has nothing to say."""
+    """A query and what is compared on it; None where a side has nothing to say, `cut` where max_new_tokens ended it."""
 
     query_id: str
     messages: Messages
@@ -33,6 +35,8 @@ class Texts:
     b: str | None
     chosen: str | None
     rejected: str | None
+    a_cut: bool = False
+    b_cut: bool = False
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Texts:
@@ -54,7 +58,7 @@ class JudgeFolder:
         Raises:
             InputError: another process holds it, or it holds something else than a comparison.
         """
-        if path.exists() and not (path / SETTINGS).exists() and (not path.is_dir() or _strange(path)):
+        if path.exists() and not _is_comparison(path) and (not path.is_dir() or _strange(path)):
             raise InputError(f"--out {path}: is not empty and holds no comparison; give another folder.")
         with full_disk_explained(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -69,8 +73,8 @@ class JudgeFolder:
 
     def require(self, settings: dict[str, Any]) -> None:
         """Raise InputError where a comparison with other settings lies here."""
-        stored = self._read(SETTINGS)
-        changed = [] if stored is None else differences(stored, settings)
+        stored = self._stored()
+        changed = differences(stored, settings) if stored else []
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
@@ -78,11 +82,15 @@ class JudgeFolder:
                 "Go on with its own settings, give another --out, or remove it."
             )
 
-    def begin(self, settings: dict[str, Any], texts: Sequence[Texts]) -> None:
-        """Write what is compared, before anything is judged."""
-        self._put(SETTINGS, settings)
+    def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:
+        """Write what is compared, before anything is judged, and which of its arguments the judge does not take."""
+        self._put(SETTINGS, {**settings, _NOT_TAKEN: list(not_taken)})
         lines = "".join(canonical_json(asdict(text)) + "\n" for text in texts)
         write_atomically(self.path / TEXTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
+
+    def not_taken(self) -> list[str]:
+        """What `begin` was given."""
+        return list((self._read(SETTINGS) or {}).get(_NOT_TAKEN, []))
 
     def texts(self) -> list[Texts] | None:
         """What is compared; None where that is not known yet."""
@@ -108,6 +116,9 @@ class JudgeFolder:
         """What `finish` was given; None before."""
         return self._read(RESULT)
 
+    def _stored(self) -> dict[str, Any]:
+        return {name: value for name, value in (self._read(SETTINGS) or {}).items() if name != _NOT_TAKEN}
+
     def _read(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
         try:
@@ -118,6 +129,15 @@ class JudgeFolder:
     def _put(self, name: str, content: dict[str, Any]) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(self.path / name, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+def _is_comparison(path: Path) -> bool:
+    """The folder of a run or of an evaluation has a settings.json too."""
+    try:
+        stored = json.loads((path / SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and {"a", "b", "judge"} <= set(stored)
 
 
 def _strange(path: Path) -> bool:

@@ -14,13 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from neat_train.judge_prompt import Preference
+from neat_train.judges import CUT
 from neat_train.length_control import length_controlled
-from neat_train.significance import Interval, mean_interval, sign_test, win_rate
+from neat_train.significance import Interval, sign_test, win_rate
 
 Verdict = Literal["win", "lose", "tie", "unreadable", "failed"]
 OUTCOMES: tuple[Verdict, ...] = ("win", "lose", "tie", "unreadable", "failed")
 _POINTS = {"win": 1.0, "tie": 0.5, "lose": 0.0}
-_FOR_FIRST = {"first": 1.0, "tie": 0.5, "second": 0.0}
+_FOR_FIRST: dict[Preference | None, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 _SWAPPED: dict[Preference | None, Preference | None] = {"first": "second", "second": "first"}
 
 
@@ -32,6 +33,7 @@ class Said:
         preference: as it was read, None where it cannot be read.
         answer: as it came, None where the judge did not take the question, for the reason `refused`.
         prompt_tokens, completion_tokens: None where the judge does not count.
+        unfinished: why the answer lacks its end, as `Reply.unfinished`; such a one is not read.
     """
 
     preference: Preference | None
@@ -39,6 +41,7 @@ class Said:
     refused: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    unfinished: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class Judged:
     b_length: int
     forward: Said | None
     backward: Said | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from any other pair."""
+        return self.query_id, self.a, self.b
 
     @property
     def verdict(self) -> Verdict:
@@ -98,8 +106,8 @@ def counts(judged: Sequence[Judged]) -> dict[Verdict, int]:
 
 
 def figures(judged: Sequence[Judged]) -> dict[str, Any]:
-    """JSON-able: `verdicts`, `win_rate` (a tie is half a win), `sign_test`, `length_controlled`, `length`; null where
-    no pair, or too few of them, can say.
+    """JSON-able: `verdicts`, `cut` (pairs that are unreadable as an answer was cut at max_tokens), `win_rate` (a tie is
+    half a win), `sign_test`, `length_controlled`, `length`; null where no pair, or too few of them, can say.
     """
     found = counts(judged)
     decided = [pair for pair in judged if pair.verdict in _POINTS]
@@ -107,11 +115,17 @@ def figures(judged: Sequence[Judged]) -> dict[str, Any]:
     longer = np.array([pair.a_length - pair.b_length for pair in decided], dtype=np.float64)
     return {
         "verdicts": found,
+        "cut": _cut(judged),
         "win_rate": _rate(found["win"], found["lose"], found["tie"]),
         "sign_test": sign_test(found["win"], found["lose"]),
         "length_controlled": _told(length_controlled(points, longer)),
         "length": _lengths(decided),
     }
+
+
+def _cut(judged: Sequence[Judged]) -> int:
+    unreadable = [pair for pair in judged if pair.verdict == "unreadable"]
+    return sum(any(said and said.unfinished == CUT for said in (pair.forward, pair.backward)) for pair in unreadable)
 
 
 def _lengths(decided: Sequence[Judged]) -> dict[str, Any]:
@@ -125,19 +139,21 @@ def _lengths(decided: Sequence[Judged]) -> dict[str, Any]:
 def position_bias(judged: Sequence[Judged]) -> dict[str, Any]:
     """How much the order counts for this judge, over the pairs that were asked and read in both orders.
 
-    `first_preferred` is the share of verdicts for what stood first, a tie being half of one: 0.5 without bias.
-    `consistent` is the share of pairs that both orders agree on; `both_first` and `both_second` count those in which
-    the place decided.
+    `first_preferred` is the share of verdicts for what stood first, a tie being half of one: 0.5 without bias. Its
+    interval is that of a win rate of the first place, in which a pair of one such verdict and one tie is half a win and
+    half a tie, so rather too wide. `consistent` is the share of pairs that both orders agree on; `both_first` and
+    `both_second` count those in which the place decided.
     """
     said = [
         (pair.forward.preference, pair.backward.preference)
         for pair in judged
         if pair.forward is not None and pair.backward is not None and pair.verdict in _POINTS
     ]
-    first = np.array([(_FOR_FIRST[str(one)] + _FOR_FIRST[str(other)]) / 2 for one, other in said])
+    leaning = [_FOR_FIRST[one] + _FOR_FIRST[other] - 1 for one, other in said]  # from -1 to 1
+    first, second = sum(lean for lean in leaning if lean > 0), -sum(lean for lean in leaning if lean < 0)
     same = sum(one == _SWAPPED.get(other, other) for one, other in said)
     return {
-        "first_preferred": _told(mean_interval(first)),
+        "first_preferred": _rate(first, second, len(said) - first - second),
         "consistent": _rate(same, len(said) - same, 0),
         "both_first": said.count(("first", "first")),
         "both_second": said.count(("second", "second")),
@@ -155,6 +171,7 @@ def agreement(judged: Sequence[Judged]) -> dict[str, Any]:
         "agreement": _rate(found["win"], found["lose"], found["tie"]),
         "decided": _rate(found["win"], found["lose"], 0),
         "verdicts": found,
+        "cut": _cut(judged),
         "position_bias": position_bias(judged),
     }
 
@@ -169,7 +186,7 @@ def tokens(judged: Sequence[Judged]) -> dict[str, int]:
     }
 
 
-def _rate(wins: int, losses: int, ties: int) -> dict[str, float] | None:
+def _rate(wins: float, losses: float, ties: float) -> dict[str, float] | None:
     return _told(win_rate(wins, losses, ties)) if wins + losses + ties else None
 
 

@@ -64,12 +64,16 @@ def judge_verb(
     calibrate: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Pairs of chosen and rejected that the judge is asked about first.", show_default="as --n"
+            min=0,
+            help="Pairs of chosen and rejected of the same queries that the judge is asked about first, at most --n.",
+            show_default="as --n",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sample of queries, and of the answers.")] = 0,
     where: Where = None,
-    split: Annotated[str | None, typer.Option(help="Of --queries, where it has some.", show_default="test")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of --queries and DATASET, where they have some.", show_default="test")
+    ] = None,
     prompt_file: Annotated[
         Path | None, typer.Option(help="What the judge is asked, as YAML.", show_default="the shipped one")
     ] = None,
@@ -99,7 +103,7 @@ def judge_verb(
     """Let a model judge which of two sides answers better, each pair in both orders.
 
     It is first asked about what people chose and rejected on the same queries, so that its agreement with people is
-    known. The same command again goes on where an earlier one stopped.
+    known. The same command again goes on where an earlier one stopped, and asks again what the judge did not take.
     """
     if preset is not None and n is not None:
         raise InputError(f"--preset {preset} says --n {PRESETS[preset]}: leave one of the two out")
@@ -146,6 +150,6 @@ def _print(found: Judgement) -> None:
 
     show = stdout()
     if not found.asked:
-        show.print("everything was judged before; nothing was asked", markup=False)
+        show.print("nothing was asked: every pair was judged before, or is the same text twice", markup=False)
     print_tables(tables(found.result), show)
     show.print(f"{found.out}/verdicts.jsonl holds every verdict", markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from neat_data.errors import InputError
@@ -15,6 +16,7 @@ from neat_data.errors import InputError
 Question = list[dict[str, str]]
 Api = Literal["openai", "anthropic", "local"]
 MAX_TOKENS = 1_024
+CUT = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,12 @@ class Reply:
 
     Attributes:
         text: None where the judge does not take this question, for the reason `refused`.
-        finished: the judge ended by itself; what was cut may lack its end.
+        unfinished: why the text lacks its end: `CUT`, or the server's word; None where the judge ended by itself.
         prompt_tokens, completion_tokens: None where the judge does not count.
     """
 
     text: str | None
-    finished: bool = False
+    unfinished: str | None = None
     refused: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -99,17 +101,22 @@ class Judge(Protocol):
     """A back end that answers questions.
 
     Attributes:
-        identity: hashes of a local model; of a server's nothing is known.
+        settings: JSON-able; all that can change an answer of a local model, without paths; of a server's nothing is
+            known.
+        not_taken: arguments that the server turned out not to take, so that it answers without; known after `check`.
     """
 
     @property
-    def identity(self) -> dict[str, str]: ...
+    def settings(self) -> dict[str, Any]: ...
+
+    @property
+    def not_taken(self) -> tuple[str, ...]: ...
 
     def check(self) -> None:
         """Ask something plain, so that a wrong address, key or name shows before anything else is done.
 
         Raises:
-            InputError: as `ask`.
+            InputError, RunError: as `ask`.
         """
         ...
 
@@ -133,10 +140,17 @@ def open_judge(spec: JudgeSpec) -> Judge:
     Raises:
         InputError: no key, no address, no such local model, a back end that is not installed.
     """
+    if not spec.name:
+        raise InputError(f"--judge {spec.model}: name the model, as in openai:NAME")
     if spec.api == "local":
         from neat_train.judges.local import LocalJudge
 
-        return LocalJudge(spec)
+        try:
+            return LocalJudge(spec)
+        except InputError as error:
+            if "/" in spec.name or Path(spec.name).exists():
+                raise
+            raise InputError(f"{error}\nof a server say openai:{spec.name} or anthropic:{spec.name}") from error
     from neat_train.judges.served import ServedJudge
 
     return ServedJudge(_chat(spec), spec.concurrency)

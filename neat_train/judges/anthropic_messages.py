@@ -12,11 +12,12 @@ from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, omit
 
 from neat_data.errors import InputError
 from neat_train.judges import JudgeSpec, Question, Reply
-from neat_train.judges.served import address, extra_body, key
+from neat_train.judges.served import address, count, extra_body, key
 
 KEY_NAME = "ANTHROPIC_API_KEY"
 URL_NAME = "ANTHROPIC_BASE_URL"
 _OURS = ("messages", "model", "stream", "system")
+_FINISHED = ("end_turn", "stop_sequence")
 
 
 class AnthropicMessages:
@@ -24,6 +25,7 @@ class AnthropicMessages:
 
     client_errors = (APIStatusError, APIConnectionError)
     key_name = KEY_NAME
+    not_taken = ()
 
     def __init__(self, spec: JudgeSpec) -> None:
         if "temperature" in spec.args:
@@ -45,17 +47,17 @@ class AnthropicMessages:
 
     async def begin(self, client: AsyncAnthropic, question: Question) -> None:
         """See `Chat.begin`."""
-        await self.complete(client.with_options(max_retries=0), question)
+        await self.complete(client, question)
 
     async def complete(self, client: AsyncAnthropic, question: Question) -> Reply:
         """See `Chat.complete`. What the model thought is not part of its answer."""
         system = [turn["content"] for turn in question if turn["role"] == "system"]
         turns = [turn for turn in question if turn["role"] != "system"]
         found = await client.messages.create(messages=turns, system="\n\n".join(system) or omit, **self._fields)  # type: ignore[call-overload]
-        usage = found.usage
         return Reply(
             "".join(block.text for block in found.content if block.type == "text"),
-            finished=found.stop_reason == "end_turn",
-            prompt_tokens=usage.input_tokens if usage else None,
-            completion_tokens=usage.output_tokens if usage else None,
+            # Its word for an answer that was cut is `CUT`.
+            unfinished=None if found.stop_reason in _FINISHED else found.stop_reason,
+            prompt_tokens=count(found.usage, "input_tokens"),
+            completion_tokens=count(found.usage, "output_tokens"),
         )

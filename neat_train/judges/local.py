@@ -5,13 +5,15 @@ The system text of a question goes in front of the user's turn: not every chat t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from neat_data.models.encode import encode_query
 from neat_data.models.sampler import Ask, Sample, Sampling
-from neat_data.record import Message, Messages
+from neat_data.record import Message, Messages, canonical_json
 from neat_data.score import halving
-from neat_train.judges import JudgeSpec, Question, Reply, Tell
+from neat_train.judges import CUT, JudgeSpec, Question, Reply, Tell
 from neat_train.subject import open_subject
 
 
@@ -30,9 +32,14 @@ class LocalJudge:
         )
 
     @property
-    def identity(self) -> dict[str, str]:
-        """See `Judge.identity`."""
-        return self._subject.identity
+    def settings(self) -> dict[str, Any]:
+        """See `Judge.settings`."""
+        return self._subject.settings
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """See `Judge.not_taken`."""
+        return ()
 
     def check(self) -> None:
         """See `Judge.check`: the model was found when it was opened."""
@@ -48,7 +55,7 @@ class LocalJudge:
         self._subject.close()
 
     def _some(self, questions: Sequence[Question]) -> list[Reply]:
-        asks = [Ask(_turn(question), seed=0, sampling=self._sampling) for question in questions]
+        asks = [Ask(_turn(question), _seed(question), self._sampling) for question in questions]
         decoder = self._subject.decoder
         samples, _ = halving(lambda smaller: decoder.sample(asks, token_budget=smaller), decoder.token_budget)
         return [self._reply(ask, sample) for ask, sample in zip(asks, samples, strict=True)]
@@ -57,7 +64,12 @@ class LocalJudge:
         if sample.refused:
             return Reply(None, refused=sample.refused)
         read = encode_query(ask, self._subject.template, self._subject.max_length).ids
-        return Reply(sample.text, sample.finished, None, len(read), len(sample.tokens or ()))
+        return Reply(sample.text, None if sample.finished else CUT, None, len(read), len(sample.tokens or ()))
+
+
+def _seed(question: Question) -> int:
+    """By its content: other questions have other luck, and a question has the same whenever it is asked."""
+    return int.from_bytes(hashlib.sha256(canonical_json(question).encode()).digest()[:8], "big") >> 1
 
 
 def _turn(question: Question) -> Messages:

@@ -20,8 +20,11 @@ _PLAIN: Question = [{"role": "user", "content": "Reply with the word OK."}]
 _REFUSED = (400, 413, 422)
 _ACCESS = (401, 403)
 _ABSENT = (404, 405)
+_TROUBLE = (408, 409, 429)  # and 5xx: what the clients send again
 _LONGEST_QUOTE = 200  # characters of an answer in a message
 _NO_KEY = "EMPTY"  # for servers that want none; the clients insist on some
+_OTHER_SHAPE = (AttributeError, TypeError, LookupError, ValueError)
+_STAYS = "what was judged stays: run the same command again"
 
 
 class Chat(Protocol):
@@ -33,6 +36,7 @@ class Chat(Protocol):
         key: the key, so that no message repeats it.
         attempts: times that a request is sent.
         url: of the server.
+        not_taken: see `Judge.not_taken`.
     """
 
     client_errors: tuple[type[Exception], type[Exception]]
@@ -40,17 +44,22 @@ class Chat(Protocol):
     key: str
     attempts: int
     url: str
+    not_taken: tuple[str, ...]
 
     def client(self) -> Any:
         """A client for the running event loop; an async context manager."""
         ...
 
     async def begin(self, client: Any, question: Question) -> None:
-        """Ask once, without sending it again, and settle what the server does not take of the settings."""
+        """Ask, and settle what the server does not take of the settings."""
         ...
 
     async def complete(self, client: Any, question: Question) -> Reply:
-        """The answer to one question."""
+        """The answer to one question.
+
+        Raises:
+            AttributeError, TypeError, LookupError, ValueError: what came has another shape.
+        """
         ...
 
 
@@ -63,9 +72,14 @@ class ServedJudge:
         self._checked = False
 
     @property
-    def identity(self) -> dict[str, str]:
-        """See `Judge.identity`."""
+    def settings(self) -> dict[str, Any]:
+        """See `Judge.settings`."""
         return {}
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """See `Judge.not_taken`."""
+        return self._chat.not_taken
 
     def check(self) -> None:
         """See `Judge.check`; done once."""
@@ -97,19 +111,25 @@ class ServedJudge:
                     tasks.create_task(one(number, question))
 
     async def _begin(self) -> None:
+        """A wrong address shows at once; a server in trouble is given time."""
         status_error, no_answer = self._chat.client_errors
         try:
             async with self._chat.client() as client:
-                await self._chat.begin(client, _PLAIN)
+                try:
+                    await self._chat.begin(client.with_options(max_retries=0), _PLAIN)
+                except status_error as error:
+                    if not _trouble(error):
+                        raise
+                    await self._chat.begin(client, _PLAIN)
         except no_answer as error:
             raise InputError(
                 f"{self._chat.url}: nothing answers there ({self._said(error)}); is the server running, is the "
                 "address right?"
             ) from error
         except status_error as error:
-            if _status(error) in (*_REFUSED, *_ACCESS, *_ABSENT):
-                raise self._explained(error) from error
-            # A server in trouble may have got over it when it matters.
+            raise self._explained(error) from error
+        except _OTHER_SHAPE as error:
+            raise self._no_answer(error) from error
 
     async def _reply(self, client: Any, question: Question) -> Reply:
         status_error, no_answer = self._chat.client_errors
@@ -121,8 +141,8 @@ class ServedJudge:
             raise self._explained(error) from error
         except no_answer as error:
             raise self._gone(error) from error
-        except (AttributeError, TypeError, IndexError, ValueError) as error:
-            raise RunError(f"{self._chat.url}: what came is no answer of this API ({self._said(error)})") from error
+        except _OTHER_SHAPE as error:
+            raise self._no_answer(error) from error
 
     def _explained(self, error: Exception) -> NeatError:
         status, url = _status(error), self._chat.url
@@ -134,13 +154,18 @@ class ServedJudge:
             )
         if status in _REFUSED:
             return InputError(f"{url}: the server does not take a plain question ({status}): {self._said(error)}")
+        if not _trouble(error):
+            return RunError(f"{url}: the server says {status}: {self._said(error)}\n{_STAYS} once that is mended")
         return self._gone(error)
 
     def _gone(self, error: Exception) -> RunError:
         return RunError(
             f"{self._chat.url}: no answer after {self._chat.attempts} attempts, the last: {self._said(error)}\n"
-            "what was judged stays: run the same command again once the server is back"
+            f"{_STAYS} once the server is back"
         )
+
+    def _no_answer(self, error: Exception) -> RunError:
+        return RunError(f"{self._chat.url}: what came is no answer of this API ({self._said(error)})")
 
     def _said(self, error: Exception) -> str:
         """The beginning of a message; some servers repeat the key that they got."""
@@ -151,6 +176,10 @@ class ServedJudge:
 
 def _status(error: Exception) -> int:
     return int(getattr(error, "status_code", 0))
+
+
+def _trouble(error: Exception) -> bool:
+    return _status(error) in _TROUBLE or _status(error) >= 500
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -186,6 +215,12 @@ def key(name: str, spec: JudgeSpec, url: str | None) -> str:
     if not found and url is None:
         raise InputError(f"--judge {spec.model}: set {name} to your key, or give the server's --base-url")
     return found or _NO_KEY
+
+
+def count(usage: Any, name: str) -> int | None:
+    """Tokens that an answer tells of; None where it does not tell, or not in a whole number."""
+    found = getattr(usage, name, None)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def extra_body(spec: JudgeSpec, known: Sequence[str]) -> dict[str, Any]:

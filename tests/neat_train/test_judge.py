@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -15,16 +16,19 @@ import pytest
 from typer.testing import CliRunner
 
 from neat_data.errors import InputError, RunError
+from neat_data.store.atomic import TEMPORARY
+from neat_train import judge as module
 from neat_train.cli import app
 from neat_train.contenders import Answering
-from neat_train.judge import Judgement, JudgeRequest, judge
+from neat_train.judge import Judgement, JudgeRequest, in_words, judge
 from neat_train.judge_folder import RESULT, SETTINGS, TEXTS, VERDICTS
+from neat_train.judge_report import tables
 from neat_train.judges import JudgeSpec
 from neat_train.queries import read_queries
 from neat_train.significance import win_rate
 from neat_train.subject import answers, named_prompt, open_subject
-from neat_train.verdicts import outcome
-from tests.judging import AT_ONCE, JSON, Script, always_first, always_longer, at_random, garbage
+from neat_train.verdicts import Judged, Said, agreement, outcome
+from tests.judging import AT_ONCE, JSON, Script, always_first, always_longer, at_random, completion, garbage
 from tests.loopback import Reply
 
 APIS = ["openai", "anthropic"]
@@ -151,6 +155,7 @@ def test_the_same_texts_are_a_tie_nobody_is_asked_about(serve, tmp_path: Path) -
     script = Script(always_longer)
     found = judge(request(people, tmp_path / "out", serve(script).url, b="chosen", calibrate=0))
     assert found.result["verdicts"]["tie"] == 1
+    assert found.asked == 0
     assert script.asked == []
 
 
@@ -212,8 +217,6 @@ def test_cut_anywhere_in_its_verdicts_it_goes_on_to_the_same_end(
 
 def dying(people: str, out: str, url: str, questions: str) -> None:
     """Judge in this process, which is killed when so many verdicts were told."""
-    from neat_train import judge as module
-
     keep, left = module.JudgeFolder.add, [int(questions)]
 
     def add(folder: Any, judged: Any) -> None:
@@ -274,6 +277,77 @@ def test_a_question_that_is_refused_is_a_failed_pair_and_the_others_go_on(judged
     assert failed["forward"]["answer"] is None
     assert "too long" in failed["forward"]["refused"]
     assert failed["backward"]["preference"] == "second"
+    assert "asks about them again" in printed(found)
+
+
+def printed(found: Judgement) -> str:
+    """The notes and the words of all rows, as the console has them."""
+    return "\n".join(f"{table.note}\n{table.rows}" for table in tables(found.result))
+
+
+def test_a_pair_that_was_not_taken_is_asked_about_again(serve, people: Path, tmp_path: Path) -> None:
+    script = Script(lambda first, second: refused if len(first) == 90 else always_longer(first, second))
+    refused = Reply(400, {"error": {"message": "try later"}}, JSON)
+    wanted = request(people, tmp_path / "out", serve(script).url)
+    assert judge(wanted).result["verdicts"]["failed"] == 1
+    assert judge(wanted).asked == 1  # and is refused again
+    script.says = always_longer
+    script.asked.clear()
+    found = judge(wanted)
+    assert (found.asked, len(script.asked)) == (1, 2)
+    assert found.result["verdicts"] == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
+    undisturbed = judge(request(people, tmp_path / "other", serve(Script(always_longer)).url)).out
+    for name in (VERDICTS, TEXTS, SETTINGS, RESULT):
+        assert (found.out / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def many(folder: Path, queries: int) -> Path:
+    path = folder / "many.jsonl"
+    rows = [{"prompt": f"Question {at}?", "chosen": "c" * (at + 1), "rejected": "r"} for at in range(queries)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_an_account_that_runs_empty_ends_it_and_what_was_judged_stays(serve, tmp_path: Path) -> None:
+    """One vendor says 400 then, as of a question that is too long."""
+    empty = Reply(400, {"error": {"message": "Your credit balance is too low"}}, JSON)
+    script = Script(lambda first, second: always_longer(first, second) if len(script.asked) <= 12 else empty)
+    wanted = request(many(tmp_path, 100), tmp_path / "out", serve(script).url, "anthropic")
+    with pytest.raises(RunError, match=r"(?s)refuses 20 questions in a row.*credit balance.*same command again"):
+        judge(wanted)
+    assert len(script.asked) < 40
+    assert not (tmp_path / "out" / RESULT).exists()
+    script.says = always_longer
+    assert judge(wanted).result["verdicts"] == {"win": 99, "lose": 0, "tie": 1, "unreadable": 0, "failed": 0}
+
+
+def test_a_judge_that_takes_no_pair_is_none(serve, people: Path, tmp_path: Path) -> None:
+    script = Script(lambda *_: Reply(400, {"error": {"message": "no system turn"}}, JSON))
+    with pytest.raises(RunError, match=r"refuses all 3 pairs, the last: .*no system turn"):
+        judge(request(people, tmp_path / "out", serve(script).url, n=3))
+
+
+def test_many_that_were_refused_before_may_be_refused_for_good(serve, tmp_path: Path) -> None:
+    long = Reply(400, {"error": {"message": "too long"}}, JSON)
+    script = Script(lambda first, second: long if max(len(first), len(second)) % 2 else always_longer(first, second))
+    wanted = request(many(tmp_path, 30), tmp_path / "out", serve(script).url)
+    wanted = replace(wanted, judge=replace(wanted.judge, concurrency=1))
+    assert judge(wanted).result["verdicts"]["failed"] == 15
+    assert judge(wanted).asked == 15  # 30 questions in a row
+
+
+def test_answers_of_the_judge_that_were_cut_are_kept_and_counted_apart(judged) -> None:
+    def says(first: str, second: str) -> Any:
+        text = always_longer(first, second)
+        return completion("/chat/completions", text, stop="length") if len(first) == 90 else text
+
+    found = judged(says)
+    assert found.result["verdicts"] == {"win": 5, "lose": 3, "tie": 1, "unreadable": 1, "failed": 0}
+    assert (found.result["cut"], found.result["calibration"]["cut"]) == (1, 1)
+    rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
+    assert [row["forward"]["unfinished"] for row in rows if row["verdict"] == "unreadable"] == ["max_tokens"]
+    assert "of these, cut at max_tokens" in printed(found)
+    assert "--judge-arg max_tokens=N" in printed(found)
 
 
 def test_a_run_answers_as_it_does_when_it_is_asked_directly(serve, random_policy: Path, people: Path, tmp_path) -> None:
@@ -311,9 +385,151 @@ def test_two_datasets_are_compared_where_both_have_the_query(serve, people: Path
     found = judge(
         request(people, tmp_path / "out", serve(Script(always_longer)).url, a=f"{people}:chosen", b=f"{other}:rejected")
     ).result
-    assert (found["n"], found["left_out"]) == (4, {"a": 0, "b": 6})
+    assert (found["n"], found["left_out"]) == (4, {"a": 0, "b": 0})
+    assert (found["queries"]["count"], found["queries"]["comparable"]) == (10, 4)
     assert found["verdicts"]["win"] == 4
     assert (found["a"]["label"], found["b"]["label"]) == ("people:chosen", "other:rejected")
+
+
+def test_only_what_both_sides_have_is_drawn(serve, people: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(people.read_text().splitlines(keepends=True)[:4]))
+    url = serve(Script(always_longer)).url
+    found = judge(request(people, tmp_path / "out", url, b=f"{other}:rejected", n=4))
+    assert found.result["n"] == 4
+    assert "6 queries without the responses that are compared" in printed(found)
+    other.write_text(json.dumps({"prompt": "Unknown?", "chosen": "a", "rejected": "b"}) + "\n")
+    with pytest.raises(InputError, match="none of the 10 queries"):
+        judge(request(people, tmp_path / "more", url, b=f"{other}:rejected"))
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path) -> list[Path]:
+    """Of one name, with the same queries and chosen responses; what was rejected is longer in the second."""
+    folders = [tmp_path / place / "data" for place in ("one", "two")]
+    for folder, times in zip(folders, (1, 4), strict=True):
+        folder.mkdir(parents=True)
+        for split in ("train", "test"):
+            rows = [
+                {"prompt": f"Question {at} of {split}?", "chosen": "c" * a, "rejected": "r" * b * times}
+                for at, (a, b) in enumerate(LENGTHS)
+            ]
+            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folders
+
+
+def test_another_dataset_of_the_same_name_is_another_comparison(
+    serve, two_folders: list[Path], people: Path, tmp_path: Path
+) -> None:
+    one, two = two_folders
+    url = serve(Script(always_longer)).url
+    judge(request(one, tmp_path / "queries", url))
+    with pytest.raises(InputError, match=r"queries\.sha256"):
+        judge(request(two, tmp_path / "queries", url))
+    judge(request(one, tmp_path / "side", url, b=f"{one}:rejected"))
+    with pytest.raises(InputError, match=r"b\.texts_sha256"):
+        judge(request(one, tmp_path / "side", url, b=f"{two}:rejected"))
+
+
+def test_a_dataset_that_is_a_side_is_read_in_the_split_of_the_queries(serve, two_folders, tmp_path: Path) -> None:
+    one, two = two_folders
+    url = serve(Script(always_longer)).url
+    found = judge(request(one, tmp_path / "out", url, b=f"{two}:rejected", split="train", calibrate=0))
+    assert found.result["n"] == 10
+    assert found.result["length"]["b"] == 4 * sum(b for _, b in LENGTHS) / 10
+
+
+def test_a_dataset_that_is_not_there_shows_before_anybody_answers(serve, random_policy, people: Path, tmp_path) -> None:
+    server = serve(Script(always_longer))
+    with pytest.raises(InputError, match=r"^\S*none\.jsonl: no such file"):
+        judge(request(people, tmp_path / "out", server.url, a=str(random_policy), b=f"{tmp_path}/none.jsonl:rejected"))
+    assert server.requests == []
+
+
+def test_a_run_that_was_renamed_goes_on(serve, random_policy: Path, people: Path, tmp_path: Path) -> None:
+    url = serve(Script(always_longer)).url
+    asked = Answering(max_new_tokens=4)
+    for name in ("mine", "renamed"):
+        shutil.copytree(random_policy, tmp_path / name)
+    first = judge(request(people, tmp_path / "out", url, a=str(tmp_path / "mine"), n=3, answering=asked))
+    again = judge(request(people, tmp_path / "out", url, a=str(tmp_path / "renamed"), n=3, answering=asked))
+    assert (first.asked, again.asked) == (6, 0)
+    moved = tmp_path / "moved.jsonl"
+    people.rename(moved)
+    assert judge(request(moved, tmp_path / "out", url, a=str(tmp_path / "mine"), n=3, answering=asked)).asked == 0
+
+
+def test_answers_that_were_cut_and_rows_that_cannot_be_used_are_told(
+    serve, random_policy: Path, people: Path, tmp_path: Path
+) -> None:
+    people.write_text(people.read_text() + '{"prompt": "  ", "chosen": "a", "rejected": "b"}\n')
+    asked = Answering(max_new_tokens=2)
+    url = serve(Script(always_longer)).url
+    found = judge(request(people, tmp_path / "out", url, a=str(random_policy), n=3, answering=asked))
+    assert found.result["unfinished"] == {"a": 3, "b": 0}
+    assert found.result["queries"]["left_out"] == {"empty_query": 1}
+    assert f"cut at --max-new-tokens: 3 of {random_policy.name}." in printed(found)
+    assert "1 rows of people that cannot be used" in printed(found)
+
+
+def test_how_people_answered_cannot_be_asked_for(people: Path, tmp_path: Path) -> None:
+    for name, value in (("prompt", "positive"), ("temperature", 1.0), ("max_new_tokens", 9)):
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: both sides are texts of people"):
+            judge(request(people, tmp_path / "out", "http://127.0.0.1:9", answering=Answering(**{name: value})))
+
+
+def test_the_temperature_that_a_server_does_not_take_is_not_told(serve, people: Path, tmp_path: Path) -> None:
+    script = Script(always_longer)
+
+    def respond(method: str, path: str, body: Any) -> Reply:
+        error = {"message": "unsupported", "param": "temperature", "type": "invalid_request_error"}
+        return Reply(400, {"error": error}, JSON) if "temperature" in body else script(method, path, body)
+
+    wanted = request(people, tmp_path / "out", serve(respond).url)
+    found = judge(wanted)
+    assert "temperature" not in found.result["judge"]
+    assert found.result["judge"]["model"] == "scripted"
+    (found.out / RESULT).unlink()
+    again = judge(wanted)  # nobody is asked, and what was learned is not forgotten
+    assert (again.asked, again.result) == (0, found.result)
+
+
+def test_what_a_local_judge_answers_with_is_part_of_the_comparison(random_policy: Path, people, tmp_path: Path) -> None:
+    spec = JudgeSpec(str(random_policy), args={"max_tokens": 2})
+    judge(request(people, tmp_path / "out", "", judge=spec, n=1))
+    with pytest.raises(InputError, match=r"judge\.dtype"):
+        judge(request(people, tmp_path / "out", "", judge=replace(spec, dtype="bfloat16"), n=1))
+
+
+def test_a_judge_is_opened_once(serve, random_policy: Path, people: Path, tmp_path: Path, monkeypatch) -> None:
+    opened: list[JudgeSpec] = []
+    open_judge = module.open_judge
+
+    def counted(spec: JudgeSpec) -> Any:
+        opened.append(spec)
+        return open_judge(spec)
+
+    monkeypatch.setattr(module, "open_judge", counted)
+    judge(request(people, tmp_path / "out", "", judge=JudgeSpec(str(random_policy), args={"max_tokens": 2}), n=1))
+    assert len(opened) == 1
+
+
+def test_the_folder_of_something_else_is_refused_and_stays_as_it_is(people: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / SETTINGS).write_text('{"content": {}, "settings": {}}')
+    leftover = run / f".adapter.0000{TEMPORARY}"
+    leftover.touch()
+    with pytest.raises(InputError, match="holds no comparison"):
+        judge(request(people, run, "http://127.0.0.1:9"))
+    assert leftover.exists()
+
+
+def test_agreement_is_told_of_the_pairs_it_was_counted_on() -> None:
+    asked = Judged("query", "a", "b", 1, 1, Said("first", "text"), Said("second", "text"))
+    unread = Judged("query", "a", "b", 1, 1, Said(None, "text", unfinished="max_tokens"), Said("second", "text"))
+    assert "on 100.0 % of 1 pairs" in in_words(agreement([asked, unread]))
+    assert "1 cut: --judge-arg max_tokens" in in_words(agreement([unread]))
 
 
 def test_bare_queries_are_judged_without_calibration(serve, random_policy: Path, tmp_path: Path) -> None:
@@ -353,6 +569,7 @@ def test_the_console_prints_one_object_or_words_that_no_terminal_obeys(serve, pe
     assert json.loads(told.stdout)["n"] == 10
     shown = runner.invoke(app, arguments)
     assert "6 / 3 / 1" in shown.stdout
+    assert "nothing was asked: every pair was judged before" in shown.stdout
     assert "\x1b[31m" not in shown.stdout
     wrong = runner.invoke(app, [*arguments, "--n", "5"])
     assert (wrong.exit_code, "leave one" in wrong.stderr) == (2, True)

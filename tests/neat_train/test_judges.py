@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neat_data.errors import InputError, RunError
-from neat_train.judges import JudgeSpec, Reply, open_judge
+from neat_train.judges import CUT, JudgeSpec, Reply, open_judge
 from tests import loopback
 from tests.judging import AT_ONCE, JSON, Script, completion
 
@@ -47,7 +48,7 @@ def real(answer: Callable[[str, str], Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("api", APIS)
 def test_an_answer_comes_with_its_tokens_and_the_key_goes_in_the_header(serve, api: str) -> None:
     server = serve(real(lambda path, text: completion(path, f"{text} too", 7)))
-    assert ask(server.url, api, "a", "b") == [Reply("a too", True, None, 7, 2), Reply("b too", True, None, 7, 2)]
+    assert ask(server.url, api, "a", "b") == [Reply("a too", None, None, 7, 2), Reply("b too", None, None, 7, 2)]
     seen = [{name.lower(): value for name, value in headers.items()} for headers in server.headers_seen]
     assert {headers["authorization"] for headers in seen} == {f"Bearer {KEY}"}
 
@@ -144,11 +145,64 @@ def test_what_is_no_answer_of_the_api_ends_it(serve, api: str, body: Any) -> Non
 @pytest.mark.parametrize(("api", "stop"), [("openai", "length"), ("anthropic", "max_tokens")])
 def test_an_answer_that_was_cut_is_not_finished(serve, api: str, stop: str) -> None:
     [reply] = ask(serve(real(lambda path, text: completion(path, "Verdict: win", stop=stop))).url, api, "q")
-    assert (reply.text, reply.finished) == ("Verdict: win", False)
+    assert (reply.text, reply.unfinished) == ("Verdict: win", CUT)
 
 
-def test_fields_that_a_thinking_model_does_not_know_are_left_out(serve) -> None:
+@pytest.mark.parametrize(
+    ("api", "stop", "unfinished"),
+    [
+        ("openai", "eos_token", None),
+        ("openai", "content_filter", "content_filter"),
+        ("anthropic", "stop_sequence", None),
+        ("anthropic", "refusal", "refusal"),
+    ],
+)
+def test_what_else_servers_say_of_the_end(serve, api: str, stop: str, unfinished: str | None) -> None:
+    [reply] = ask(serve(real(lambda path, text: completion(path, "Verdict: win", stop=stop))).url, api, "q")
+    assert reply.unfinished == unfinished
+
+
+def said(content: Any, usage: Any) -> loopback.Reply:
+    """An OpenAI-compatible server's answer, however odd."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+    return loopback.Reply(200, {"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}, JSON)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"), (None, "")], ids=str
+)
+def test_an_answer_in_parts_or_without_content_is_an_answer(serve, content: Any, text: str) -> None:
+    usage = {"prompt_tokens": "many", "completion_tokens": 2, "total_tokens": True}
+    [reply] = ask(serve(real(lambda *_: said(content, usage))).url, "openai", "q")
+    assert reply == Reply(text, prompt_tokens=None, completion_tokens=2)
+
+
+@pytest.mark.parametrize("content", [5, [5], [{"text": "a"}], {"text": "a"}], ids=str)
+def test_content_that_is_no_text_ends_it_in_words(serve, content: Any) -> None:
+    with pytest.raises(RunError, match="what came is no answer of this API"):
+        ask(serve(real(lambda *_: said(content, None))).url, "openai", "q", retries=0)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_server_that_wants_payment_says_so_once(serve, api: str) -> None:
+    server = serve(real(lambda path, text: loopback.Reply(402, {"error": {"message": "pay first"}}, JSON)))
+    with pytest.raises(RunError, match=r"(?s)the server says 402: .*pay first.*same command again") as caught:
+        ask(server.url, api, "q")
+    assert "attempts" not in str(caught.value)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_server_that_is_in_trouble_from_the_first_is_no_judge(serve, api: str) -> None:
+    server = serve(lambda *_: loopback.Reply(503, {"error": {"message": "busy"}}, AT_ONCE))
+    with pytest.raises(RunError, match="no answer after 3 attempts"):
+        ask(server.url, api, "q")
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["at once", "after a 503"])
+def test_fields_that_a_thinking_model_does_not_know_are_left_out(serve, busy: bool) -> None:
     def respond(method: str, path: str, body: Any) -> Any:
+        if busy and len(server.requests) == 1:
+            return loopback.Reply(503, {"error": {"message": "busy"}}, AT_ONCE)
         for name in ("temperature", "max_tokens"):
             if name in body:
                 error = {"message": f"unsupported: {name}", "param": name, "type": "invalid_request_error"}
@@ -157,7 +211,31 @@ def test_fields_that_a_thinking_model_does_not_know_are_left_out(serve) -> None:
 
     server = serve(respond)
     assert [reply.text for reply in ask(server.url, "openai", "a", "b", args={"max_tokens": 7})] == ["7", "7"]
-    assert len(server.requests) == 5  # two that tell, one that is taken, two questions
+    assert len(server.requests) == 5 + busy  # two that tell, one that is taken, two questions
+
+
+def test_what_was_not_taken_is_told(serve) -> None:
+    def respond(method: str, path: str, body: Any) -> Any:
+        error = {"message": "unsupported", "param": "temperature", "type": "invalid_request_error"}
+        return loopback.Reply(400, {"error": error}, JSON) if "temperature" in body else completion(path, "OK")
+
+    judge = open_judge(JudgeSpec("openai:m", base_url=serve(respond).url, retries=0))
+    judge.check()
+    assert judge.not_taken == ("temperature",)
+
+
+def test_a_local_judge_throws_other_dice_for_every_question_and_the_same_for_the_same(random_policy: Path) -> None:
+    """So hot that the dice alone decide: were they the same, all answers would be."""
+    judge = open_judge(JudgeSpec(str(random_policy), args={"temperature": 1e6, "max_tokens": 8}, concurrency=3))
+    replies: dict[int, Reply] = {}
+    turns = ["a", "b", "c", "a"]
+    judge.ask([[{"role": "user", "content": turn}] for turn in turns], replies.__setitem__)
+    texts = [replies[number].text for number in range(4)]
+    assert texts[0] == texts[3]
+    assert len(set(texts)) == 3
+    assert judge.settings["dtype"] == "float32"
+    assert {"max_length", "template", "weights"} <= set(judge.settings)
+    judge.close()
 
 
 def test_as_many_questions_are_under_way_as_allowed_and_no_more(serve) -> None:
@@ -196,6 +274,8 @@ def test_a_server_of_ones_own_needs_no_key(serve, monkeypatch: pytest.MonkeyPatc
         (JudgeSpec("openai:m", base_url="http://x/v1", args={"temperature": "hot"}), "temperature"),
         (JudgeSpec("anthropic:m", base_url="http://x", args={"temperature": 1}), "takes none"),
         (JudgeSpec("no/such/folder/at-all"), "no such folder"),
+        (JudgeSpec("gpt-x"), "say openai:gpt-x"),
+        (JudgeSpec("openai:", base_url="http://x/v1"), "name the model"),
     ],
     ids=lambda value: None if isinstance(value, str) else value.model,
 )

@@ -86,6 +86,22 @@ def test_position_bias_by_hand() -> None:
     assert found["consistent"]["value"] == pytest.approx(5 / 10)
 
 
+def test_a_judge_that_always_prefers_the_first_place_leaves_some_doubt() -> None:
+    found = position_bias([pair("first", "first")] * 10)["first_preferred"]
+    assert found["value"] == found["high"] == 1
+    assert found["low"] == pytest.approx(10 / (10 + 1.96**2), abs=1e-4)  # where Wilson's interval begins
+    halves = position_bias([pair("first", "tie"), pair("second", "tie")] * 5)["first_preferred"]
+    assert halves["value"] == pytest.approx(0.5)
+
+
+def test_what_is_unreadable_as_it_was_cut_is_counted() -> None:
+    cut = Judged("query", "a", "b", 1, 1, Said(None, "text", unfinished="max_tokens"), Said("first", "text"))
+    filtered = Judged("query", "a", "b", 1, 1, Said(None, "text", unfinished="content_filter"), Said("first", "text"))
+    judged = [cut, filtered, pair(None, "first"), pair("first", "second")]
+    assert (figures(judged)["cut"], agreement(judged)["cut"]) == (1, 1)
+    assert figures(judged)["verdicts"]["unreadable"] == 3
+
+
 def test_agreement_with_and_without_ties() -> None:
     judged = [pair("first", "second")] * 6 + [pair("second", "first")] * 2 + [pair("first", "first")] * 2
     found = agreement(judged)
