@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections import Counter
@@ -120,6 +121,8 @@ def open_queries(
     Raises:
         InputError: no such source, nothing in it that can be asked, a bad expression.
     """
+    if not source:
+        raise InputError("--queries: names nothing; give a dataset, a file, a folder, a glob or a hub id")
     left_out: Counter[str] = Counter()
     if (Path(source) / manifest.FILE).is_file():
         records: Iterable[Record] = _of_dataset(source)
@@ -222,13 +225,26 @@ def sha256_of(rows: Iterable[Sequence[str | None]]) -> str:
 
 
 def name_of(source: str) -> str:
-    """The last part of a source's name, without what says that it is data.
+    """The last part of a source's name, without what says that it is data; `queries` where that leaves nothing.
 
     >>> [name_of(source) for source in ("a/helpful-base.test.jsonl.gz", "runs/test/", "org/name@rev", "a/*.json")]
     ['helpful-base.test', 'test', 'name', 'a']
+    >>> [name_of(source) for source in ("./h*.jsonl", "/data/me@lab/hh/test.jsonl", "/data/hh/..", "/")]
+    ['queries', 'test', 'data', 'queries']
     """
-    parts = [part for part in source.partition("@")[0].split("/") if part and not any(mark in part for mark in "*?[")]
-    name = parts[-1] if parts else "queries"
+    source = _without_revision(source)
+    parts = [part for part in source.split("/") if part not in ("", ".") and not glob.has_magic(part)]
+    if not parts or parts[-1] in ("..", "~"):
+        fixed = source if not glob.has_magic(source) else "/".join(parts) or "/"
+        parts = [Path(fixed).expanduser().resolve().name]
+    name = parts[-1] or "queries"
     for ending in (*PACKINGS[1:], *ENDINGS):
         name = name.removesuffix(ending) or name
     return name
+
+
+def _without_revision(source: str) -> str:
+    """A hub id without its revision; an `@` in a path is part of a name."""
+    name, _, _ = source.partition("@")
+    local = Path(source).expanduser().exists() or source.startswith(("/", ".", "~")) or glob.has_magic(source)
+    return source if local or name.count("/") > 1 else name
