@@ -27,7 +27,7 @@ from neat_train.queries import EvalQuery, Queries, open_queries
 from neat_train.verdicts import Judged, Said, agreement, figures, position_bias, tokens
 
 FORMAT = 1
-IN_A_ROW = 20  # questions refused that end a run: some vendors refuse like this where an account is empty
+IN_A_ROW = 10  # questions refused that end a run: some vendors refuse like this where an account is empty
 
 
 @dataclass(frozen=True)

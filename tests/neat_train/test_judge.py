@@ -313,7 +313,7 @@ def test_an_account_that_runs_empty_ends_it_and_what_was_judged_stays(serve, tmp
     empty = Reply(400, {"error": {"message": "Your credit balance is too low"}}, JSON)
     script = Script(lambda first, second: always_longer(first, second) if len(script.asked) <= 12 else empty)
     wanted = request(many(tmp_path, 100), tmp_path / "out", serve(script).url, "anthropic")
-    with pytest.raises(RunError, match=r"(?s)refuses 20 questions in a row.*credit balance.*same command again"):
+    with pytest.raises(RunError, match=r"(?s)refuses 10 questions in a row.*credit balance.*same command again"):
         judge(wanted)
     assert len(script.asked) < 40
     assert not (tmp_path / "out" / RESULT).exists()
@@ -329,11 +329,11 @@ def test_a_judge_that_takes_no_pair_is_none(serve, people: Path, tmp_path: Path)
 
 def test_many_that_were_refused_before_may_be_refused_for_good(serve, tmp_path: Path) -> None:
     long = Reply(400, {"error": {"message": "too long"}}, JSON)
-    script = Script(lambda first, second: long if max(len(first), len(second)) % 2 else always_longer(first, second))
+    script = Script(lambda first, second: always_longer(first, second) if max(len(first), len(second)) % 3 else long)
     wanted = request(many(tmp_path, 30), tmp_path / "out", serve(script).url)
     wanted = replace(wanted, judge=replace(wanted.judge, concurrency=1))
-    assert judge(wanted).result["verdicts"]["failed"] == 15
-    assert judge(wanted).asked == 15  # 30 questions in a row
+    assert judge(wanted).result["verdicts"]["failed"] == 10
+    assert judge(wanted).asked == 10  # 20 questions in a row
 
 
 def test_answers_of_the_judge_that_were_cut_are_kept_and_counted_apart(judged) -> None:
