@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,12 @@ from peft import AutoPeftModelForCausalLM
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from neat_data.record import from_table
+from neat_data.record import Messages, from_table
 from neat_data.store.shard import read_shard
 from neat_train.evaluate import EvalRequest, evaluate, read_answers
-from neat_train.queries import read_queries
+from neat_train.queries import EvalQuery, read_queries
 
+DECODINGS = ("greedy", "sampled", "negative")
 TOLERANCE = 1e-4
 
 
@@ -50,7 +52,7 @@ def _compared(run: Path, request: EvalRequest, content: dict[str, Any]) -> dict[
     assert request.out is not None
     asked = read_queries(request.queries, limit=request.limit)
     plain = _perplexity(run, [(_turns(query.messages), query.chosen) for query in asked if query.chosen])
-    rewards = {Path(model).name: _rewards(model, request.out) for model in request.rewards}
+    rewards = {Path(model).name: _rewards(model, request.out, asked) for model in request.rewards}
     return {
         "perplexity": abs(content["perplexity"]["value"] / plain - 1),
         "rewards": rewards,
@@ -80,22 +82,31 @@ def _logp(model: Any, asked: list[int], response: list[int]) -> float:
     return float(torch.log_softmax(logits, -1).gather(1, torch.tensor(response)[:, None]).double().sum())
 
 
-def _rewards(reward_model: str, out: Path) -> float:
-    """The largest difference of a reward."""
+def _rewards(reward_model: str, out: Path, asked: Sequence[EvalQuery]) -> float:
+    """The largest difference of a reward, of answers and of chosen responses."""
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     model = AutoModelForSequenceClassification.from_pretrained(reward_model, dtype=torch.float32).eval()
-    name = f"reward/{Path(reward_model).name}"
-    stored = {(row["decoding"], row["query_id"]): row[name] for row in read_answers(out).iter_rows(named=True)}
     worst = 0.0
-    for decoding in ("greedy", "sampled", "negative"):
-        records = from_table(read_shard(out / "responses" / f"{decoding}.arrow"))
-        for record in track(records, description=f"{name}, {decoding}"):
-            turns = [*_turns(record.messages), {"role": "assistant", "content": record.responses[0].text}]
-            ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
-            with torch.inference_mode():
-                reward = model(input_ids=ids).logits.item()
-            worst = max(worst, abs(reward - stored[decoding, record.query_id]))
+    for messages, text, stored in track(list(_scored(Path(reward_model).name, out, asked)), description="rewards"):
+        turns = [*_turns(messages), {"role": "assistant", "content": text}]
+        ids = tokenizer.apply_chat_template(turns, return_dict=True, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            reward = model(input_ids=ids).logits.item()
+        worst = max(worst, *(abs(reward - value) for value in stored))
     return worst
+
+
+def _scored(model: str, out: Path, asked: Sequence[EvalQuery]) -> Iterator[tuple[Messages, str, list[float]]]:
+    """Every answer and chosen response with what `eval` says is its reward: of the latter, once a decoding."""
+    rows = {(row["decoding"], row["query_id"]): row for row in read_answers(out).iter_rows(named=True)}
+    for decoding in DECODINGS:
+        for record in from_table(read_shard(out / "responses" / f"{decoding}.arrow")):
+            reward = rows[decoding, record.query_id][f"reward/{model}"]
+            yield record.messages, record.responses[0].text, [reward]
+    for query in asked:
+        if query.chosen is not None:
+            rewards = [rows[decoding, query.query_id][f"chosen/{model}"] for decoding in DECODINGS]
+            yield query.messages, query.chosen, rewards
 
 
 def _ratios(run: Path, out: Path) -> float:

@@ -83,20 +83,38 @@ def test_perplexity_is_that_of_plain_calls(run, ragged, evaluated):
     assert found["value"] == pytest.approx(math.exp(total / tokens), rel=1e-4)
 
 
-def test_rewards_are_those_of_plain_calls(evaluated, tiny_reward):
+@pytest.fixture(scope="module")
+def plain_reward(tiny_reward):
+    """The reward of a response by a plain call."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_reward)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_reward, dtype=torch.float32).eval()
-    for decoding in ("greedy", "negative"):
-        rows = read_answers(evaluated).filter(decoding=decoding)
-        stored = dict(zip(rows["query_id"], rows["reward/tiny-reward"], strict=True))
-        for record in from_table(read_shard(evaluated / "responses" / f"{decoding}.arrow")):
-            (answer,) = record.responses
-            dialogue = [*turns(record.messages), {"role": "assistant", "content": answer.text}]
-            ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt")["input_ids"]
-            with torch.inference_mode():
-                reward = model(input_ids=ids).logits.item()
-            assert stored[record.query_id] == pytest.approx(reward, abs=1e-4)
-            assert answer.reward == pytest.approx(reward, abs=1e-4)
+
+    def reward(messages, text) -> float:
+        dialogue = [*turns(messages), {"role": "assistant", "content": text}]
+        ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            return model(input_ids=ids).logits.item()
+
+    return reward
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "negative"])
+def test_rewards_are_those_of_plain_calls(evaluated, plain_reward, decoding):
+    rows = read_answers(evaluated).filter(decoding=decoding)
+    stored = dict(zip(rows["query_id"], rows["reward/tiny-reward"], strict=True))
+    for record in from_table(read_shard(evaluated / "responses" / f"{decoding}.arrow")):
+        (answer,) = record.responses
+        reward = plain_reward(record.messages, answer.text)
+        assert stored[record.query_id] == pytest.approx(reward, abs=1e-4)
+        assert answer.reward == pytest.approx(reward, abs=1e-4)
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "sampled", "negative"])
+def test_rewards_of_the_chosen_responses_are_those_of_plain_calls(evaluated, ragged, plain_reward, decoding):
+    rows = read_answers(evaluated).filter(decoding=decoding)
+    stored = dict(zip(rows["query_id"], rows["chosen/tiny-reward"], strict=True))
+    expected = {query.query_id: plain_reward(query.messages, query.chosen) for query in read_queries(str(ragged))}
+    assert stored == pytest.approx(expected, abs=1e-4)
 
 
 def test_kl_is_the_log_ratio_to_the_policy_that_the_run_began_from(run, random_policy, evaluated):
