@@ -97,11 +97,13 @@ class Steps:
         table, told = self.folder.part("likelihood", make)
         return _column(table, 0), _column(table, 1), told["counts"]
 
-    def likelihood(self, subject: Subject, decoding: Decoding, samples: Sequence[Sample]) -> list[Likelihood | None]:
-        """How likely a subject finds samples that another one drew, in the order of the queries."""
+    def likelihood(
+        self, subject: Subject, drawn_by: Subject, decoding: Decoding, samples: Sequence[Sample]
+    ) -> list[Likelihood | None]:
+        """How likely a subject finds what another one drew, after the same tokens, in the order of the queries."""
 
         def make() -> Made:
-            drawn = self._drawn(subject, decoding, samples)
+            drawn = self._drawn(drawn_by, decoding, samples)
             given = [example for example in drawn if example is not None]
             self.watch.phase("log-probabilities at the start", len(given))
             return _table(_of(drawn, likelihoods(subject, given, self.watch))), {}

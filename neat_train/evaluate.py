@@ -215,6 +215,12 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
             f"--start {spec}: has another tokenizer or chat template than {subject.label}, so that the two give no "
             "probabilities to the same tokens"
         )
+    if found.max_length < subject.max_length:
+        raise InputError(
+            f"--start {spec}: reads {found.max_length:,} tokens, and {subject.label} answers within "
+            f"{subject.max_length:,}, so that it cannot read all that an answer was drawn after\n"
+            f"say --max-length {found.max_length} for both"
+        )
     return found
 
 
@@ -275,7 +281,7 @@ def _kl(steps: Steps, plan: _Plan, samples: Sequence[Sample], own: Sequence[Like
     """Log-probability under the subject less that under its start, of every sample."""
     if plan.start is None:
         return [None] * len(samples)
-    theirs = steps.likelihood(plan.start, plan.decodings[1], samples)
+    theirs = steps.likelihood(plan.start, plan.subject, plan.decodings[1], samples)
     plan.start.close()
     return [None if a is None or b is None else a.logp - b.logp for a, b in zip(own, theirs, strict=True)]
 

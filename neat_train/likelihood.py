@@ -1,7 +1,7 @@
 """How likely a subject finds responses: sums of log-probabilities over their tokens, in one pass over token trees.
 
 `chosen_examples` is behind perplexity, `sample_examples` behind the KL estimate. Both condition on the query as the
-subject's template renders it, cut to its share of the length.
+subject's template renders it, cut to its share of the length. Another policy is asked about the same examples.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ def _record(query: EvalQuery, text: str) -> Record:
 def sample_examples(
     subject: Subject, queries: Sequence[EvalQuery], samples: Sequence[Sample], prompt: Prompt, max_new_tokens: int
 ) -> list[Example | None]:
-    """Samples as they were drawn, token by token, behind the query that they were drawn for.
+    """Samples as they were drawn, token by token, behind what of the query they were drawn after.
 
     Args:
-        samples: of `queries`, drawn under `prompt` by a subject with the same tokenizer, template and lengths.
+        subject: that drew them: how much of a query it sees depends on its window.
+        samples: of `queries`, under `prompt`.
 
     Returns:
         In the order of `queries`; None where there is no sample.

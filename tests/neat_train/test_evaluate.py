@@ -142,6 +142,34 @@ def test_a_policy_is_no_way_from_itself(request_, random_policy, tmp_path):
     assert found["subject"]["kind"] == "model"
 
 
+def test_a_start_with_a_longer_window_reads_what_the_answers_were_drawn_after(request_, windows, tmp_path):
+    narrow, wide, queries = windows
+    request = replace(request_, subject=narrow, start=wide, queries=queries, out=tmp_path / "e", rewards=())
+    assert evaluate(request).content["decodings"]["sampled"]["kl"]["per_response"]["value"] == 0
+
+
+def test_a_start_with_a_shorter_window_is_refused_unless_both_get_that(request_, windows, tmp_path):
+    narrow, wide, queries = windows
+    request = replace(request_, subject=wide, start=narrow, queries=queries, out=tmp_path / "e", rewards=())
+    with pytest.raises(
+        InputError, match=r"--start .*reads 64 tokens.* within 2,048,(.|\n)*say --max-length 64 for both"
+    ):
+        evaluate(request)
+    assert not (tmp_path / "e").exists()
+    assert evaluate(replace(request, max_length=64)).content["decodings"]["sampled"]["kl"]["per_response"]["value"] == 0
+
+
+@pytest.fixture
+def windows(random_policy, tmp_path) -> tuple[str, str, str]:
+    """The same weights in a window of 64 tokens and in a long one, and a query whose first turn is too long for 64."""
+    narrow = Path(shutil.copytree(random_policy, tmp_path / "narrow"))
+    config = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    asked = f"\n\nHuman: {'What is this? ' * 40}\n\nAssistant: That.\n\nHuman: Why?\n\nAssistant:"
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"chosen": f"{asked} Because.", "rejected": f"{asked} No."}))
+    return str(narrow), str(random_policy), str(tmp_path / "asked.jsonl")
+
+
 def test_greedy_answers_are_those_of_generate_and_samples_depend_on_the_seed(run, ragged, evaluated):
     tokenizer = AutoTokenizer.from_pretrained(run)
     model = AutoPeftModelForCausalLM.from_pretrained(run).eval()
