@@ -15,7 +15,7 @@ import polars as pl
 from scipy import stats
 
 from neat_train.intervals import RESAMPLES
-from neat_train.significance import Interval, mean_interval, paired_difference, win_rate
+from neat_train.significance import FEW, Interval, mean_interval, paired_difference, ratio_values, win_rate
 
 REWARD, CHOSEN = "reward/", "chosen/"  # columns, in front of a reward model's name
 _CHUNK = 500  # resamples at a time, which bounds the memory
@@ -173,10 +173,13 @@ def perplexity(nll: np.ndarray, tokens: np.ndarray) -> dict[str, Any] | None:
 
 
 def ratio(sums: np.ndarray, counts: np.ndarray) -> dict[str, float | None]:
-    """A total over a total, with the percentile bootstrap interval over the (n,) that both were summed from."""
+    """A total over a total, with the interval over the (n,) that both were summed from.
+
+    It is the percentile bootstrap's, below `significance.FEW` that of a mean of so few values.
+    """
     value, n = float(sums.sum() / counts.sum()), len(sums)
-    if n < 2:
-        return {"value": value, "low": None, "high": None}
+    if n < FEW:
+        return {**mean(ratio_values(sums, counts)), "value": value}
     draws = np.random.default_rng(0)
     table = np.stack([sums, counts], axis=1).astype(np.float64)  # (n, 2)
     totals = [draws.multinomial(n, np.full(n, 1 / n), _CHUNK) @ table for _ in range(RESAMPLES // _CHUNK)]

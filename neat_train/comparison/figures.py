@@ -18,6 +18,7 @@ from neat_train.comparison import seeds
 from neat_train.comparison.data import Figure
 from neat_train.comparison.evaluation import DECODINGS, Evaluation
 from neat_train.eval_figures import CHOSEN, REWARD
+from neat_train.significance import ratio_values
 
 _COLUMNS = {"length": "tokens", "finished": "finished", "empty": "empty", "refusals": "refusal"}
 
@@ -70,7 +71,7 @@ def perplexity(one: Evaluation) -> pl.DataFrame | None:
 
 def loss(one: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the logarithm of the perplexity: nats a token."""
-    return _of_records(one, seeds.ratio_values)
+    return _of_records(one, ratio_values)
 
 
 def _of_records(one: Evaluation, read: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> pl.DataFrame | None:
@@ -86,7 +87,7 @@ def kl_per_token(one: Evaluation) -> pl.DataFrame | None:
     found = one.answered("sampled")
     if "kl" not in found.columns or (found := found.drop_nulls("kl")).is_empty() or not found["tokens"].sum():
         return None
-    values = seeds.ratio_values(found["kl"].to_numpy(), found["tokens"].to_numpy())
+    values = ratio_values(found["kl"].to_numpy(), found["tokens"].to_numpy())
     return found.select("query_id", value=pl.Series(values))
 
 

@@ -1,6 +1,6 @@
 """Figures over the seeds of an arm: means with intervals, and differences between two arms.
 
-One seed is resampled over queries, several over seeds and queries: see `neat_train.significance`.
+Chance is in the queries, and with several seeds in the seeds too: see `neat_train.significance`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,10 @@ Values = Sequence[np.ndarray]
 """One array (queries,) a seed, the same queries in the same order."""
 
 
-def ratio_values(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Values (queries,) whose mean is sum(above) / sum(below), and that vary as this ratio does.
-
-    A ratio of sums is no mean over queries; its linearisation is (Särndal et al. 1992, section 5.6), so that what is
-    resampled is the same as for any other figure.
-
-    >>> ratio_values(np.array([2.0, 4.0]), np.array([1.0, 3.0])).tolist()
-    [1.75, 1.25]
-    """
-    ratio = above.sum() / below.sum()
-    return ratio + (above - ratio * below) / below.mean()
-
-
 def perplexity_values(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """The same for exp(sum(nll) / sum(tokens)), both (responses,)."""
+    """As `significance.ratio_values`, for exp(sum(nll) / sum(tokens)), both (responses,)."""
     perplexity = np.exp(nll.sum() / tokens.sum())
-    return perplexity * (1 + ratio_values(nll, tokens) - np.log(perplexity))
+    return perplexity * (1 + significance.ratio_values(nll, tokens) - np.log(perplexity))
 
 
 def mean(values: Values) -> Figure:

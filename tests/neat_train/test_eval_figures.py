@@ -27,8 +27,10 @@ def test_perplexity_is_that_of_the_corpus_and_not_a_mean_over_records():
     assert found["value"] == pytest.approx(math.exp(13 / 5))
     assert (found["tokens"], found["responses"]) == (5, 2)
     assert found["per_record"]["median"] == pytest.approx(math.exp(2))
-    assert found["low"] == pytest.approx(math.exp(1))
-    assert found["high"] == pytest.approx(math.exp(3))
+    # Of two values, t is 12.706 and the standard error half of their difference, once the ratio is a mean of values:
+    # 2.6 + (1 - 2.6) / 2.5 and 2.6 + (12 - 10.4) / 2.5.
+    assert found["low"] == pytest.approx(math.exp(2.6 - 12.706 * 0.64), rel=1e-3)
+    assert found["high"] == pytest.approx(math.exp(2.6 + 12.706 * 0.64), rel=1e-3)
     assert figures.perplexity(np.array([]), np.array([])) is None
     assert figures.perplexity(np.array([2.0]), np.array([2]))["low"] is None
 
@@ -47,6 +49,17 @@ def test_the_interval_of_a_ratio_is_that_of_a_plain_bootstrap():
     low, high = np.quantile(sums[at].sum(1) / counts[at].sum(1), (0.025, 0.975))
     found = figures.ratio(sums, counts)
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.02)
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_nineteen_in_twenty_intervals_of_a_ratio_of_few_hold_the_truth(n):
+    draws = np.random.default_rng(4)
+    held = []
+    for _ in range(300):
+        counts = draws.integers(20, 40, n)
+        found = figures.ratio(draws.normal(0.5, 0.2, n) * counts, counts)
+        held.append(found["low"] <= 0.5 <= found["high"])
+    assert 0.91 <= np.mean(held) <= 0.99
 
 
 def test_distinct_counts_n_grams_over_all_answers_and_never_across_two():

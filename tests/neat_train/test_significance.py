@@ -11,6 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neat_train.intervals import bootstrap
 from neat_train.significance import (
     Interval,
     detectable,
@@ -225,7 +226,19 @@ def test_nineteen_in_twenty_win_rates_hold_the_truth(n: int, win: float, lose: f
     assert 0.92 <= np.mean(covered) <= 0.985
 
 
-def test_nineteen_in_twenty_mean_intervals_hold_the_truth() -> None:
-    draws = np.random.default_rng(8).normal(1, 2, (200, 100))
+@pytest.mark.parametrize("n", [2, 5, 10, 29, 100])
+def test_nineteen_in_twenty_mean_intervals_hold_the_truth(n: int) -> None:
+    draws = np.random.default_rng(8).normal(1, 2, (200, n))
     found = [mean_interval(values) for values in draws]
     assert 0.90 <= np.mean([interval.low <= 1 <= interval.high for interval in found if interval]) <= 0.99
+
+
+def test_intervals_of_few_values_are_students_and_of_thirty_the_bootstraps() -> None:
+    values = np.random.default_rng(10).gamma(2, 1, 30)
+    few = mean_interval(values[:29])
+    assert few is not None
+    expected = scipy.stats.ttest_1samp(values[:29], 0).confidence_interval()
+    assert ends(few) == pytest.approx((expected.low, expected.high))
+    enough = mean_interval(values)
+    assert enough is not None
+    assert ends(enough) == bootstrap(values)
