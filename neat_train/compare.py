@@ -73,6 +73,7 @@ def compare(
     return Comparison(
         queries={name: first.content["queries"].get(name) for name in ("name", "count", "sha256")},
         reward_models=models,
+        negative=first.negative,
         chosen=_chosen(first),
         arms=rows,
         differences=differences,

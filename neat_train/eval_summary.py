@@ -11,8 +11,11 @@ from rich.console import Console
 from neat_data.report.tables import MISSING, Table, number, percent
 from neat_data.report.terminal import print_tables
 from neat_data.report.visible import one_line
+from neat_train.significance import FEW
 
-_NEGATIVE = "negative: answers under the negative prompt, which an aligned policy should not obey."
+_INTERVALS = (
+    f"intervals are 95 % ones over queries: bootstrapped, below {FEW} values Student's t, of win rates always Tango's"
+)
 
 
 def print_eval_summary(out: Path, content: Mapping[str, Any], console: Console, *, already: bool) -> None:
@@ -29,6 +32,7 @@ def print_eval_summary(out: Path, content: Mapping[str, Any], console: Console, 
     _line(console, _perplexity(content["perplexity"]))
     console.print()
     print_tables(tables(content), console)
+    _line(console, _INTERVALS)
     _line(console, f"every figure: {out}/eval.json; every answer: {out}/answers.arrow")
 
 
@@ -49,9 +53,8 @@ def _perplexity(found: Mapping[str, Any] | None) -> str:
 
 def tables(content: Mapping[str, Any]) -> list[Table]:
     """The tables of an evaluation."""
-    decodings = content["decodings"]
-    names = list(next(iter(decodings.values()))["rewards"])
-    return [_answers(content), *(table for name in names for table in _rewards(decodings, name))]
+    names = list(next(iter(content["decodings"].values()))["rewards"])
+    return [_answers(content), *(table for name in names for table in _rewards(content, name))]
 
 
 def _answers(content: Mapping[str, Any]) -> Table:
@@ -68,7 +71,18 @@ def _answers(content: Mapping[str, Any]) -> Table:
         for name, found in content["decodings"].items()
     )
     columns = ("answers", "number", "tokens", "finished", "empty", "refusals", "distinct-1 -2 -3")
-    return Table("Answers", columns, rows, f"{_kl(content)} {_NEGATIVE}".strip())
+    return Table("Answers", columns, rows, f"{_kl(content)} {_negative(content)}".strip())
+
+
+def _negative(content: Mapping[str, Any]) -> str:
+    told = content["settings"]["negative"]
+    obeyed = ", which an aligned policy should not obey" if told["polarity"] == "negative" else ""
+    return f"negative: answers {_under(told)}{obeyed}."
+
+
+def _under(prompt: Mapping[str, Any]) -> str:
+    """Which prompt stood around the queries."""
+    return "without a prompt" if prompt["text"] is None else f"under the prompt {one_line(prompt['name'])}"
 
 
 def _kl(content: Mapping[str, Any]) -> str:
@@ -83,12 +97,12 @@ def _kl(content: Mapping[str, Any]) -> str:
     )
 
 
-def _rewards(decodings: Mapping[str, Any], model: str) -> Iterator[Table]:
-    shown = one_line(model)
+def _rewards(content: Mapping[str, Any], model: str) -> Iterator[Table]:
+    decodings, shown = content["decodings"], one_line(model)
     rows = tuple((name, *_cells(found["rewards"][model])) for name, found in decodings.items())
     columns = ("answers", "mean", "95 %", "minus chosen", "p", "win rate", "with length")
-    note = "With length: Spearman's rho of reward and tokens."
-    yield Table(f"Reward by {shown}", columns, rows, note)
+    note = f"{_against_sampled(content, model)} With length: Spearman's rho of reward and tokens."
+    yield Table(f"Reward by {shown}", columns, rows, note.strip())
     sources = decodings["sampled"]["rewards"][model]["by_source"]
     if len(sources) > 1:
         lines = tuple(
@@ -96,6 +110,18 @@ def _rewards(decodings: Mapping[str, Any], model: str) -> Iterator[Table]:
             for name, found in sources.items()
         )
         yield Table(f"Reward by {shown}, by query source", ("sampled", "answers", "mean", "95 %"), lines)
+
+
+def _against_sampled(content: Mapping[str, Any], model: str) -> str:
+    """Whether the policy obeys the negative prompt."""
+    found, settings = content["decodings"]["negative"]["rewards"][model]["against_sampled"], content["settings"]
+    if found is None:
+        return ""
+    chance = "" if found["p"] is None else f", p {found['p']:.4f}"
+    return (
+        f"Answers {_under(settings['negative'])} (negative) minus those {_under(settings['prompt'])} (sampled), query "
+        f"by query: {number(found['value'])}{_ends(found)}{chance}."
+    )
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:

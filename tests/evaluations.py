@@ -143,6 +143,8 @@ def write_evaluation(
         "seed": 0,
         "settings": {
             "subject": {"tokenizer": "t", "template": "c", "dtype": "float32", "max_length": 2048, **(subject or {})},
+            "prompt": {"name": prompt, "text": None if prompt == "none" else f"Be {prompt}."},
+            "negative": {"name": "negative", "text": "Be negative."},
             "max_new_tokens": 128,
             "seed": 0,
             "reward_models": {

@@ -193,12 +193,14 @@ class Comparison:
     Attributes:
         queries: `name`, `count` and `sha256` of what all arms answered.
         reward_models: in the order of the evaluations: the first is `reward`, the second the held-out one.
+        negative: the prompt that the answers called `negative` were given under; None where there was none.
         chosen: mean reward of the chosen responses to the same queries, by reward model.
         notes: what a reader must know: what is missing, and what differs between evaluations.
     """
 
     queries: dict[str, Any]
     reward_models: tuple[str, ...]
+    negative: str | None
     chosen: dict[str, float]
     arms: tuple[Arm, ...]
     differences: tuple[Difference, ...]

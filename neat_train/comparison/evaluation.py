@@ -59,6 +59,12 @@ class Evaluation:
         return {name: subject.get(name) for name in TOKENS}
 
     @property
+    def negative(self) -> str | None:
+        """The prompt that the answers called `negative` were given under; None where they were given without one."""
+        told = self.content["settings"]["negative"]
+        return None if told["text"] is None else str(told["name"])
+
+    @property
     def start(self) -> Start | None:
         """What KL was measured from."""
         told = self.content.get("start")

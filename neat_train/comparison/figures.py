@@ -2,7 +2,8 @@
 
 Names: `perplexity`, `kl_per_token`, `kl_per_response`; for DECODING in greedy, sampled and negative
 `DECODING/length`, `/finished`, `/empty`, `/refusals`, `/distinct-N`, and for each reward model
-`DECODING/reward/MODEL`; `sampled/difference/MODEL` and `sampled/win_rate/MODEL` against the chosen response.
+`DECODING/reward/MODEL`; `sampled/difference/MODEL` and `sampled/win_rate/MODEL` against the chosen response, and
+`negative/against_sampled/MODEL`, reward of the negative answer minus that of the sampled one to the same query.
 A figure that not every seed has is left out.
 """
 
@@ -43,6 +44,7 @@ def _found(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | No
             yield f"{decoding}/reward/{model}", _mean(evaluations, partial(reward, decoding=decoding, model=model))
     for model in models:
         above = _all(evaluations, partial(against_chosen, decoding="sampled", model=model)) or []
+        yield f"negative/against_sampled/{model}", _mean(evaluations, partial(against_sampled, model=model))
         yield f"sampled/difference/{model}", seeds.mean(above) if above else None
         yield f"sampled/win_rate/{model}", seeds.win_rate([(np.sign(one) + 1) / 2 for one in above]) if above else None
 
@@ -113,6 +115,15 @@ def against_chosen(one: Evaluation, decoding: str, model: str) -> pl.DataFrame |
     difference = pl.col(f"{REWARD}{model}") - pl.col(f"{CHOSEN}{model}")
     found = found.select("query_id", value=difference).drop_nulls()
     return None if found.is_empty() else found
+
+
+def against_sampled(one: Evaluation, model: str) -> pl.DataFrame | None:
+    """query_id and value: reward of the answer under the negative prompt minus that of the sampled one."""
+    negative, sampled = (reward(one, decoding, model) for decoding in ("negative", "sampled"))
+    if negative is None or sampled is None:
+        return None
+    both = negative.join(sampled, on="query_id", suffix="_sampled", maintain_order="left")
+    return None if both.is_empty() else both.select("query_id", value=pl.col("value") - pl.col("value_sampled"))
 
 
 Read = Callable[[Evaluation], pl.DataFrame | None]

@@ -13,12 +13,13 @@ from neat_data.report.visible import one_line
 from neat_train.comparison.costs import COLUMNS, SECONDS
 from neat_train.comparison.data import Arm, Comparison, Cost, Difference, Figure, Judged
 from neat_train.comparison.paper import SOURCE, table_3
-from neat_train.significance import LEVEL
+from neat_train.significance import FEW, LEVEL
 
 _GUTTER = 3  # characters between two columns of a terminal's table
 _NAME = 40  # characters of a name that comes from outside
 _FEW = 5  # seeds
 _FEW_NOTE = "With three seeds that spread much, about nine of ten such intervals hold the truth."
+_OBEYED = " (0 where the policy does not obey it)"
 _PAPER_NOTE = (
     "The columns of the paper are another policy (LLaMA-3 8B) under another reward model: the order of its rows "
     "compares, the numbers do not."
@@ -128,7 +129,8 @@ def _main_note(found: Comparison, beside: bool) -> str:
     queries = found.queries
     parts = [
         f"{queries['count']:,} queries of {name_of(str(queries['name']))}; rewards of answers at temperature 1, with "
-        "95 % intervals (bootstrap over queries, and over seeds where an arm has several)."
+        "95 % intervals (bootstrap over queries, and over seeds where an arm has several; of one seed and fewer than "
+        f"{FEW} queries Student's t)."
     ]
     parts += [
         f"{('Reward' if place == 0 else 'Held-out reward' if place == 1 else 'Reward')}: {name_of(model)}"
@@ -197,12 +199,26 @@ def against_chosen(found: Comparison) -> Table:
         for place, model in enumerate(found.reward_models)
         if arm.figures
     ]
-    columns = ("arm", "greedy", "negative prompt", "minus chosen", "wins against chosen")
+    asked, own = _prompt(found.negative), _own_prompt(found.arms)
+    columns = ("arm", "greedy", asked, f"{asked} minus {own}", "minus chosen", "wins against chosen")
     note = (
-        "Mean rewards of greedy answers and of answers under the negative prompt (a policy that does not obey it has "
-        "as much as without it); reward at temperature 1 minus that of the chosen response, and how often it is higher."
+        f"Mean rewards of greedy answers ({own}) and of answers at temperature 1 ({asked}); {asked} minus {own}, both "
+        f"at temperature 1, query by query{_OBEYED if found.negative else ''}; reward at temperature 1 ({own}) minus "
+        "that of the chosen response, and how often it is higher."
     )
     return Table("Other ways of asking, and the chosen responses", columns, tuple(rows), note)
+
+
+def _prompt(name: str | None) -> str:
+    return "no prompt" if name is None else f"{name_of(name)} prompt"
+
+
+def _own_prompt(arms: Sequence[Arm]) -> str:
+    """What stood around the queries otherwise, as the evaluations have it."""
+    named = {arm.prompt for arm in arms if arm.prompt is not None}
+    if len(named) > 1:
+        return "its own prompt"
+    return _prompt(None if named == {"none"} else next(iter(named), None))
 
 
 def _chosen_cells(arm: Arm, model: str) -> list[str]:
@@ -210,6 +226,7 @@ def _chosen_cells(arm: Arm, model: str) -> list[str]:
     return [
         plain(of(f"greedy/reward/{model}")),
         ranged(of(f"negative/reward/{model}")),
+        ranged(of(f"negative/against_sampled/{model}")),
         ranged(of(f"sampled/difference/{model}")),
         rate(of(f"sampled/win_rate/{model}")),
     ]

@@ -60,6 +60,19 @@ def test_figures_of_one_run_are_those_of_its_answers(arm):
     assert (row.members[0].reward, row.members[0].kl) == (1.5, 3.0)
 
 
+def test_whether_a_run_obeys_the_negative_prompt_is_told_query_by_query(arm):
+    negative = [-3.0, math.nan, 2.0, 2.0]
+    found = compare({"neat": [arm("neat", LOW, negative={A: negative}), arm("neat", HIGH, seed=1, negative={A: LOW})]})
+    # Of the queries that both seeds have: -3, 0 and -1, then -1, -1 and -2.5.
+    assert found.arms[0].figures[f"negative/against_sampled/{A}"].value == pytest.approx((-4 / 3 - 4.5 / 3) / 2)
+    assert found.negative == "negative"
+
+
+def test_negative_answers_without_a_prompt_are_called_so(arm):
+    run = arm("neat", LOW, negative={A: HIGH}, settings={"negative": {"name": "plain", "text": None}})
+    assert compare({"neat": [run]}).negative is None
+
+
 def test_one_run_is_resampled_over_queries_and_several_over_seeds_too(arm):
     seeds = [MANY, MANY + 0.5, MANY - 0.2]
     by_id = np.argsort(query_ids(40))  # what is resampled depends on the order

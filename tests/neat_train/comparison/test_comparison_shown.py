@@ -102,9 +102,30 @@ def test_the_tables_say_what_the_comparison_holds(runs, tmp_path):
     assert cells(distance, 0)["KL a token"].startswith("0.100")
     assert cells(answers, 0)["distinct-2"] == "0.600"
     assert cells(chosen, 0)["negative prompt"].startswith(f"{BASE.mean() - 1:.2f}"[:5])
+    assert cells(chosen, 0)["negative prompt minus no prompt"].startswith("-1.05 [")
+    assert "(0 where the policy does not obey it)" in chosen.note
     assert cells(costs, 2)["responses sampled"] == "22"
     assert cells(costs, 2)["response tokens trained"] == "48,000"
     assert cells(costs, 2)["wall-clock"] == "1 min 30 s"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "negative", "head"),
+    [
+        (("positive", "positive"), "Be rude.", "rude prompt minus positive prompt"),
+        (("none", "positive"), "Be rude.", "rude prompt minus its own prompt"),
+        (("none", "none"), None, "no prompt minus no prompt"),
+    ],
+)
+def test_what_the_negative_answers_are_compared_with_is_named(tmp_path, prompts, negative, head):
+    for name, prompt in zip("ab", prompts, strict=True):
+        settings = {"negative": {"name": "rude", "text": negative}}
+        run = write_run(tmp_path / name)
+        write_evaluation(run / "eval/test", {A: BASE}, negative={A: BASE - 1}, prompt=prompt, settings=settings)
+    made = {table.title: table for table in tables(compare({name: [tmp_path / name] for name in "ab"}))}
+    table = made["Other ways of asking, and the chosen responses"]
+    assert cells(table, 0)[head] == "-1.00 [-1.00, -1.00]"
+    assert ("obey" in table.note) == (negative is not None)
 
 
 def test_an_arm_has_as_many_seeds_as_were_evaluated(runs, tmp_path):
