@@ -20,6 +20,11 @@ from neat_train.subject import Subject
 ALPACA, ARENA, RESPONSES = "alpaca_eval.json", "arena_hard.jsonl", "responses"
 
 
+def responses_file(decoding: str) -> str:
+    """What `write_responses` makes of a decoding, inside the evaluation's folder."""
+    return f"{RESPONSES}/{decoding}.arrow"
+
+
 def write_table(path: Path, rows: pl.DataFrame) -> None:
     """An Arrow file, whole or not at all."""
     write_atomically(path, lambda file: rows.write_ipc(file, compression="uncompressed"))
@@ -60,7 +65,7 @@ def write_responses(
     ]
     (folder / RESPONSES).mkdir(exist_ok=True)
     metadata = {"decoding": decoding, "prompt": prompt.to_dict()}
-    write_shard(folder / RESPONSES / f"{decoding}.arrow", to_table(records), metadata)
+    write_shard(folder / responses_file(decoding), to_table(records), metadata)
 
 
 def write_benchmarks(folder: Path, label: str, queries: Sequence[EvalQuery], samples: Sequence[Sample]) -> None:

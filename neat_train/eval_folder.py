@@ -1,11 +1,13 @@
 """The folder of an evaluation: which settings it belongs to, what of it is done, and who may write to it.
 
 Every step's result is a part, an Arrow file under `.parts` that has its name only when it is whole, so that the same
-command goes on behind the last of them. `eval.json` is written last, and the parts are removed.
+command goes on behind the last of them. `eval.json` is written last, and the parts are removed. Until then other reward
+models may be named than before: no part but that of their own rewards depends on them.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,38 +23,49 @@ from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers
 from neat_data.store.manifest import differences
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
+FORMAT = 1
 EVAL = "eval.json"
 _PARTS = ".parts"
 _SETTINGS = "settings.json"
+_REWARDS = "reward_models"
 
 Made = tuple[pa.Table, dict[str, Any]]  # rows, and what is to be remembered of how they were made
 
 
 @dataclass(frozen=True, slots=True)
 class EvalFolder:
-    """A folder, held by this process."""
+    """A folder, held by this process.
+
+    Attributes:
+        files: what a finished evaluation has beside `eval.json`.
+    """
 
     path: Path
+    files: tuple[str, ...]
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, settings: dict[str, Any]) -> Iterator[EvalFolder]:
+    def claim(
+        cls, path: Path, settings: dict[str, Any], source: str, files: tuple[str, ...] = ()
+    ) -> Iterator[EvalFolder]:
         """Make the folder and hold it.
 
         Args:
             settings: all that can change a figure.
+            source: of the queries, as the user gave it.
 
         Raises:
-            InputError: another process holds it, it holds an evaluation with other settings, or something else.
+            InputError: the folder cannot be made, another process holds it, it holds an evaluation with other settings,
+                or something else.
         """
-        folder = cls(path)
+        folder = cls(path, files)
         _require_ours(path)
-        folder._require(settings)
-        with full_disk_explained(path):
+        folder._require(settings, source)
+        with full_disk_explained(path), _made_here(path):
             (path / _PARTS).mkdir(parents=True, exist_ok=True)
         with locked(path):
             remove_leftovers(path)
-            _put(path / _PARTS / _SETTINGS, settings)
+            _put(path / _PARTS / _SETTINGS, {"settings": settings, "queries": {"source": source}})
             try:
                 yield folder
             finally:
@@ -60,30 +73,47 @@ class EvalFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether every figure is there."""
-        return (self.path / EVAL).is_file()
+        """Whether every figure is there, in today's format, and every file."""
+        there = all((self.path / name).is_file() for name in (EVAL, *self.files))
+        return there and self.content().get("format") == FORMAT
 
     def content(self) -> dict[str, Any]:
         """What `finish` was given."""
         return read_eval(self.path)
 
+    def has(self, name: str) -> bool:
+        """Whether a part was made."""
+        return self._place(name).is_file()
+
     def part(self, name: str, make: Callable[[], Made]) -> Made:
         """A part, made unless it was made before."""
-        path = self.path / _PARTS / f"{name}.arrow"
+        path = self._place(name)
         if not path.is_file():
             write_shard(path, *make())
         return read_shard(path), shard_metadata(path)
 
     def finish(self, content: dict[str, Any]) -> None:
         """Write the figures."""
-        _put(self.path / EVAL, content)
+        _put(self.path / EVAL, {"format": FORMAT, **content})
 
-    def _require(self, settings: dict[str, Any]) -> None:
+    def _place(self, part: str) -> Path:
+        return self.path / _PARTS / f"{part}.arrow"
+
+    def _require(self, settings: dict[str, Any], source: str) -> None:
         places = (self.path / EVAL, self.path / _PARTS / _SETTINGS)
         stored = next((_read(place) for place in places if place.is_file()), None)
         if stored is None:
             return
-        changed = differences(stored.get("settings", stored), settings)
+        before, now = dict(stored.get("settings", stored)), dict(settings)
+        if not (self.path / EVAL).is_file():
+            before.pop(_REWARDS, None)
+            now.pop(_REWARDS, None)
+        changed = differences(before, now)
+        if any(change.startswith("queries.") for change in changed):
+            asked = stored.get("queries", {}).get("source", "other ones")
+            changed = [change for change in changed if not change.startswith("queries.")]
+            told = f"{asked} -> {source}" if asked != source else f"others of {source}"
+            changed = [f"queries: {told}", *changed]
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
@@ -110,6 +140,16 @@ def read_eval(folder: Path) -> dict[str, Any]:
     if not (folder / EVAL).is_file():
         raise InputError(f"{folder}: holds no finished evaluation (no {EVAL}); `neat-train eval` makes one.")
     return _read(folder / EVAL)
+
+
+@contextmanager
+def _made_here(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"--out {path}: cannot be made ({error.strerror}); give another folder.") from error
 
 
 def _require_ours(path: Path) -> None:

@@ -5,13 +5,16 @@ One model is in memory at a time: the subject, then the policy that it began fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from neat_data.models.reward import RewardModel, RewardSpec, Task, load_reward_model
+from neat_data.errors import InputError
+from neat_data.models.reward import RewardModel, Task, load_reward_model
 from neat_data.models.sampler import Sample
 from neat_data.prompts import Prompt
 from neat_data.score import score_tasks
@@ -20,6 +23,7 @@ from neat_train.eval_folder import EvalFolder, Made
 from neat_train.examples import Example
 from neat_train.likelihood import Key, Likelihood, chosen_examples, key_of, likelihoods, sample_examples
 from neat_train.queries import EvalQuery
+from neat_train.reward_names import NamedReward
 from neat_train.subject import Subject, answers
 
 _SAMPLE = pa.schema(
@@ -44,6 +48,21 @@ class Decoding:
     name: str
     prompt: Prompt
     temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What a reward model made of the texts.
+
+    Attributes:
+        rewards: by the name of a text, query by query; None where it was refused.
+        settings: what the model says of itself.
+        refused: how many, by the name of a text and the reason.
+    """
+
+    rewards: list[dict[str, float | None]]
+    settings: dict[str, Any]
+    refused: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +114,7 @@ class Steps:
             }
 
         table, told = self.folder.part("likelihood", make)
-        return _column(table, 0), _column(table, 1), told["counts"]
+        return _numbers(_column(table, 0), subject), _numbers(_column(table, 1), subject), told["counts"]
 
     def likelihood(
         self, subject: Subject, drawn_by: Subject, decoding: Decoding, samples: Sequence[Sample]
@@ -108,35 +127,47 @@ class Steps:
             self.watch.phase("log-probabilities at the start", len(given))
             return _table(_of(drawn, likelihoods(subject, given, self.watch))), {}
 
-        return _column(self.folder.part("likelihood-start", make)[0], 0)
+        return _numbers(_column(self.folder.part("likelihood-start", make)[0], 0), subject)
 
     def _drawn(self, subject: Subject, decoding: Decoding, samples: Sequence[Sample]) -> list[Example | None]:
         return sample_examples(subject, self.queries, samples, decoding.prompt, self.max_new_tokens)
 
-    def rewards(
-        self, number: int, spec: RewardSpec, texts: Sequence[dict[str, str]]
-    ) -> tuple[list[dict[str, float | None]], dict[str, Any]]:
-        """Rewards of every text by name, query by query, against the plain query; and what the model says of itself.
+    def check(self, reward: NamedReward) -> None:
+        """Load a reward model that has not scored yet, and free it again: its faults show before hours of sampling."""
+        if not self.folder.has(_part(reward)):
+            model = self._loaded(reward)
+            model.close()
+            for line in reward.strange(model.settings):
+                self.watch.say(line)
+
+    def rewards(self, reward: NamedReward, texts: Sequence[dict[str, str]]) -> Rewarded:
+        """Rewards of every text, against the plain query.
 
         Args:
-            number: of the reward model.
             texts: by the name of a decoding, or `chosen`; the same number as queries.
         """
 
         def make() -> Made:
-            self.watch.phase("loading the reward model", None)
-            model = load_reward_model(spec)
+            model = self._loaded(reward)
             try:
-                found = self._scored(model, texts)
+                with reward.in_errors():
+                    found, refused = self._scored(model, texts)
             finally:
                 model.close()
             rows = [{"rewards": list(scored.items())} for scored in found]
-            return pa.Table.from_pylist(rows, schema=_REWARDS), {"settings": model.settings}
+            return pa.Table.from_pylist(rows, schema=_REWARDS), {"settings": model.settings, "refused": refused}
 
-        table, told = self.folder.part(f"rewards-{number}", make)
-        return [dict(row) for row in table["rewards"].to_pylist()], told["settings"]
+        table, told = self.folder.part(_part(reward), make)
+        return Rewarded([dict(row) for row in table["rewards"].to_pylist()], told["settings"], told["refused"])
 
-    def _scored(self, model: RewardModel, texts: Sequence[dict[str, str]]) -> list[dict[str, float | None]]:
+    def _loaded(self, reward: NamedReward) -> RewardModel:
+        self.watch.phase("loading the reward model", None)
+        with reward.in_errors():
+            return load_reward_model(reward.spec)
+
+    def _scored(
+        self, model: RewardModel, texts: Sequence[dict[str, str]]
+    ) -> tuple[list[dict[str, float | None]], dict[str, dict[str, int]]]:
         """Texts that are the same are scored once: they are the branches of one tree."""
         self.watch.phase("scoring", len(texts))
         tasks = [
@@ -145,11 +176,34 @@ class Steps:
         ]
         at = [number for number, task in enumerate(tasks) if task.texts]
         scored, _ = score_tasks([tasks[number] for number in at], model, self.watch.advance)
-        rewards = {
-            number: dict(zip(tasks[number].texts, found.rewards, strict=True))
+        judged = {
+            (number, text): (reward, reason)
             for number, found in zip(at, scored, strict=True)
+            for text, reward, reason in zip(tasks[number].texts, found.rewards, found.refused, strict=True)
         }
-        return [{name: rewards[number][text] for name, text in named.items()} for number, named in enumerate(texts)]
+        reasons: dict[str, Counter[str]] = {}
+        for number, named in enumerate(texts):
+            for name, text in named.items():
+                if reason := judged[number, text][1]:
+                    reasons.setdefault(name, Counter())[reason] += 1
+        rewards = [
+            {name: judged[number, text][0] for name, text in named.items()} for number, named in enumerate(texts)
+        ]
+        return rewards, {name: dict(counts) for name, counts in reasons.items()}
+
+
+def _part(reward: NamedReward) -> str:
+    return f"rewards-{reward.key}"
+
+
+def _numbers(found: list[Likelihood | None], subject: Subject) -> list[Likelihood | None]:
+    """Raise InputError where a policy gives log-probabilities that are none."""
+    if any(one is not None and not math.isfinite(one.logp) for one in found):
+        raise InputError(
+            f"{subject.spec}: its log-probabilities are no numbers, so the run that made it diverged, or its weights "
+            "are damaged\nevaluate an earlier checkpoint"
+        )
+    return found
 
 
 def _of(examples: Sequence[Example | None], found: dict[Key, Likelihood]) -> list[Likelihood | None]:

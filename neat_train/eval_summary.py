@@ -27,8 +27,8 @@ def print_eval_summary(out: Path, content: Mapping[str, Any], console: Console, 
         console,
         f"{content['subject']['label']} on {queries['name']}: {queries['count']:,} queries, {_prompted(content)}",
     )
-    if left_out := sum(queries["left_out"].values()):
-        _line(console, f"{left_out:,} rows of the source could not be used")
+    if left_out := _left_out(content):
+        _line(console, f"left out or cut: {left_out}")
     _line(console, _perplexity(content["perplexity"]))
     console.print()
     print_tables(tables(content), console)
@@ -38,6 +38,26 @@ def print_eval_summary(out: Path, content: Mapping[str, Any], console: Console, 
 
 def _prompted(content: Mapping[str, Any]) -> str:
     return "no prompt" if content["prompt"] == "none" else f"prompt {content['prompt']}"
+
+
+def _left_out(content: Mapping[str, Any]) -> str:
+    """What had no part in the figures, or not all of itself, by reason; nothing where everything had."""
+    told = content.get("left_out", {})
+    counts = {
+        "rows of the source": content["queries"]["left_out"],
+        **{f"{name} answers": found for name, found in told.get("answers", {}).items()},
+        "chosen responses": told.get("perplexity", {}),
+        **{
+            f"rewards of {name} by {model}": found
+            for model, names in told.get("rewards", {}).items()
+            for name, found in names.items()
+        },
+    }
+    return "; ".join(
+        f"{what} ({', '.join(f'{reason} {count:,}' for reason, count in found.items())})"
+        for what, found in counts.items()
+        if found
+    )
 
 
 def _perplexity(found: Mapping[str, Any] | None) -> str:

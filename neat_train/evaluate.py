@@ -11,6 +11,7 @@ The folder it writes:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +22,24 @@ import polars as pl
 
 from neat_data.candidates import REFUSAL, Rules
 from neat_data.errors import InputError
-from neat_data.models.reward import RewardSpec
+from neat_data.models.encode import QUERY_TOO_LONG, encode_query
 from neat_data.models.sampler import Sample, Sampling
+from neat_data.models.sampler_transformers import check_room
 from neat_data.score import package_versions
 from neat_data.watch import Silent, Watcher
 from neat_train import eval_figures as figures
-from neat_train.eval_files import write_benchmarks, write_responses, write_table
-from neat_train.eval_folder import EVAL, EvalFolder, read_eval
-from neat_train.eval_parts import CHOSEN, Decoding, Steps
+from neat_train.eval_files import ALPACA, ARENA, responses_file, write_benchmarks, write_responses, write_table
+from neat_train.eval_folder import EVAL, FORMAT, EvalFolder, read_eval
+from neat_train.eval_parts import CHOSEN, Decoding, Rewarded, Steps
 from neat_train.likelihood import Likelihood
 from neat_train.queries import Queries, open_queries
-from neat_train.reward_names import named_rewards
+from neat_train.reward_before import scored_before
+from neat_train.reward_names import NamedReward, RewardOptions, named_rewards
+from neat_train.run_folder import SETTINGS
 from neat_train.subject import Subject, asked, named_prompt, open_subject
 
-__all__ = ["ANSWERS", "EVAL", "EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
+__all__ = ["ANSWERS", "EVAL", "FORMAT", "EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
 
-FORMAT = 1
 ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
 ANSWERS: dict[str, Any] = {
     "decoding": pl.String,
@@ -61,8 +64,10 @@ class EvalRequest:
     Attributes:
         subject: a run, one of its checkpoints, a model's or an adapter's folder, or a hub id.
         queries, where, limit, subset, split, format: as `open_queries` takes them.
-        rewards: the reward models, that which trained first.
-        out: the folder to write; None: `eval/NAME` in the run, NAME being that of the queries.
+        rewards: the reward models, that which trained first; each as `MODEL` or `NAME=MODEL`.
+        reward_templates, reward_args: as `RewardOptions` takes them.
+        out: the folder to write; None: `eval/NAME` in the run, NAME being that of the queries, or
+            `eval/checkpoint-N/NAME` for one of its checkpoints, which a run may remove.
         prompt, negative: as `named_prompt` takes them: what answers are given under, and what the negative ones are.
         start: the policy that KL is measured from; None: the one that the run began from.
         refusal: a regular expression; an answer in whose first 200 characters it is found counts as a refusal.
@@ -91,6 +96,8 @@ class EvalRequest:
     token_budget: int | None = None
     model_args: Mapping[str, Any] | None = None
     trust_remote_code: bool = False
+    reward_templates: tuple[str, ...] = ()
+    reward_args: tuple[str, ...] = ()
 
     def open(self, spec: str) -> Subject:
         """A subject with the options of this request."""
@@ -127,9 +134,15 @@ class _Plan:
     start: Subject | None
     queries: Queries
     decodings: tuple[Decoding, ...]
-    rewards: dict[str, RewardSpec]
+    rewards: dict[str, NamedReward]
     rules: Rules
     settings: dict[str, Any]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it leaves behind, beside `eval.json`."""
+        responses = (responses_file(decoding.name) for decoding in self.decodings)
+        return ANSWERS_FILE, RECORDS_FILE, ALPACA, ARENA, *responses
 
 
 def evaluate(request: EvalRequest, watch: Watcher | None = None) -> EvalSummary:
@@ -142,12 +155,12 @@ def evaluate(request: EvalRequest, watch: Watcher | None = None) -> EvalSummary:
     watch = watch or Silent()
     plan = _plan(request, watch)
     out = request.out or _default_out(request, plan)
-    with EvalFolder.claim(out, plan.settings) as folder:
-        if folder.finished:
-            return EvalSummary(out, True, folder.content())
-        content = _measured(request, plan, folder, watch)
-        folder.finish(content)
-    return EvalSummary(out, False, content)
+    with EvalFolder.claim(out, plan.settings, request.queries, plan.files) as folder:
+        already = folder.finished
+        if not already:
+            _require_answerable(request, plan)
+            folder.finish(_measured(request, plan, folder, watch))
+        return EvalSummary(out, already, folder.content())
 
 
 def read_answers(folder: str | Path) -> pl.DataFrame:
@@ -157,15 +170,22 @@ def read_answers(folder: str | Path) -> pl.DataFrame:
         InputError: no finished evaluation lies there.
     """
     read_eval(Path(folder))
-    return pl.read_ipc(Path(folder) / ANSWERS_FILE)
+    with (Path(folder) / ANSWERS_FILE).open("rb") as file:  # polars takes brackets in a path for a pattern
+        return pl.read_ipc(file)
 
 
 def _plan(request: EvalRequest, watch: Watcher) -> _Plan:
+    if not request.refusal:
+        raise InputError("--refusal: an empty expression is found in every answer; give one that tells refusals")
     rules = Rules(refusal=request.refusal)
     prompt, negative = named_prompt(request.prompt), named_prompt(request.negative)
     subject = request.open(request.subject)
     start = _start(request, subject, watch)
-    rewards = named_rewards(request.rewards, request.device, request.trust_remote_code)
+    rewards = named_rewards(
+        request.rewards,
+        RewardOptions(request.device, request.trust_remote_code, request.reward_templates, request.reward_args),
+        scored_before(_run(subject), request.queries),
+    )
     queries = open_queries(
         request.queries,
         where=request.where,
@@ -187,19 +207,21 @@ def _plan(request: EvalRequest, watch: Watcher) -> _Plan:
         "negative": negative.to_dict(),
         "seed": request.seed,
         "max_new_tokens": request.max_new_tokens,
-        "reward_models": {name: identity for name, (_, identity) in rewards.items()},
+        "reward_models": {name: reward.identity for name, reward in rewards.items()},
         "refusal": rules.refusal,
     }
-    specs = {name: spec for name, (spec, _) in rewards.items()}
-    return _Plan(subject, start, queries, decodings, specs, rules, settings)
+    return _Plan(subject, start, queries, decodings, rewards, rules, settings)
 
 
 def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | None:
     """The policy that KL is measured from: the one asked for, else the one that the run began from."""
     spec = request.start or subject.start
     if spec is None:
-        if subject.kind == "run":
-            watch.say("KL is left out: where the policy lies that this run began from is not known; name it by --start")
+        unknown = {
+            "run": "where the policy lies that this run began from is not known",
+            "model": f"{subject.label} is no run of neat-train fit, so what it began from is not known",
+        }
+        watch.say(f"KL is left out: {unknown[subject.kind]}; name it by --start")
         return None
     try:
         found = request.open(spec)
@@ -235,19 +257,47 @@ def _default_out(request: EvalRequest, plan: _Plan) -> Path:
         raise InputError(f"{request.subject}: is no run of neat-train fit; say with --out where its figures go.")
     prompt = plan.decodings[0].prompt
     prompted = "" if prompt.text is None else f"-{prompt.name}"
-    return Path(request.subject) / "eval" / f"{plan.queries.name}{prompted}"
+    run, name = _run(plan.subject), f"{plan.queries.name}{prompted}"
+    assert run is not None
+    checkpoint = "" if run == Path(request.subject) else Path(request.subject).name
+    return run / "eval" / checkpoint / name
+
+
+def _run(subject: Subject) -> Path | None:
+    """The folder of the run that a subject is, or is a checkpoint of."""
+    folder = Path(subject.spec)
+    if subject.kind != "run":
+        return None
+    return folder if (folder / SETTINGS).is_file() else folder.parent
+
+
+def _require_answerable(request: EvalRequest, plan: _Plan) -> None:
+    """Raise InputError where none of the queries can be answered, before anything of an evaluation is on the disk."""
+    sampling = Sampling(max_new_tokens=request.max_new_tokens)
+    asks = asked(plan.queries.queries, plan.decodings[0].prompt, sampling, request.seed)
+    check_room(asks, plan.subject.max_length)
+    found = (encode_query(ask, plan.subject.template, plan.subject.max_length).refused for ask in asks)
+    reasons: Counter[str] = Counter()
+    for reason in found:
+        if reason is None:
+            return
+        reasons[reason] += 1
+    hint = (
+        "raise --max-length, or lower --max-new-tokens"
+        if QUERY_TOO_LONG in reasons
+        else "the chat template takes none of them; give another one by --chat-template"
+    )
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    raise InputError(f"--queries {request.queries}: none can be answered ({counts});\n{hint}")
 
 
 def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watcher) -> dict[str, Any]:
     """Every step, then every file but the last."""
     queries = plan.queries.queries
     steps = Steps(folder, queries, request.seed, request.max_new_tokens, watch)
+    for reward in plan.rewards.values():
+        steps.check(reward)
     samples = {decoding.name: steps.samples(plan.subject, decoding) for decoding in plan.decodings}
-    if all(sample.refused for sample in samples["greedy"]):
-        raise InputError(
-            f"--queries {request.queries}: none of the {len(queries):,} queries could be answered "
-            f"({samples['greedy'][0].refused}); is --max-length too small, or --max-new-tokens too large?"
-        )
     chosen, own, cut = steps.chosen_and(plan.subject, plan.decodings[1], samples["sampled"])
     plan.subject.close()
     kl = _kl(steps, plan, samples["sampled"], own)
@@ -258,19 +308,19 @@ def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watc
         }
         for at, query in enumerate(queries)
     ]
-    scored = {name: steps.rewards(number, spec, texts) for number, (name, spec) in enumerate(plan.rewards.items())}
-    rewards = {name: rows for name, (rows, _) in scored.items()}
+    scored = {name: steps.rewards(reward, texts) for name, reward in plan.rewards.items()}
+    rewards = {name: found.rewards for name, found in scored.items()}
     table = _answers(plan, samples, kl, rewards)
     _write(request, plan, folder.path, table, samples, chosen, rewards)
     return {
-        "format": FORMAT,
         "subject": plan.subject.to_dict(),
         "start": _start_dict(request, plan),
         "queries": _queries_dict(plan.queries),
         "prompt": request.prompt,
         "seed": request.seed,
         "settings": plan.settings,
-        "reward_models": {name: settings for name, (_, settings) in scored.items()},
+        "reward_models": {name: found.settings for name, found in scored.items()},
+        "left_out": _left_out(samples, cut, scored),
         "perplexity": _perplexity(chosen, cut),
         "decodings": figures.decodings(table, list(rewards)),
         "versions": package_versions(),
@@ -321,6 +371,26 @@ def _described(sample: Sample, rules: Rules) -> dict[str, Any]:
         "finished": sample.finished,
         "empty": not sample.text,
         "refusal": rules.refuses(sample.text.replace("’", "'")),
+    }
+
+
+def _left_out(
+    samples: Mapping[str, Sequence[Sample]], chosen: Mapping[str, int], scored: Mapping[str, Rewarded]
+) -> dict[str, Any]:
+    """What has no answer, no reward, or was cut, by reason: of answers by decoding, of perplexity, and of rewards."""
+    answers = {
+        name: Counter(
+            [
+                *(one.refused for one in found if one.refused is not None),
+                *("query_cut" for one in found if one.turns_cut),
+            ]
+        )
+        for name, found in samples.items()
+    }
+    return {
+        "answers": {name: dict(counts) for name, counts in answers.items() if counts},
+        "perplexity": dict(chosen),
+        "rewards": {name: found.refused for name, found in scored.items() if found.refused},
     }
 
 

@@ -45,13 +45,30 @@ def eval_verb(
     reward_model: Annotated[
         list[str] | None,
         typer.Option(
-            help="What scores the answers; repeatable. Beside the one that trained, give one that did not.",
+            help="What scores the answers, MODEL or NAME=MODEL; repeatable. Beside the one that trained, give one that "
+            "did not. One that scored the run's dataset or the queries is loaded with the settings that it had.",
+            show_default=False,
+        ),
+    ] = None,
+    reward_template: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The chat template of reward models: auto, hh or a Jinja file; NAME=… for the one called NAME.",
+            show_default="as it scored before, else auto",
+        ),
+    ] = None,
+    reward_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE handed to reward models, say base_url=http://…; NAME=KEY=VALUE to the one called NAME.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the figures go; the same command goes on there.", show_default="RUN/eval/QUERIES"),
+        typer.Option(
+            help="Where the figures go; the same command goes on there.", show_default="RUN/eval/[CHECKPOINT/]QUERIES"
+        ),
     ] = None,
     prompt: Annotated[
         str, typer.Option(help="What stands around a query: none, positive, neat:NAME, or FILE:NAME.")
@@ -114,7 +131,7 @@ def eval_verb(
         split=split,
         format=format,
         max_new_tokens=max_new_tokens,
-        refusal=refusal or REFUSAL,
+        refusal=REFUSAL if refusal is None else refusal,
         device=device,
         dtype=dtype,
         chat_template=chat_template,
@@ -122,6 +139,8 @@ def eval_verb(
         token_budget=token_budget,
         model_args=model_arguments(model_arg or []),
         trust_remote_code=trust_remote_code,
+        reward_templates=tuple(reward_template or ()),
+        reward_args=tuple(reward_arg or ()),
     )
     with watcher(quiet) as watch:
         summary = evaluate(request, watch)

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
+import neat_data
 from neat_data.errors import InputError
+from neat_data.models.reward import RewardSpec
 from neat_data.models.reward_transformers import TransformersRewardModel
+from neat_data.models.source import Source, identity_of
 from neat_data.record import from_table
+from neat_data.score import ScoreRequest, score
 from neat_data.store.shard import read_shard
 from neat_train.cli import app
 from neat_train.config_reading import read_settings
+from neat_train.eval_summary import print_eval_summary
 from neat_train.evaluate import EvalRequest, evaluate, read_answers
 from neat_train.fit import FitRequest, fit
 from neat_train.queries import read_queries
+from neat_train.reward_before import Before
 from neat_train.start import HINT
 from neat_train.subject import answers, named_prompt, open_subject
 
@@ -231,9 +240,100 @@ def test_an_evaluation_that_broke_off_goes_on_behind_its_last_step(evaluated, re
         evaluate(replace(request, seed=1))
     with monkeypatch.context() as done:
         done.setattr("neat_train.eval_parts.answers", lambda *_, **__: 1 / 0)
-        evaluate(request)
+        done.setattr("neat_train.eval_parts.likelihoods", lambda *_, **__: 1 / 0)
+        first, second = request.rewards
+        with pytest.raises(InputError, match="no such file"):
+            evaluate(replace(request, reward_templates=("none",)))
+        evaluate(replace(request, rewards=(first, f"tiny-reward-heldout={second}")))
     assert figures(tmp_path / "e")["decodings"] == figures(evaluated)["decodings"]
     assert figures(tmp_path / "e")["perplexity"] == figures(evaluated)["perplexity"]
+
+
+def test_an_evaluation_that_lacks_a_file_is_made_again(run, request_, tmp_path):
+    request = replace(request_, rewards=(), limit=2, out=tmp_path / "e[1]")
+    evaluate(request)
+    before = read_answers(request.out)
+    (request.out / "answers.arrow").unlink()
+    assert not evaluate(request).already
+    assert read_answers(request.out).equals(before)
+    assert evaluate(request).already
+    content = figures(request.out)
+    (request.out / "eval.json").write_text(json.dumps({**content, "format": 0}))
+    assert not evaluate(request).already
+
+
+def test_the_refusal_of_a_folder_names_both_sources(request_, tmp_path, stored):
+    request = replace(request_, rewards=(), limit=1, out=tmp_path / "e")
+    evaluate(request)
+    other = str(stored([("How?", {"a": 1.0, "b": 2.0})]))
+    with pytest.raises(InputError, match=f"queries: {request.queries} -> {other}"):
+        evaluate(replace(request, queries=other))
+    with pytest.raises(InputError, match=f"queries: others of {request.queries}"):
+        evaluate(replace(request, limit=2))
+
+
+def test_rewards_are_those_that_the_dataset_was_scored_with(request_, random_policy, tiny_reward, tmp_path):
+    rows = [{"prompt": f"How {word}?", "chosen": f"So {word}.", "rejected": "No."} for word in ("tall", "far")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = RewardSpec(str(tiny_reward), device="cpu", chat_template="hh")
+    score(ScoreRequest(str(tmp_path / "rows.jsonl"), tmp_path / "scored", spec))
+    own = {r.text: r.reward for record in neat_data.open(tmp_path / "scored").records() for r in record.responses}
+    request = replace(request_, subject=str(random_policy), queries=str(tmp_path / "scored"), out=tmp_path / "e")
+    said: list[str] = []
+    evaluate(replace(request, rewards=(str(tiny_reward),), max_new_tokens=2), _Hears(said))
+    rows = read_answers(tmp_path / "e").filter(decoding="greedy")
+    assert rows["chosen/tiny-reward"].to_list() == pytest.approx([own["So tall."], own["So far."]], abs=1e-5)
+    assert not any("does not score" in line for line in said)
+    assert any("is no run of neat-train fit" in line for line in said)
+    other = replace(request, rewards=(f"it={tiny_reward}",), reward_templates=("it=auto",), out=tmp_path / "other")
+    evaluate(replace(other, max_new_tokens=2), _Hears(said))
+    rows = read_answers(tmp_path / "other").filter(decoding="greedy")
+    assert abs(rows["chosen/it"][0] - own["So tall."]) > 1e-2
+    assert any("does not score as it scored the queries (template" in line for line in said)
+
+
+def test_what_is_left_out_is_counted_and_shown(request_, tiny_reward, tmp_path):
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in ("Why?", "Why? " * 100, ""))
+    )
+    function = "def none(conversations):\n    return [0.0 for _ in conversations]\n"
+    (tmp_path / "f.py").write_text(function)
+    rewards = (f"{tmp_path / 'f.py'}:none",)
+    request = replace(request_, rewards=rewards, queries=str(tmp_path / "x.jsonl"), max_length=128, out=tmp_path / "e")
+    content = evaluate(request).content
+    assert content["queries"]["left_out"] == {"empty_query": 1}
+    assert content["left_out"]["answers"]["greedy"] == {"query_too_long": 1}
+    assert content["decodings"]["greedy"]["unanswered"] == 1
+    console = Console(file=io.StringIO(), width=400)
+    print_eval_summary(request.out, content, console, already=False)
+    assert "left out or cut: rows of the source (empty_query 1); greedy answers (query_too_long 1)" in (
+        console.file.getvalue()
+    )
+
+
+def test_answers_without_a_reward_are_counted_by_reason(request_, ragged, tiny_reward, tmp_path):
+    request = replace(request_, rewards=(str(tiny_reward),), limit=16, max_new_tokens=2, out=tmp_path / "e")
+    with_lengths = Before("the queries", {**_settings_of(tiny_reward), "max_length": 256, "max_response": 4}, tmp_path)
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr("neat_train.evaluate.scored_before", lambda *_: [with_lengths])
+        content = evaluate(request).content
+    told = content["left_out"]["rewards"]["tiny-reward"]
+    assert told["chosen"]["response_too_long"] > 0
+    assert content["reward_models"]["tiny-reward"]["max_response"] == 4
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    return {"backend": "transformers", "model": folder.name, **identity_of(Source.parse(str(folder)))}
+
+
+def test_a_policy_that_diverged_is_named(request_, random_policy, tmp_path):
+    broken = Path(shutil.copytree(random_policy, tmp_path / "broken"))
+    model = AutoModelForCausalLM.from_pretrained(broken)
+    torch.nn.init.constant_(model.model.norm.weight, math.nan)
+    model.save_pretrained(broken)
+    request = replace(request_, subject=str(broken), rewards=(), limit=2, max_new_tokens=2, out=tmp_path / "e")
+    with pytest.raises(InputError, match=f"{broken}: its log-probabilities are no numbers"):
+        evaluate(request)
 
 
 def test_one_query_gives_figures_without_intervals(request_, tmp_path):
@@ -253,25 +353,38 @@ def test_bare_queries_have_neither_perplexity_nor_a_difference(request_, tmp_pat
     assert (Path(request_.subject) / "eval" / "x-positive" / "eval.json").is_file()
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, request_, tmp_path, random_policy):
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
+    run, request_, tmp_path, random_policy, monkeypatch
+):
     out = tmp_path / "e"
     unfinished = Path(shutil.copytree(run, tmp_path / "unfinished"))
     (unfinished / "result.json").unlink()
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "a.py").touch()
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setattr("neat_train.eval_parts.answers", lambda *_, **__: 1 / 0)
     model = str(next(iter(request_.rewards)))
     for change, words in (
         ({"subject": str(tmp_path / "none")}, "no such folder"),
         ({"subject": str(unfinished)}, "has not finished"),
         ({"subject": model}, "is a classifier"),
         ({"rewards": (str(tmp_path / "none"),)}, "no such folder"),
-        ({"rewards": (model, model)}, "each needs a name"),
+        ({"rewards": (model, model)}, "say NAME="),
         ({"start": str(tmp_path / "none")}, "--start .*no such folder"),
         ({"prompt": "neat"}, "has 2 prompts"),
         ({"prompt": "nobody"}, "none, positive or negative"),
         ({"refusal": "("}, "no regular expression"),
+        ({"refusal": ""}, "every answer"),
+        ({"queries": ""}, "names nothing"),
+        ({"out": tmp_path / "a.txt" / "e"}, "Not a directory"),
+        ({"max_length": 16}, "query_too_long 16.*\n.*--max-length"),
+        ({"rewards": (f"{tmp_path / 'a.py'}:none",)}, "has no function"),
+        ({"rewards": ("judge:x",)}, "judge:x: .*--reward-arg base_url"),
+        ({"reward_templates": (str(tmp_path / "none"),)}, "--reward-template .*no such file"),
         ({"max_new_tokens": 5000}, "leaves no room"),
     ):
         with pytest.raises(InputError, match=words):
-            evaluate(replace(request_, out=out, **change))
+            evaluate(replace(request_, **{"out": out, **change}))
     assert not out.exists()
     with pytest.raises(InputError, match="say with --out"):
         evaluate(replace(request_, subject=str(random_policy), start=None, out=None))
@@ -282,6 +395,11 @@ def test_a_checkpoint_is_evaluated_and_its_start_is_that_of_its_run(run, random_
     assert (found.label, found.kind, found.method) == ("run/checkpoint-2", "run", "rrhf")
     assert found.start == str(random_policy)
     assert "/" not in json.dumps(found.settings)
+
+
+def test_the_figures_of_a_checkpoint_lie_where_no_run_removes_them(run, request_):
+    summary = evaluate(replace(request_, subject=str(run / "checkpoint-2"), rewards=(), limit=1))
+    assert summary.out == run / "eval" / "checkpoint-2" / "data"
 
 
 def test_a_start_that_is_gone_or_has_changed_is_not_taken_for_the_one_it_was(run, request_, tmp_path, random_policy):

@@ -1,0 +1,89 @@
+"""How reward models scored before: the run's dataset, and that of the queries.
+
+A policy is measured by the reward that it was trained on, so a model that scored before is loaded with the settings
+that it had then, as `fit` loads it: a template, lengths and a dtype other than the defaults make other rewards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.models.reward import RewardSpec
+from neat_data.models.templates import HH
+from neat_data.own_reward import completed, spec_of
+from neat_data.store import manifest
+from neat_data.store.dataset import PreferenceDataset
+from neat_train.rounds import DATASET
+from neat_train.run_folder import SETTINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a reward model said of itself when it scored.
+
+    Attributes:
+        what: it scored, for messages.
+        folder: of the dataset that it scored; one that is no dataset where that is not known.
+    """
+
+    what: str
+    settings: dict[str, Any]
+    folder: Path
+
+    def is_of(self, identity: dict[str, Any]) -> bool:
+        """Whether it is the model with this identity."""
+        if "judge" in identity:
+            return self.settings.get("model") == identity["judge"]
+        return bool(identity) and all(self.settings.get(key) == value for key, value in identity.items())
+
+    def applied(self, spec: RewardSpec) -> RewardSpec:
+        """`spec`, of the same model, with the settings that it had."""
+        if "weights" not in self.settings and "revision" not in self.settings:
+            return spec
+        of_transformers = self.settings.get("backend") == "transformers"
+        return replace(
+            completed(spec, self.settings),
+            dtype=self.settings.get("dtype", spec.dtype),
+            chat_template=self._template(),
+            model_args=dict(self.settings.get("model_args", {})) if of_transformers else {},
+        )
+
+    def _template(self) -> str:
+        """What the dataset notes; where it notes nothing, the plain template is known by its hash."""
+        with suppress(InputError):
+            noted = spec_of(self.folder, self.settings, "cpu").chat_template
+            if noted != "auto":
+                return noted
+        plain = hashlib.sha256(HH.read_text(encoding="utf-8").encode()).hexdigest()
+        return "hh" if self.settings.get("template") == plain else "auto"
+
+
+def scored_before(run: Path | None, queries: str) -> list[Before]:
+    """What is known of how the rewards of a run came about, and then those of the queries.
+
+    Args:
+        run: its folder, None for a model that was not trained here.
+        queries: as `open_queries` takes them; only a dataset tells.
+    """
+    return [*(_of_run(run) if run else ()), *_of_dataset("the queries", Path(queries))]
+
+
+def _of_run(run: Path) -> Iterator[Before]:
+    what = "the run's dataset"
+    yield from _of_dataset(what, run / DATASET)
+    if told := json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model"):
+        yield Before(what, told, run / DATASET)
+
+
+def _of_dataset(what: str, folder: Path) -> Iterator[Before]:
+    if (folder / manifest.FILE).is_file():
+        settings = PreferenceDataset.open(folder).manifest.settings.get("reward_model")
+        if isinstance(settings, dict):
+            yield Before(what, settings, folder)
