@@ -91,6 +91,7 @@ def write_evaluation(
     queries: str = "test",
     settings: Mapping[str, Any] | None = None,
     reward_models: Mapping[str, str] | None = None,
+    reward_template: str = "its own",
     query: str = "What?",
     source: str = "tests",
     start: str = "weights of base",
@@ -152,6 +153,7 @@ def write_evaluation(
             },
             **(settings or {}),
         },
+        "reward_models": {model: {"model": model, "template": reward_template} for model in rewards},
         "start": {"label": "base", "weights": start, "own": own},
         "decodings": {name: _decoding(values) for name, values in given.items()},
     }

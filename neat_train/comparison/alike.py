@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any
 
 from neat_data.errors import InputError
+from neat_data.own_reward import mismatches
 from neat_data.store.manifest import differences
 from neat_train.comparison.evaluation import TOKENS, Evaluation
 
@@ -75,7 +76,8 @@ def _shortly(changed: Sequence[str]) -> str:
 def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
     one, two = (_models(evaluation) for evaluation in (first, other))
     for name in sorted(one.keys() & two.keys()):
-        if changed := differences(one[name], two[name]):
+        loaded = [evaluation.content["reward_models"].get(name, {}) for evaluation in (first, other)]
+        if changed := differences(one[name], two[name]) or mismatches(*loaded):
             raise InputError(
                 f"{other.folder}: its reward model {name} is not that of {first.folder} ({'; '.join(changed[:2])});\n"
                 "evaluate both with the same --reward-model"

@@ -190,6 +190,12 @@ def test_another_reward_model_of_the_same_name_is_refused(arm):
         compare(runs)
 
 
+def test_a_reward_model_under_another_template_is_refused(arm):
+    runs = {"a": [arm("a", LOW)], "b": [arm("b", HIGH, reward_template="hh")]}
+    with pytest.raises(InputError, match=f"its reward model {A} is not that of .* its own -> hh"):
+        compare(runs)
+
+
 def test_a_reward_model_that_one_arm_lacks_leaves_its_cells_empty_and_says_so(arm):
     found = compare({"a": [arm("a", {A: LOW, B: LOW})], "b": [arm("b", {A: HIGH})]})
     assert f"sampled/reward/{B}" not in found.arms[1].figures
