@@ -25,6 +25,7 @@ from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FORMAT = 1
 EVAL = "eval.json"
+ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
 _PARTS = ".parts"
 _SETTINGS = "settings.json"
 _REWARDS = "reward_models"

@@ -29,7 +29,7 @@ from neat_data.score import package_versions
 from neat_data.watch import Silent, Watcher
 from neat_train import eval_figures as figures
 from neat_train.eval_files import ALPACA, ARENA, responses_file, write_benchmarks, write_responses, write_table
-from neat_train.eval_folder import EVAL, FORMAT, EvalFolder, read_eval
+from neat_train.eval_folder import ANSWERS_FILE, RECORDS_FILE, EvalFolder, read_eval
 from neat_train.eval_parts import CHOSEN, Decoding, Rewarded, Steps
 from neat_train.likelihood import Likelihood
 from neat_train.queries import Queries, open_queries
@@ -38,9 +38,8 @@ from neat_train.reward_names import NamedReward, RewardOptions, named_rewards
 from neat_train.run_folder import SETTINGS
 from neat_train.subject import Subject, asked, named_prompt, open_subject
 
-__all__ = ["ANSWERS", "EVAL", "FORMAT", "EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
+__all__ = ["ANSWERS", "EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
 
-ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
 ANSWERS: dict[str, Any] = {
     "decoding": pl.String,
     "query_id": pl.String,

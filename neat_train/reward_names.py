@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from neat_data.cli.options import model_arguments
 from neat_data.errors import InputError, NeatError
+from neat_data.models.arguments import model_arguments
 from neat_data.models.pretrained import load_classifier_source
 from neat_data.models.reward import RewardSpec
 from neat_data.models.source import identity_of, sha256_of

@@ -17,7 +17,6 @@ from neat_data.cli.options import (
     TrustRemoteCode,
     Where,
     Workers,
-    model_arguments,
     print_json,
     reward_spec,
     stdout,
@@ -25,6 +24,7 @@ from neat_data.cli.options import (
     worker_count,
 )
 from neat_data.errors import InputError
+from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
 
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 from neat_data.errors import InputError
+from neat_data.models.arguments import model_arguments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,14 +113,3 @@ def worker_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"--workers takes a number from 1, or auto, not {text!r}")
     return int(text)
-
-
-def model_arguments(pairs: list[str], option: str = "--model-arg") -> dict[str, Any]:
-    """`KEY=VALUE` pairs, values read as YAML scalars."""
-    arguments = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise InputError(f"{option} takes KEY=VALUE, not {pair!r}")
-        arguments[key] = yaml.safe_load(value)
-    return arguments

@@ -16,11 +16,11 @@ from neat_data.cli.options import (
     Quiet,
     TrustRemoteCode,
     Where,
-    model_arguments,
     print_json,
     stdout,
     watcher,
 )
+from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
 
 

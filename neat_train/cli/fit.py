@@ -16,10 +16,10 @@ from neat_data.cli.options import (
     RankBy,
     TrustRemoteCode,
     Where,
-    model_arguments,
     print_json,
     stdout,
 )
+from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
 from neat_train.launch import launch, launched
 

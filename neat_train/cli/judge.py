@@ -15,12 +15,12 @@ from neat_data.cli.options import (
     Quiet,
     TrustRemoteCode,
     Where,
-    model_arguments,
     print_json,
     stdout,
     watcher,
 )
 from neat_data.errors import InputError
+from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
 
 if TYPE_CHECKING:

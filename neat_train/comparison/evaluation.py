@@ -15,11 +15,9 @@ from neat_data.errors import InputError
 from neat_data.report.tables import number
 from neat_train.comparison.data import Start
 from neat_train.eval_figures import REWARD
-from neat_train.eval_folder import EVAL
+from neat_train.eval_folder import ANSWERS_FILE, EVAL, FORMAT, RECORDS_FILE
 
 # As in `neat_train.evaluate`, which takes torch to import.
-FORMAT = 1
-ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
 DECODINGS = ("greedy", "sampled", "negative")
 TOKENS = ("tokenizer", "template", "stop_tokens", "stop_string")
 _NEEDED = ("subject", "queries", "prompt", "settings", "decodings")
