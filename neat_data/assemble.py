@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,16 +25,31 @@ def given(record: Record) -> Scored:
     return Scored(rewards, tuple("no_reward" if reward is None else None for reward in rewards))
 
 
-def check_finite(records: Sequence[Record], scored: Sequence[Scored]) -> None:
-    """Raise RunError naming the source row of the first reward that is NaN or infinite."""
+def check_finite(records: Sequence[Record], scored: Sequence[Scored], settings: Mapping[str, Any]) -> None:
+    """Raise RunError naming the source row of the first reward that is NaN or infinite, and the way it was computed.
+
+    Args:
+        settings: of the reward model; empty where there was none.
+    """
     for record, answer in zip(records, scored, strict=True):
         for response, reward in zip(record.responses, answer.rewards, strict=True):
             if reward is not None and not math.isfinite(reward):
                 label = record.labels[0]
                 raise RunError(
                     f"the reward model gave {reward} for response {response.response_id} of row {label.row} of "
-                    f"{label.name} (query {record.query_id}).\nTry another --dtype; rows can be looked at one by one."
+                    f"{label.name} (query {record.query_id}){computed_by(settings)}.\n"
+                    "Try another --dtype or --path; rows can be looked at one by one."
                 )
+
+
+def computed_by(settings: Mapping[str, Any]) -> str:
+    """How a reward model computes, for a message; empty where it does not say.
+
+    >>> computed_by({"path": "trees", "attention": "neat_trees_flex", "dtype": "bfloat16"})
+    ', by path trees, attention neat_trees_flex, dtype bfloat16'
+    """
+    words = [f"{name} {settings[name]}" for name in ("path", "attention", "dtype") if settings.get(name)]
+    return f", by {', '.join(words)}" if words else ""
 
 
 def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[str, Any]]]:

@@ -146,7 +146,7 @@ def judged(
     groups = waiting(candidates, reasons, records)
     scored, budget = score_tasks(tasks(groups, candidates), model, advance)
     added = [replace(g.record, responses=tuple(candidates[i].response for i in g.at)) for g in groups]
-    check_finite(added, scored)
+    check_finite(added, scored, model.settings)
     advance(len({c.query_id for c in candidates}) - len(groups), 0)
     return outcomes(candidates, reasons, groups, scored, rules), budget
 

@@ -6,7 +6,7 @@ goes on where it stopped, and scores what later rounds added. Nothing in the dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from neat_data import scale
+from neat_data.assemble import computed_by
 from neat_data.errors import RunError
 from neat_data.models.reward import RewardModel, RewardSpec, Scored, Task, load_reward_model
 from neat_data.record import Message, Messages
@@ -126,7 +127,7 @@ class _Work:
         scored, budget = score_tasks(tasks, model, advance)
         rewards, refused = _joined(scored)
         ids = table["responses"].combine_chunks().flatten().field("response_id")
-        _check_finite(ids, rewards, refused)
+        _check_finite(ids, rewards, refused, model.settings)
         metadata = {**self.identity, "queries_cut": sum(answer.turns_cut > 0 for answer in scored)}
         if budget is not None:
             metadata["token_budget"] = budget
@@ -169,11 +170,13 @@ def _joined(scored: Sequence[Scored]) -> tuple[np.ndarray, list[str | None]]:
     return np.asarray(rewards, dtype=np.float32), refused
 
 
-def _check_finite(ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None]) -> None:
+def _check_finite(
+    ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None], settings: Mapping[str, Any]
+) -> None:
     """Raise RunError naming the first response whose reward is NaN or infinite."""
     for at in np.flatnonzero(~np.isfinite(rewards)).tolist():
         if refused[at] is None:
             raise RunError(
-                f"the reward model gave {rewards[at]} for response {ids[at]}.\n"
-                "Try another --dtype; `neat-data show` shows its record."
+                f"the reward model gave {rewards[at]} for response {ids[at]}{computed_by(settings)}.\n"
+                "Try another --dtype or --path; `neat-data show` shows its record."
             )

@@ -190,7 +190,7 @@ class _ShardWork:
             advance(len(tasks), 0)
         else:
             scored, budget = score_tasks(tasks, model, advance)
-        check_finite(records, scored)
+        check_finite(records, scored, model.settings if model else {})
         assembled = [assemble(record, answer) for record, answer in zip(records, scored, strict=True)]
         stored = [record for record, _ in assembled if record is not None]
         rejects = [reject_line(reject) for reject in self.plan.rejects(shard)]

@@ -28,6 +28,7 @@ Path = Literal["trees", "batches"]
 class _Group:
     """Responses behind one query: those of a record, or the one copy behind its prompt."""
 
+    query_id: str
     query: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
 
@@ -82,11 +83,16 @@ class MicroBatch:
         Returns:
             The micro-batch, and the places of its tokens among those of this one  # (M,)
         """
-        behind = [(group.query, ids) for group in self.groups for ids in group.answers]
+        alone = [replace(group, answers=(ids,)) for group in self.groups for ids in group.answers]
         chosen = sorted(responses.tolist())  # tokens are laid in the order of responses
-        groups = [_Group(query, (ids,)) for query, ids in (behind[index] for index in chosen)]
+        groups = [alone[index] for index in chosen]
         places = torch.isin(self.layout.response, torch.tensor(chosen)).nonzero()[:, 0]
         return _made(groups, _of_no_record(groups), 0, "batches" if self.trees is None else "trees"), places
+
+    def query_of(self, token: int) -> str:
+        """The id of the query behind the response that the N tokens' `token` belongs to."""
+        owners = [group.query_id for group in self.groups for _ in group.answers]
+        return owners[int(self.layout.response[token])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +105,12 @@ class _Item:
     @property
     def groups(self) -> list[_Group]:
         answers = self.example.answers
-        own = _Group(self.example.query, tuple(answer.ids for answer in answers))
+        own = _Group(self.example.query_id, self.example.query, tuple(answer.ids for answer in answers))
         if self.copied is None:
             return [own]
         prompted = answers[self.copied].prompted
         assert prompted is not None
-        return [own, _Group(prompted, (answers[self.copied].ids,))]
+        return [own, _Group(self.example.query_id, prompted, (answers[self.copied].ids,))]
 
 
 def micro_batches(
@@ -128,7 +134,7 @@ def micro_batches(
 
 def filler(path: Path) -> MicroBatch:
     """A micro-batch of no record, so that every rank can run the same number: its loss is 0, with a graph."""
-    group = _Group((0, 0), ((0,),))
+    group = _Group("", (0, 0), ((0,),))
     return _made([group], _of_no_record([group]), 0, path)
 
 

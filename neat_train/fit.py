@@ -14,11 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from neat_data.errors import InputError
 from neat_data.grow import say
 from neat_data.models.adapter import adapter_hash
+from neat_data.models.attention_choice import asked_attention
 from neat_data.models.pretrained import silence
 from neat_data.models.reward import RewardModel
 from neat_data.models.source import Source, identity_of
@@ -216,8 +218,7 @@ def _prepared(
     watch.phase("loading the policy", None)
     policy = load_policy_to_train(spec)
     say(watch, policy.notes)
-    choice = forward.prepare(policy.body, settings.path)
-    watch.say(choice.note)
+    choice = _path(policy, settings, args, watch)
     reward = _reward(settings, data, args, watch)
     models = {"policy": policy.settings, "reward_model": reward and reward.settings}
     identity = Identity.of(settings, **data.content, **models)
@@ -240,6 +241,18 @@ def _prepared(
         fingerprint=identity.fingerprint,
         watch=watch,
     )
+
+
+def _path(policy: Policy, settings: FitSettings, args: TrainingArguments, watch: Watcher) -> forward.Choice:
+    """How the policy's log-probabilities are computed, the same way for the copy of its start."""
+    half = {torch.bfloat16: args.bf16, torch.float16: args.fp16}
+    dtype = next((dtype for dtype, computed in half.items() if computed), None)
+    attention = asked_attention(settings.model_args)
+    choice = forward.prepare(policy.body, settings.path, attention=attention, dtype=dtype)
+    if policy.frozen is not None:
+        forward.share_choice(policy.body, policy.frozen)
+    say(watch, choice.note.splitlines())
+    return choice
 
 
 def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArguments) -> PolicySpec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from types import MethodType
 from typing import Any, Literal
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
-from neat_data.models.attention import TREES_FLEX, TREES_SDPA, UnsupportedAttention, plant
+from neat_data.models.attention import KINDS, TREES_SDPA, UnsupportedAttention, laid_out, plant
+from neat_data.models.attention_choice import AUTO, choose_attention
 from neat_data.models.choose_path import CLOSE, EXACT, configured_against_trees, configured_window, in_float32
 from neat_data.models.device import is_out_of_memory, release
 from neat_train.batches import MicroBatch, Path, micro_batches
@@ -28,6 +29,7 @@ from neat_train.examples import Answer, Example
 from neat_train.head import log_probabilities, logits_of
 
 _READY = "_neat_gives_logps"
+_ATTENTION = "_neat_tree_attention"  # what `prepare` chose for token trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +49,39 @@ class _Wanted:
     trees: tuple[tuple[int, ...], ...] | None
 
 
-def prepare(body: PreTrainedModel, path: Literal["auto", "trees", "batches"] = "auto") -> Choice:
+def prepare(
+    body: PreTrainedModel,
+    path: Literal["auto", "trees", "batches"] = "auto",
+    *,
+    attention: str = AUTO,
+    dtype: torch.dtype | None = None,
+) -> Choice:
     """Give `body` what `logps` needs, and choose the path by a comparison with its own forward, in float32.
 
     Args:
         body: the transformers model inside any adapter; its forward takes one more keyword from now on.
         path: `auto` takes token trees where they are exact.
+        attention: over token trees: `auto`, or one of `attention.KINDS`.
+        dtype: that passes compute in; None: the body's own.
 
     Raises:
-        InputError: `path="trees"` was asked for and is not exact on this model, or its log-probabilities do not come
-            out of its hidden states and its head in a way that is known here.
+        InputError: `path="trees"` or an attention was asked for and is not exact on this model, or its
+            log-probabilities do not come out of its hidden states and its head in a way that is known here.
     """
     _give_keyword(body)
+    setattr(body, _ATTENTION, TREES_SDPA)  # needs no compiler: whether the model suits trees is asked with it
     training = body.training
     body.eval()
     try:
         with torch.no_grad():
-            return _compared(body, path)
+            choice = _compared(body, path)
     finally:
         body.train(training)
+    if choice.path == "batches":
+        return choice
+    chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device)
+    setattr(body, _ATTENTION, chosen)
+    return replace(choice, note="\n".join(filter(None, (choice.note, line))))
 
 
 @contextmanager
@@ -73,12 +89,22 @@ def training_attention(body: PreTrainedModel, path: Path) -> Iterator[None]:
     """Attention over trees inside the block (where `path` is `trees`), the model's own outside of it."""
     own = body.config._attn_implementation
     if path == "trees":
-        body.set_attn_implementation(TREES_FLEX if body.device.type == "cuda" else TREES_SDPA)
+        body.set_attn_implementation(tree_attention(body))
     try:
         yield
     finally:
         if path == "trees":
             body.set_attn_implementation(own)
+
+
+def tree_attention(body: PreTrainedModel) -> str:
+    """The attention function that token trees take on this model; tree by tree where nothing was chosen yet."""
+    return getattr(body, _ATTENTION, TREES_SDPA)
+
+
+def share_choice(body: PreTrainedModel, copy: PreTrainedModel) -> None:
+    """Let a copy of a prepared model, made before it was prepared, take the same attention over trees."""
+    setattr(copy, _ATTENTION, tree_attention(body))
 
 
 def logps(module: nn.Module, batch: MicroBatch) -> Tensor:
@@ -114,7 +140,7 @@ def _give_keyword(body: PreTrainedModel) -> None:
             # Looked up on the instance at hand: a deep copy of a prepared model runs itself.
             return hooked(*args, **kwargs) if hooked else type(self).forward(self, *args, **kwargs)
         if neat_wanted.trees is not None:
-            kwargs["forest"] = _planted(self, neat_wanted.trees)
+            kwargs.update(_planted(self, kwargs["input_ids"], kwargs["position_ids"], neat_wanted.trees))
         hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state.flatten(0, 1)
         # Positions are picked before the head: logits of the query's tokens never exist.
         hidden = hidden.index_select(0, neat_wanted.at)
@@ -124,13 +150,17 @@ def _give_keyword(body: PreTrainedModel) -> None:
     setattr(body, _READY, True)
 
 
-def _planted(body: PreTrainedModel, trees: tuple[tuple[int, ...], ...]) -> Any:
+def _planted(
+    body: PreTrainedModel, ids: Tensor, positions: Tensor, trees: tuple[tuple[int, ...], ...]
+) -> dict[str, Any]:
+    """The keywords of a row of trees; the places in it that are to predict stay what they are."""
     attention, device = body.config._attn_implementation, body.device
-    if attention not in (TREES_SDPA, TREES_FLEX):
+    if attention not in KINDS.values():
         raise RuntimeError("token trees need training_attention around the forward and the backward pass")
+    ids, positions, trees = laid_out(ids, positions, trees, attention)
     autocast = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if autocast else body.dtype
-    return plant(trees, attention, dtype, device, training=torch.is_grad_enabled())
+    return {"input_ids": ids, "position_ids": positions, "forest": plant(trees, attention, dtype, device)}
 
 
 def _body(module: Any) -> PreTrainedModel:

@@ -99,6 +99,10 @@ class Guard:
                 "what is gained between them is taken from both. A smaller loss.beta or learning_rate slows it."
             )
 
+    def not_finite(self, step: int, what: str, where: str) -> Diverged:
+        """For a log-probability or a gradient that is no number: `where` names the row and how it was computed."""
+        return Diverged(f"stopped at step {step}: {what} is not finite in {where}.\n{self._advice()}")
+
     def check_gradient(self, step: int, norm: float) -> None:
         """Raise Diverged where the gradients' norm is not finite."""
         if not math.isfinite(norm):

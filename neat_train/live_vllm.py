@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 
 from neat_data.errors import InputError
+from neat_data.models.attention_choice import without_argument
 from neat_data.models.device import dtype_name
 from neat_data.models.sampler import Sampler, SamplerSpec
 from neat_data.models.sampler_vllm import VllmSampler
@@ -78,7 +79,7 @@ class LiveVllm:
 
 def _spec(policy: Policy, settings: FitSettings, adapter: Path, card: torch.device) -> SamplerSpec:
     spec = replace(live_spec(policy, settings), adapter=str(adapter), device=card.type, backend="vllm")
-    own = policy.spec.model_args or {}
+    own = without_argument(policy.spec.model_args or {})
     if card.type == "cpu":
         return replace(spec, model_args=own)
     # A share of the card in place of a cache of fixed size.

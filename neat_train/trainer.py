@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
@@ -27,7 +28,7 @@ from neat_train.batches import MicroBatch, filler, micro_batches
 from neat_train.checkpoints import WholeCheckpoints
 from neat_train.examples import Encoder
 from neat_train.figures import Load, StepFigures, figures_of, over_steps
-from neat_train.forward import logps, training_attention
+from neat_train.forward import logps, training_attention, tree_attention
 from neat_train.guard import Guard
 from neat_train.held_out import HeldOut, Measures
 from neat_train.losses import Counts, Plan, diagnostics, objective, plan_of, total
@@ -145,8 +146,9 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             train_mode()  # schedule-free optimisers
         made, load = self._packed(records)
         with training_attention(self.policy.body, self._packing.path):
-            packed = self._run(model, made, load.counts)
+            packed, health = self._run(model, made, load.counts)
         figures = figures_of(self.accelerator.reduce(packed, "sum"))
+        self._check_rows(step + 1, made, health)
         loss = figures.pop("loss")
         self._guard.check(step + 1, loss, figures.get("best_logp"), figures.get("worst_logp"))
         self._unlogged.append({**figures, **load.amounts(), **self._work.source.metrics()})
@@ -184,10 +186,14 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         compared = self._settings.needs_reference and len(plan.target) > 0
         return _Planned(batch, plan, batch.only(plan.target) if compared else None)
 
-    def _run(self, model: nn.Module, made: Sequence[_Planned], counts: Counts) -> Tensor:
-        """Every micro-batch forward and backward; gradients meet those of the other ranks in the last one."""
+    def _run(self, model: nn.Module, made: Sequence[_Planned], counts: Counts) -> tuple[Tensor, Tensor]:
+        """Every micro-batch forward and backward; gradients meet those of the other ranks in the last one.
+
+        Returns:
+            The step's figures, packed, and for each micro-batch what `_health` says of it  # (micro-batches, 3)
+        """
         device = self.accelerator.device
-        figures = StepFigures(device)
+        figures, health = StepFigures(device), []
         for number, planned in enumerate(made, 1):
             batch, plan = planned.batch.to(device), planned.plan.to(device)
             reference = self._reference(planned)
@@ -198,7 +204,33 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
                 # distributed data parallelism will divide by the number of ranks; the counts are those of all
                 self.accelerator.backward(loss * self.ranks.world)
             figures.add(loss, components, diagnostics(values, plan))
-        return figures.packed()
+            health.append(self._health(values.detach()))
+        return figures.packed(), torch.stack(health)
+
+    def _health(self, values: Tensor) -> Tensor:
+        """Whether log-probabilities are finite, the first that is not, and whether the gradients so far are: int64
+
+        On the device, so that nothing waits for it before the step is done  # (tokens,) -> (3,)
+        """
+        finite = values.isfinite()
+        gradients = [weight.grad for weight in self.policy.model.parameters() if weight.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return torch.stack([finite.all().long(), finite.long().argmin(), norm.isfinite().long().to(finite.device)])
+
+    def _check_rows(self, step: int, made: Sequence[_Planned], health: Tensor) -> None:
+        """Raise Diverged for the first row with a log-probability or a gradient that is no number."""
+        path, body = self._packing.path, self.policy.body
+        way = f"path {path}" + (f", attention {tree_attention(body)}" if path == "trees" else "")
+        for number, (values, token, gradients) in enumerate(health.tolist(), 1):
+            row = f"row {number} of {len(made)} ({way}"
+            batch = made[number - 1].batch
+            if not values:
+                raise self._guard.not_finite(step, "a log-probability", f"{row}, query {batch.query_of(token)})")
+            if not gradients:
+                queries = list(dict.fromkeys(group.query_id for group in batch.groups))
+                more = f" and {len(queries) - 3} more" if len(queries) > 3 else ""
+                raise self._guard.not_finite(step, "the gradient", f"{row}, queries {', '.join(queries[:3])}{more})")
 
     def _reference(self, planned: _Planned) -> Tensor | None:
         """What the policy gave each token when training began, (tokens,); computed for those that are penalised."""

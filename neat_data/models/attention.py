@@ -2,36 +2,34 @@
 
 Registered through `transformers.AttentionInterface`: the model calls one of these functions in every layer and hands
 on the `forest` that its caller passed to `forward`. A token sees itself and earlier tokens of its own tree's prefix
-and its own branch, nothing else. `TREES_SDPA` runs tree by tree with torch's own kernel (CPU, NPU); `TREES_FLEX` is one
-compiled FlexAttention call (CUDA). Neither name has a mask function, so transformers builds no mask of its own.
-
-Training in half precision on a CPU takes blocks instead: several branches in one call, under a mask, with a backward
-pass written out. The calls of single branches are too small there to keep two cores busy.
+and its own branch, nothing else. `TREES_SDPA` runs tree by tree with torch's own kernel (any device; CPU and NPU take
+it), `TREES_FLEX` is one compiled FlexAttention call, `TREES_VARLEN` one call over sequences of unequal length (both for
+CUDA; `attention_choice` says which runs). No name has a mask function, so transformers builds no mask of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from neat_data.models.trees import split
+from neat_data.models import attention_blocks, attention_flex, attention_varlen
+from neat_data.models.attention_blocks import Block
+from neat_data.models.attention_varlen import Parts
 
 TREES_SDPA = "neat_trees_sdpa"
 TREES_FLEX = "neat_trees_flex"
+TREES_VARLEN = "neat_trees_varlen"
+KINDS = {"sdpa": TREES_SDPA, "flex": TREES_FLEX, "varlen": TREES_VARLEN}  # as users name them
 # What some models ask of their attention beyond a causal softmax; the functions here do none of it.
 _FOREIGN = ("softcap", "s_aux", "sliding_window", "position_bias", "head_mask")
 # Scores of one head that are worth keeping whole: beyond, torch's kernel, which never holds them, is the better one.
 _SMALL = 512 * 512
-# Tokens of one block: more, and it computes too much of what its branches do not see of one another.
-BLOCK = 256
 
 
 class UnsupportedAttention(RuntimeError):
@@ -39,101 +37,54 @@ class UnsupportedAttention(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Neighbouring parts of a tree whose attention is one call.
-
-    Attributes:
-        rows: where they stand in the packed row.
-        prefix: where their tree's prefix stands; None where they begin with it.
-        mask: additive, over prefix and rows  # (rows, prefix + rows)
-    """
-
-    rows: slice
-    prefix: slice | None
-    mask: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Forest:
-    """Which token of a packed row sees which, made once a row and used by every layer.
+    """Which token of a packed row sees which, made once a row and used by every layer; one of the last four is there.
 
     Attributes:
         lengths: for each tree the length of its prefix, then of its branches.
         causal: additive causal mask over the longest sequence; every prefix and branch uses a corner of it
-            # (longest, longest). None on the FlexAttention way.
-        block_mask: FlexAttention's form of the whole row; None on the SDPA way.
-        blocks: for training in half precision on a CPU, on the SDPA way; else empty.
+            # (longest, longest), for `TREES_SDPA`.
+        blocks: for `TREES_SDPA` where blocks pay.
+        block_mask: for `TREES_FLEX`.
+        parts: for `TREES_VARLEN`.
     """
 
     lengths: tuple[tuple[int, ...], ...]
     causal: torch.Tensor | None = None
-    block_mask: BlockMask | None = None
     blocks: tuple[Block, ...] = ()
+    block_mask: BlockMask | None = None
+    parts: Parts | None = None
 
 
-def plant(
-    lengths: tuple[tuple[int, ...], ...],
-    attention: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    *,
-    training: bool = False,
-) -> Forest:
-    """The forest of a row laid out as `lengths` says (see `trees.Row`) for one of the two attention functions."""
+def laid_out(
+    ids: torch.Tensor, positions: torch.Tensor, lengths: tuple[tuple[int, ...], ...], attention: str
+) -> tuple[torch.Tensor, torch.Tensor, tuple[tuple[int, ...], ...]]:
+    """A row as an attention function takes it: for FlexAttention to whole blocks, the padding a tree of its own.
+
+    Args:
+        ids: (1, tokens) int64, as `positions`
+        lengths: see `trees.Row`.
+    """
+    missing = -ids.shape[1] % attention_flex.BLOCK if attention == TREES_FLEX else 0
+    if not missing:
+        return ids, positions, lengths
+    padding = torch.arange(missing, device=ids.device)[None]
+    ids = torch.cat((ids, torch.zeros_like(padding)), dim=1)
+    return ids, torch.cat((positions, padding), dim=1), (*lengths, (0, missing))
+
+
+def plant(lengths: tuple[tuple[int, ...], ...], attention: str, dtype: torch.dtype, device: torch.device) -> Forest:
+    """The forest of a row laid out as `lengths` says (see `laid_out`) for one of the attention functions."""
     if attention == TREES_FLEX:
-        return Forest(lengths, block_mask=_block_mask(lengths, device))
+        return Forest(lengths, block_mask=attention_flex.block_mask(lengths, device))
+    if attention == TREES_VARLEN:
+        return Forest(lengths, parts=attention_varlen.parts_of(lengths, device))
+    if attention_blocks.pays(lengths, dtype, device):
+        return Forest(lengths, blocks=tuple(attention_blocks.blocks_of(lengths, dtype)))
     longest = max(tree[0] + max(tree[1:]) for tree in lengths)
     # Additive and in the model's dtype: a boolean mask is turned into this by every call in every layer.
     causal = torch.full((longest, longest), float("-inf"), dtype=dtype, device=device).triu_(1)
-    small = device.type == "cpu" and dtype != torch.float32 and max(map(max, lengths)) <= 2 * BLOCK
-    return Forest(lengths, causal=causal, blocks=tuple(_blocks(lengths, dtype)) if training and small else ())
-
-
-def _blocks(lengths: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Iterator[Block]:
-    """Prefix and first branches of a tree as one block, further branches as others."""
-    start = 0
-    for tree in lengths:
-        ends = [0, *accumulate(tree)]
-        index = torch.arange(ends[-1])
-        seen = sees(*numbers([tree], torch.device("cpu")), index[:, None], index[None, :])
-        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        for run in split(tree, 0, BLOCK):
-            first, last = ends[run.start], ends[run.stop]
-            rows = slice(start + first, start + last)
-            if run.start == 0:
-                yield Block(rows, None, mask[:last, :last].contiguous())
-            else:
-                both = torch.cat((mask[first:last, : tree[0]], mask[first:last, first:last]), dim=1)
-                yield Block(rows, slice(start, start + tree[0]), both)
-        start += ends[-1]
-
-
-def sees(tree: torch.Tensor, branch: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Whether the token at index `query` sees the one at `key`: earlier, in its tree's prefix or in its own branch.
-
-    `tree` and `branch` number the tokens of the row (branch 0 is the prefix)  # (tokens,)
-    """
-    own = (branch[key] == 0) | (branch[key] == branch[query])
-    return (key <= query) & (tree[key] == tree[query]) & own
-
-
-def numbers(lengths: Sequence[tuple[int, ...]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tree and the branch of every token of a row; branch 0 is the prefix  # (tokens,), (tokens,)"""
-    sizes = torch.tensor([sum(tree) for tree in lengths])
-    parts = torch.tensor([part for tree in lengths for part in tree])
-    branches = torch.tensor([branch for tree in lengths for branch in range(len(tree))])
-    tree = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    return tree.to(device), torch.repeat_interleave(branches, parts).to(device)
-
-
-def _block_mask(lengths: Sequence[tuple[int, ...]], device: torch.device) -> BlockMask:
-    tree, branch = numbers(lengths, device)
-
-    def visible(_batch: Any, _head: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        return sees(tree, branch, query, key)
-
-    tokens = len(tree)
-    return create_block_mask(visible, None, None, tokens, tokens, device=device)
+    return Forest(lengths, causal=causal)
 
 
 def tree_sdpa(
@@ -147,15 +98,12 @@ def tree_sdpa(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention tree by tree; returns (1, tokens, heads, head size), as transformers expects."""
-    _check(forest, options)
-    assert forest is not None
-    assert forest.causal is not None
+    forest = _checked(forest, options)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = _alike(query, key, value)
-    if forest.blocks and forest.blocks[0].mask.dtype == query.dtype:
-        groups = query.shape[1] // key.shape[1]
-        whole = (query[0], *(part[0].repeat_interleave(groups, 0) for part in (key, value)))
-        return _InBlocks.apply(*whole, forest.blocks, scale).transpose(0, 1)[None], None
+    if forest.blocks:
+        return attention_blocks.attend(query[0], key[0], value[0], forest.blocks, scale).transpose(0, 1)[None], None
+    assert forest.causal is not None
     causal = forest.causal.to(query.dtype)
     sizes = [part for tree in forest.lengths for part in tree]
     # torch.split, not slices: the backward pass of a slice fills a full-size tensor with zeros for each part.
@@ -196,53 +144,6 @@ def _attend_plainly(
     return torch.bmm(torch.softmax(scores, dim=-1), value[0]).view(*query.shape[:3], -1)
 
 
-class _InBlocks(torch.autograd.Function):
-    """Attention block by block  # query, key, value (heads, tokens, head size) -> (heads, tokens, head size)"""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: tuple[Block, ...], scale: float
-    ) -> torch.Tensor:
-        output = torch.empty_like(query)
-        weights = []
-        for block in blocks:
-            scores = torch.baddbmm(block.mask, query[:, block.rows], _seen(key, block).mT, alpha=scale)
-            weights.append(torch.softmax(scores, dim=-1))
-            output[:, block.rows] = torch.bmm(weights[-1], _seen(value, block))
-        ctx.save_for_backward(query, key, value, *weights)
-        ctx.blocks, ctx.scale = blocks, scale
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, *weights = ctx.saved_tensors
-        d_query, d_key, d_value = (torch.empty_like(whole) for whole in (query, key, value))
-        for block, weight in zip(ctx.blocks, weights, strict=True):
-            own = gradients[0][:, block.rows]
-            d_weight = torch.bmm(own, _seen(value, block).mT)
-            d_scores = torch._softmax_backward_data(d_weight, weight, -1, weight.dtype)
-            d_query[:, block.rows] = torch.bmm(d_scores, _seen(key, block))
-            _give(d_value, block, torch.bmm(weight.mT, own))
-            _give(d_key, block, torch.bmm(d_scores.mT, query[:, block.rows]))
-        return d_query.mul_(ctx.scale), d_key.mul_(ctx.scale), d_value, None, None
-
-
-def _seen(whole: torch.Tensor, block: Block) -> torch.Tensor:
-    """Keys or values that a block's rows see some of  # (heads, tokens, size) -> (heads, prefix + rows, size)"""
-    rows = whole[:, block.rows]
-    return rows if block.prefix is None else torch.cat((whole[:, block.prefix], rows), dim=1)
-
-
-def _give(whole: torch.Tensor, block: Block, gradient: torch.Tensor) -> None:
-    """The inverse of `_seen`: a tree's first block writes its prefix's gradient, further ones add to it."""
-    if block.prefix is None:
-        whole[:, block.rows] = gradient
-        return
-    depth = block.prefix.stop - block.prefix.start
-    whole[:, block.prefix] += gradient[:, :depth]
-    whole[:, block.rows] = gradient[:, depth:]
-
-
 def _alike(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Under autocast a query that went through rotary embeddings is float32 and a value is not."""
     kind = parts[0].device.type
@@ -260,28 +161,41 @@ def tree_flex(
     forest: Forest | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One FlexAttention call over the row; compiled with dynamic shapes, since a new shape costs seconds otherwise."""
-    _check(forest, options)
-    assert forest is not None
+    """One FlexAttention call over the row; in and out as `tree_sdpa`."""
+    forest = _checked(forest, options)
+    assert forest.block_mask is not None
     query, key, value = _alike(query, key, value)
-    attend = flex_attention if query.device.type == "cpu" else _compiled_flex()
-    grouped = query.shape[1] != key.shape[1]
-    output = attend(query, key, value, block_mask=forest.block_mask, scale=scaling, enable_gqa=grouped)
+    output = attention_flex.attend(query, key, value, forest.block_mask, scaling)
     return output.transpose(1, 2).contiguous(), None
 
 
-@cache
-def _compiled_flex() -> Any:
-    return torch.compile(flex_attention, dynamic=True)
+def tree_varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,  # (1, heads, tokens, head size)
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    forest: Forest | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """One call over the row's parts; in and out as `tree_sdpa`."""
+    forest = _checked(forest, options)
+    assert forest.parts is not None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query, key, value = (part[0].transpose(0, 1) for part in _alike(query, key, value))
+    return attention_varlen.attend(query, key, value, forest.parts, scale)[None], None
 
 
-def _check(forest: Forest | None, options: dict[str, Any]) -> None:
+def _checked(forest: Forest | None, options: dict[str, Any]) -> Forest:
     if forest is None:
         raise UnsupportedAttention("the model does not hand its keyword arguments on to its attention")
     foreign = [name for name in _FOREIGN if options.get(name) is not None]
     if foreign:
         raise UnsupportedAttention(f"the model's attention asks for {', '.join(foreign)}")
+    return forest
 
 
 AttentionInterface.register(TREES_SDPA, tree_sdpa)
 AttentionInterface.register(TREES_FLEX, tree_flex)
+AttentionInterface.register(TREES_VARLEN, tree_varlen)

@@ -1,14 +1,16 @@
 """Whether a model may score token trees: its configuration first, then a comparison in float32 when it is loaded.
 
 The reference is the model's own forward pass over one dialogue at a time. Trees are taken where a packed row agrees
-with it to 1e-4, padded batches elsewhere, and the reason is one line for the user.
+with it to 1e-4, padded batches elsewhere, and the reason is one line for the user. Whether a model suits trees is asked
+with attention tree by tree, which needs no compiler and no kernel of its own; what then computes it on the device is
+proved by itself (`attention_choice`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neat_data.errors import InputError
-from neat_data.models.attention import UnsupportedAttention
+from neat_data.models.attention import TREES_SDPA, UnsupportedAttention
+from neat_data.models.attention_choice import asked_attention, choose_attention
 from neat_data.models.device import is_out_of_memory, release
 from neat_data.models.forward import Head, linear_head, run_batch, run_trees
 from neat_data.models.reward import RewardSpec
@@ -45,32 +48,38 @@ Groups = list[list[list[int]]]  # dialogues that share a query, as token ids
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The path taken, whether the float32 head is used, and one line that says why."""
+    """The path taken, whether the float32 head is used, one line that says why, and the attention that runs."""
 
     path: Literal["trees", "batches"]
     linear: bool
     note: str
+    attention: str
 
 
-def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec, attention: str, pad: int) -> Choice:
+def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec, pad: int) -> Choice:
     """Compare both paths with the model's own forward pass; leaves the model with the attention that was chosen.
 
     Raises:
-        InputError: `path="trees"` was asked for and is not exact, or padding changes what the model computes.
+        InputError: `path="trees"` or an attention was asked for and is not exact, or padding changes what the model
+            computes.
     """
+    asked = asked_attention(spec.model_args)
     groups = _probe(template, spec.max_length or 0)
     own = model.config._attn_implementation
     try:
         with in_float32(model) as exact:
-            choice = _choose(model, groups, spec, attention, pad, EXACT if exact else CLOSE)
+            choice = _choose(model, groups, spec, pad, EXACT if exact else CLOSE)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         release()
-        choice = _choose(model, groups, spec, attention, pad, CLOSE)
+        choice = _choose(model, groups, spec, pad, CLOSE)
     if choice.path == "batches":
         model.set_attn_implementation(own)
-    return choice
+        return replace(choice, attention=own)
+    attention, line = choose_attention(asked, model.config, model.dtype, model.device)
+    model.set_attn_implementation(attention)
+    return replace(choice, attention=attention, note="\n".join(filter(None, (choice.note, line))))
 
 
 @contextmanager
@@ -104,20 +113,18 @@ def free_memory() -> float:
     return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
-def _choose(
-    model: PreTrainedModel, groups: Groups, spec: RewardSpec, attention: str, pad: int, tolerance: float
-) -> Choice:
+def _choose(model: PreTrainedModel, groups: Groups, spec: RewardSpec, pad: int, tolerance: float) -> Choice:
     reference = _alone(model, groups, pad)
     head = _agreeing_head(model, groups, pad, reference, tolerance)
     reason = _against_trees(model, head, spec)
     if reason is None and head is not None:
-        reason = _inexact(model, head, groups, attention, reference, tolerance)
+        reason = _inexact(model, head, groups, reference, tolerance)
     if reason is None:
         found = "exact in float32" if tolerance == EXACT else f"within {tolerance}; float32 does not fit"
-        return Choice("trees", True, f"token trees: {found}, on a probe")
+        return Choice("trees", True, f"token trees: {found}, on a probe", TREES_SDPA)
     if spec.path == "trees":
         raise InputError(f"--path trees: {reason}\nleave it at auto, which pads batches for this model")
-    return Choice("batches", head is not None, f"length-sorted batches: {reason}")
+    return Choice("batches", head is not None, f"length-sorted batches: {reason}", "")
 
 
 def window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -168,12 +175,12 @@ def _against_trees(model: PreTrainedModel, head: Head | None, spec: RewardSpec) 
 
 
 def _inexact(
-    model: PreTrainedModel, head: Head, groups: Groups, attention: str, reference: torch.Tensor, tolerance: float
+    model: PreTrainedModel, head: Head, groups: Groups, reference: torch.Tensor, tolerance: float
 ) -> str | None:
     """Why trees are not exact on the probe, or None where they are."""
     try:
-        model.set_attn_implementation(attention)
-        found = run_trees(model, head, [grow(group) for group in groups], attention)
+        model.set_attn_implementation(TREES_SDPA)
+        found = run_trees(model, head, [grow(group) for group in groups], TREES_SDPA)
     except (UnsupportedAttention, TypeError, ValueError) as error:
         return f"trees do not run on this model ({' '.join(str(error).split())[:120]})"
     off = float((found - reference).abs().max())

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from neat_data.models.attention import plant
+from neat_data.models.attention import laid_out, plant
 from neat_data.models.trees import TokenTree, lay
 
 
@@ -47,12 +47,10 @@ def run_trees(model: PreTrainedModel, head: Head, trees: Sequence[TokenTree], at
     """Logits of every branch, tree by tree, in float32  # (branches,)"""
     row = lay(trees)
     device = model.device
-    hidden = model.base_model(
-        input_ids=torch.tensor([row.ids], device=device),
-        position_ids=torch.tensor([row.positions], device=device),
-        use_cache=False,
-        forest=plant(row.lengths, attention, model.dtype, device),
-    ).last_hidden_state
+    ids, positions = (torch.tensor([numbers], device=device) for numbers in (row.ids, row.positions))
+    ids, positions, lengths = laid_out(ids, positions, row.lengths, attention)
+    forest = plant(lengths, attention, model.dtype, device)
+    hidden = model.base_model(input_ids=ids, position_ids=positions, use_cache=False, forest=forest).last_hidden_state
     return head(hidden[0, torch.tensor(row.last, device=device)])
 
 

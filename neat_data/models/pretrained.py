@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from neat_data.errors import InputError
+from neat_data.models.attention_choice import without_argument
 from neat_data.models.reward import RewardSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.source import Source, explained, identity_of
@@ -158,7 +159,7 @@ def _load(kind: Any, source: Source, spec: RewardSpec | SamplerSpec, dtype: torc
         output_loading_info=True,
         revision=source.revision,
         trust_remote_code=spec.trust_remote_code,
-        **spec.model_args,
+        **without_argument(spec.model_args),
     )
     wrong = sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"]))
     return Loaded(model.eval(), tokenizer, source, identity_of(source)), wrong[0] if wrong else None

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from neat_data.errors import InputError
-from neat_data.models.attention import TREES_FLEX, TREES_SDPA
+from neat_data.models.attention_choice import without_argument
 from neat_data.models.choose_path import Choice, choose_path, window
 from neat_data.models.device import (
     device_name,
@@ -60,9 +60,9 @@ class TransformersRewardModel:
             nn.Module.to(self.model, self.device)
         self.template = ChatTemplate(found.tokenizer, spec.chat_template)
         self.pad = found.tokenizer.pad_token_id or 0
-        self.attention = TREES_FLEX if self.device.type == "cuda" else TREES_SDPA
         spec = with_lengths(spec, window(self.model, found.tokenizer), self.device)
-        choice = choose_path(self.model, self.template, spec, self.attention, self.pad)
+        choice = choose_path(self.model, self.template, spec, self.pad)
+        self.attention = choice.attention
         self.head = linear_head(self.model) if choice.linear else None
         self.spec = replace(
             spec,
@@ -157,7 +157,6 @@ class TransformersRewardModel:
 
     def _settings(self, name: str, identity: dict[str, str]) -> dict[str, Any]:
         spec = self.spec
-        own = self.model.config._attn_implementation
         return {
             "model": name,
             **identity,
@@ -169,15 +168,15 @@ class TransformersRewardModel:
             "max_response": spec.max_response,
             "token_budget": spec.token_budget,
             "path": spec.path,
-            "attention": self.attention if spec.path == "trees" else own,
+            "attention": self.attention,
             "head": "own" if self.head is None else "float32",
-            "model_args": spec.model_args,
+            "model_args": without_argument(spec.model_args),  # `attention` says what came of it
         }
 
     def _notes(self, choice: Choice) -> list[str]:
         spec = self.spec
         line = f"{spec.device}, {spec.dtype}, at most {spec.max_length} tokens, {spec.token_budget} in one pass"
-        notes = [line, choice.note]
+        notes = [line, *choice.note.splitlines()]
         if self.template.unasked_header:
             notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
         return notes

@@ -10,13 +10,13 @@ from neat_data.models.attention import (
     TREES_SDPA,
     Forest,
     UnsupportedAttention,
-    numbers,
+    laid_out,
     plant,
-    sees,
     tree_flex,
     tree_sdpa,
 )
 from neat_data.models.trees import split
+from neat_data.models.visibility import sees, until
 
 LENGTHS = ((4, 2, 3), (0, 3, 1), (5, 1), (1, 1, 1, 2))
 MODULE = torch.nn.Identity()
@@ -65,14 +65,17 @@ def test_bfloat16_takes_plain_products_and_agrees_within_its_rounding(key_heads:
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_flex_attention_is_the_dense_computation(key_heads: int) -> None:
     q, k, v = inputs(key_heads)
-    found, _ = tree_flex(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_FLEX, q.dtype, q.device))
-    torch.testing.assert_close(found, dense(q, k, v), atol=1e-6, rtol=0)
+    index = torch.arange(q.shape[2])[None]
+    ids, _, lengths = laid_out(index, index, LENGTHS, TREES_FLEX)
+    assert ids.shape[1] % 128 == 0
+    rows = [torch.nn.functional.pad(part, (0, 0, 0, ids.shape[1] - q.shape[2])) for part in (q, k, v)]
+    found, _ = tree_flex(MODULE, *rows, None, forest=plant(lengths, TREES_FLEX, q.dtype, q.device))
+    torch.testing.assert_close(found[:, : q.shape[2]], dense(q, k, v), atol=1e-6, rtol=0)
 
 
 def test_a_token_sees_its_prefix_and_its_own_branch_only() -> None:
-    tree, branch = numbers([(2, 1, 1), (1, 1)], torch.device("cpu"))
-    index = torch.arange(6)
-    assert sees(tree, branch, index[:, None], index[None, :]).int().tolist() == [
+    ends, index = until([(2, 1, 1), (1, 1)]), torch.arange(6)
+    assert sees(ends, index[:, None], index[None, :]).int().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -107,15 +110,15 @@ def test_gradients_flow_through_every_tree() -> None:
 def test_blocks_of_branches_are_the_dense_computation_and_so_are_their_gradients(
     size: int, key_heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neat_data.models.attention.BLOCK", max(size, 3))
-    monkeypatch.setattr("neat_data.models.attention.split", lambda sizes, prefix, _: split(sizes, prefix, size))
+    monkeypatch.setattr("neat_data.models.attention_blocks.BLOCK", max(size, 3))
+    monkeypatch.setattr("neat_data.models.attention_blocks.split", lambda sizes, prefix, _: split(sizes, prefix, size))
     parts = [part.requires_grad_() for part in inputs(key_heads, torch.float64)]
     weights = torch.randn(parts[0].shape[2], 1, 1)
     (dense(*parts) * weights).sum().backward()
     expected = [part.grad.clone() for part in parts]
     for part in parts:
         part.grad = None
-    forest = plant(LENGTHS, TREES_SDPA, torch.float64, parts[0].device, training=True)
+    forest = plant(LENGTHS, TREES_SDPA, torch.float64, parts[0].device)
     assert len(forest.blocks) == sum(len(split(tree, 0, size)) for tree in LENGTHS)
     found, _ = tree_sdpa(MODULE, *parts, None, forest=forest)
     torch.testing.assert_close(found, dense(*parts), atol=1e-12, rtol=0)
@@ -124,12 +127,11 @@ def test_blocks_of_branches_are_the_dense_computation_and_so_are_their_gradients
         torch.testing.assert_close(part.grad, grad, atol=1e-12, rtol=0)
 
 
-def test_blocks_are_for_training_in_half_precision_on_short_trees() -> None:
+def test_blocks_are_for_half_precision_on_short_trees() -> None:
     device = torch.device("cpu")
-    assert plant(LENGTHS, TREES_SDPA, torch.bfloat16, device, training=True).blocks
-    assert not plant(LENGTHS, TREES_SDPA, torch.bfloat16, device).blocks
-    assert not plant(LENGTHS, TREES_SDPA, torch.float32, device, training=True).blocks
-    assert not plant(((2_000, 3, 4),), TREES_SDPA, torch.bfloat16, device, training=True).blocks
+    assert plant(LENGTHS, TREES_SDPA, torch.bfloat16, device).blocks
+    assert not plant(LENGTHS, TREES_SDPA, torch.float32, device).blocks
+    assert not plant(((2_000, 3, 4),), TREES_SDPA, torch.bfloat16, device).blocks
 
 
 @pytest.mark.parametrize("attend", [tree_sdpa, tree_flex])
