@@ -103,7 +103,9 @@ def memory_sum(
         weights += trained * size
     copies = 1 + _ADAM + (world > 1)  # gradients, and what data parallelism gathers them in
     always = {"policy": weights, "gradients and optimiser": trained * size * copies}
-    turns = {"activations": _activations(config, settings, dtype.itemsize)}
+    assert settings.token_budget is not None
+    checkpointing = bool(settings.training.get("gradient_checkpointing"))
+    turns = {"activations": activations(config, settings.token_budget, checkpointing, dtype.itemsize)}
     if settings.rounds.sampler == "vllm" and settings.online and device.type != "cpu":
         always["vLLM"] = settings.rounds.gpu_memory_utilization * _whole(device)
     else:
@@ -133,15 +135,20 @@ def adapter_numbers(config: PreTrainedConfig, lora: LoraSettings, trust_remote_c
     return sum(lora.r * (layer.in_features + layer.out_features) for layer in layers.values())
 
 
-def _activations(config: PreTrainedConfig, settings: FitSettings, size: int) -> float:
-    """What the backward pass of a micro-batch needs: a layer keeps about 8 hidden and 4 inner vectors a token."""
+def activations(config: PreTrainedConfig, token_budget: int, checkpointing: bool, size: int) -> float:
+    """Bytes that the backward pass of a micro-batch needs: a layer keeps about 8 hidden and 4 inner vectors a token.
+
+    Args:
+        token_budget: tokens of the micro-batch.
+        checkpointing: only the inputs of layers are kept, and the rest of one layer at a time.
+        size: bytes of a number.
+    """
     text = config.get_text_config()
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     layer = 8 * text.hidden_size + 4 * inner
-    assert settings.token_budget is not None
-    if settings.training.get("gradient_checkpointing"):
-        return settings.token_budget * size * (text.num_hidden_layers * text.hidden_size + layer)
-    return settings.token_budget * size * text.num_hidden_layers * layer
+    if checkpointing:
+        return token_budget * size * (text.num_hidden_layers * text.hidden_size + layer)
+    return token_budget * size * text.num_hidden_layers * layer
 
 
 def _base(policy: PolicySpec) -> str:

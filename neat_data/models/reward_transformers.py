@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
 from neat_data.models.attention_choice import without_argument
@@ -26,7 +27,7 @@ from neat_data.models.device import (
     resolve_dtype,
 )
 from neat_data.models.encode import Encoded, encode
-from neat_data.models.forward import linear_head, run_batch, run_trees
+from neat_data.models.forward import Head, linear_head, run_batch, run_trees
 from neat_data.models.pretrained import load_classifier
 from neat_data.models.reward import OutOfMemory, RewardSpec, Scored, Task
 from neat_data.models.templates import ChatTemplate
@@ -47,6 +48,50 @@ class _Piece:
     tree: TokenTree
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Passes:
+    """A classifier and the way it runs: token sequences in, logits out, pack after pack.
+
+    Attributes:
+        model: on its device, with the attention that is named set.
+        head: its linear score head, applied in float32; None: its own forward pass gives the logits.
+        path: token trees, or length-sorted padded batches.
+        attention: of the model, over trees where these are taken.
+        pad: the token id that batches are padded with.
+    """
+
+    model: PreTrainedModel
+    head: Head | None
+    path: Literal["trees", "batches"]
+    attention: str
+    pad: int
+
+    def over(self, encoded: Sequence[Encoded], budget: int) -> Iterator[tuple[list[_Piece], torch.Tensor, list[int]]]:
+        """Pack after pack: what ran, its logits in order  # (responses of the pack,), and the tokens of each piece.
+
+        Raises:
+            OutOfMemory: the device has no room for a pass of `budget` tokens.
+        """
+        trees = self.path == "trees"
+        pieces = list(_tree_pieces(encoded, budget) if trees else _row_pieces(encoded))
+        sizes = [piece.tree.tokens for piece in pieces]
+        for chosen in pack(sizes, budget) if trees else _rectangles(sizes, budget):
+            together = [pieces[index] for index in chosen]
+            width = max(sizes[index] for index in chosen)
+            tokens = [sizes[index] if trees else width for index in chosen]
+            with out_of_memory_as_ours(self.model.device, budget):
+                logits = self.forward([piece.tree for piece in together]).cpu()
+            yield together, logits, tokens
+
+    def forward(self, trees: Sequence[TokenTree]) -> torch.Tensor:
+        """Logits of every branch, tree by tree, in float32  # (branches,)"""
+        if self.path == "trees":
+            assert self.head is not None
+            return run_trees(self.model, self.head, trees, self.attention)
+        sequences = [[*tree.prefix, *tree.branches[0]] for tree in trees]
+        return run_batch(self.model, self.head, sequences, self.pad)
+
+
 class TransformersRewardModel:
     """See `neat_data.models.reward.RewardModel`."""
 
@@ -59,11 +104,11 @@ class TransformersRewardModel:
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)
         self.template = ChatTemplate(found.tokenizer, spec.chat_template)
-        self.pad = found.tokenizer.pad_token_id or 0
         spec = with_lengths(spec, window(self.model, found.tokenizer), self.device)
-        choice = choose_path(self.model, self.template, spec, self.pad)
-        self.attention = choice.attention
-        self.head = linear_head(self.model) if choice.linear else None
+        pad = found.tokenizer.pad_token_id or 0
+        choice = choose_path(self.model, self.template, spec, pad)
+        head = linear_head(self.model) if choice.linear else None
+        self.passes = Passes(self.model, head, choice.path, choice.attention, pad)
         self.spec = replace(
             spec,
             model=found.source.reference,
@@ -91,7 +136,7 @@ class TransformersRewardModel:
         waiting = [sum(ids is not None for ids in one.sequences) for one in encoded]
         if advance is not None:
             advance(waiting.count(0), 0)
-        for pieces, logits, tokens in self._passes(encoded, budget):
+        for pieces, logits, tokens in self.passes.over(encoded, budget):
             done = 0
             values = iter(logits.tolist())
             for piece, share in zip(pieces, tokens, strict=True):
@@ -106,7 +151,7 @@ class TransformersRewardModel:
 
     def close(self) -> None:
         """See `RewardModel.close`."""
-        del self.model, self.head
+        del self.model, self.passes
         gc.collect()
         release()
 
@@ -114,28 +159,6 @@ class TransformersRewardModel:
         assert self.spec.max_length is not None
         assert self.spec.max_response is not None
         return encode(task, self.template, self.spec.max_length, self.spec.max_response)
-
-    def _passes(
-        self, encoded: Sequence[Encoded], budget: int
-    ) -> Iterator[tuple[list[_Piece], torch.Tensor, list[int]]]:
-        """Pack after pack: what ran, its logits in order  # (responses of the pack,), and the tokens of each piece."""
-        trees = self.spec.path == "trees"
-        pieces = list(_tree_pieces(encoded, budget) if trees else _row_pieces(encoded))
-        sizes = [piece.tree.tokens for piece in pieces]
-        for chosen in pack(sizes, budget) if trees else _rectangles(sizes, budget):
-            together = [pieces[index] for index in chosen]
-            width = max(sizes[index] for index in chosen)
-            tokens = [sizes[index] if trees else width for index in chosen]
-            with out_of_memory_as_ours(self.device, budget):
-                logits = self._forward([piece.tree for piece in together]).cpu()
-            yield together, logits, tokens
-
-    def _forward(self, trees: Sequence[TokenTree]) -> torch.Tensor:
-        if self.spec.path == "trees":
-            assert self.head is not None
-            return run_trees(self.model, self.head, trees, self.attention)
-        sequences = [[*tree.prefix, *tree.branches[0]] for tree in trees]
-        return run_batch(self.model, self.head, sequences, self.pad)
 
     def _probed_budget(self) -> int:
         """The budget, halved on an accelerator until one full pass fits; a CPU swaps instead of saying no."""
@@ -146,7 +169,7 @@ class TransformersRewardModel:
             sizes = [min(longest, budget)] * max(1, budget // longest)
             try:
                 with out_of_memory_as_ours(self.device, budget):
-                    self._forward([TokenTree([0] * (size - 1), ([0],)) for size in sizes])
+                    self.passes.forward([TokenTree([0] * (size - 1), ([0],)) for size in sizes])
                 break
             except OutOfMemory:
                 if budget <= longest:
@@ -168,8 +191,8 @@ class TransformersRewardModel:
             "max_response": spec.max_response,
             "token_budget": spec.token_budget,
             "path": spec.path,
-            "attention": self.attention,
-            "head": "own" if self.head is None else "float32",
+            "attention": self.passes.attention,
+            "head": "own" if self.passes.head is None else "float32",
             "model_args": without_argument(spec.model_args),  # `attention` says what came of it
         }
 

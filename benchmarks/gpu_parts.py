@@ -1,0 +1,544 @@
+"""What `gpu.py` measures, a function a part: each takes the options and gives JSON, saving what it has on the way."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import gpu_model
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from neat_data.models import attention_flex
+from neat_data.models.attention import KINDS, TREES_FLEX, laid_out
+from neat_data.models.attention_choice import AUTO, Heads, choose_attention, disagreement
+from neat_data.models.attention_varlen import parts_of
+from neat_data.models.decoding import decode
+from neat_data.models.encode import Encoded
+from neat_data.models.forward import linear_head
+from neat_data.models.gumbel import draw
+from neat_data.models.reward import OutOfMemory, RewardSpec, Task, load_reward_model
+from neat_data.models.reward_transformers import Passes
+from neat_data.models.sampler import Sampling
+from neat_data.models.trees import TokenTree, grow, lay, pack
+from neat_data.models.visibility import sees, until
+from neat_data.sources import open_source
+from neat_data.sources.row import Row
+from neat_train.batches import MicroBatch, micro_batches
+from neat_train.config import LoraSettings
+from neat_train.examples import Example
+from neat_train.forward import logps, prepare, training_attention
+from neat_train.losses import Counts, objective, plan_of, total
+from neat_train.memory_sum import activations, adapter_numbers
+from neat_train.objective_settings import NoPenalty, ObjectiveSettings
+from neat_train.policy import PolicySpec, load_policy_to_train
+
+Save = Callable[[dict[str, Any]], None]
+LOSS = ObjectiveSettings(penalty=NoPenalty())
+HEADS = (Heads(32, 8, 128), Heads(4, 4, 64))
+
+
+def ways(device: str) -> list[str]:
+    """The attentions over trees that are compared, by their short names."""
+    return ["varlen", "flex"] if device == "cuda" else ["sdpa", "varlen"]
+
+
+# ---------------------------------------------------------------------------------------------------- parity
+
+
+def parity(options: argparse.Namespace, save: Save) -> None:
+    """Every attention against dense attention in float32, both passes, then whole tiny models against a CPU."""
+    found: dict[str, Any] = {"kernels": {}, "dense_sdpa": {}}
+    for heads in HEADS:
+        for dtype in (torch.bfloat16, torch.float32):
+            name = f"{heads.query}/{heads.key}x{heads.size} {_name(dtype)}"
+            found["dense_sdpa"][name] = _dense_error(heads, dtype, options.device)
+            for kind, attention in KINDS.items():
+                found["kernels"][f"{kind} {name}"] = _attempt(
+                    lambda a=attention, h=heads, d=dtype: disagreement(a, h, d, torch.device(options.device))
+                )
+            save(found)
+    found["scores"] = _tiny_scores(options)
+    save(found)
+    found["three_steps"] = _tiny_steps(options)
+    save(found)
+
+
+def _dense_error(heads: Heads, dtype: torch.dtype, device: str) -> float:
+    """Of plain SDPA under a dense mask, relative to the same in float32: what the number format alone costs."""
+    lengths = ((130, 40, 7), (0, 60, 90), (300, 129), (1, 1, 2, 128), (128, 128), (64, 72))
+    ends = until(lengths).to(device)
+    index = torch.arange(len(ends), device=device)
+    mask = sees(ends, index[:, None], index[None, :])
+    torch.manual_seed(0)
+    parts = [torch.randn(1, n, len(ends), heads.size, device=device) for n in (heads.query, heads.key, heads.key)]
+    parts = [part.to(dtype) for part in parts]
+    grouped = heads.query != heads.key
+    found = scaled_dot_product_attention(*parts, mask, enable_gqa=grouped).float()
+    exact = scaled_dot_product_attention(*(part.float() for part in parts), mask, enable_gqa=grouped)
+    return float((found - exact).norm() / exact.norm())
+
+
+def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
+    """Rewards of the shipped reward model: largest distance from its float32 rewards on a CPU."""
+    rows = [row for row in open_source(options.data).rows() if isinstance(row, Row) and len(row.answers) == 2]
+    tasks = [Task(row.messages, tuple(answer.text for answer in row.answers)) for row in rows[: options.tiny_rows]]
+
+    def rewards(**spec: Any) -> Tensor:
+        model = load_reward_model(RewardSpec("data/models/tiny-reward", max_response=1_024, **spec))
+        scored = [value for one in model.score(tasks) for value in one.rewards if value is not None]
+        model.close()
+        return torch.tensor(scored)
+
+    exact = rewards(device="cpu", dtype="float32")
+    found: dict[str, Any] = {"responses": len(exact), "deviation": float(exact.std())}
+    for dtype in ("float32", "bfloat16"):
+        for kind in (*KINDS, "batches"):
+            path = {"path": "batches"} if kind == "batches" else {"model_args": {"tree_attention": kind}}
+            spec = {"device": options.device, "dtype": dtype, **path}
+            found[f"{kind} {dtype}"] = _attempt(lambda s=spec: float((rewards(**s) - exact).abs().max()))
+    return found
+
+
+def _tiny_steps(options: argparse.Namespace) -> dict[str, Any]:
+    """Losses of three optimiser steps of the shipped policy: largest distance from those in float32 on a CPU."""
+    examples = gpu_model.examples(options.data, options.tiny_rows, 2, 6_000, longest=1_024)[:32]
+
+    def losses(device: str, dtype: torch.dtype, attention: str) -> Tensor:
+        lora = LoraSettings(dtype="float32" if dtype == torch.float32 else "model")
+        spec = PolicySpec("data/models/tiny-policy", False, lora, device=device, dtype=_name(dtype), seed=0)
+        policy = load_policy_to_train(spec)
+        step = Step(policy.model, policy.body, "trees", attention, examples, 4_096, learning_rate=1e-3)
+        return torch.tensor([step.run() for _ in range(3)])
+
+    exact = losses("cpu", torch.float32, "sdpa")
+    found: dict[str, Any] = {"losses": exact.tolist()}
+    for dtype in (torch.float32, torch.bfloat16):
+        for kind in KINDS:
+            found[f"{kind} {_name(dtype)}"] = _attempt(
+                lambda k=kind, d=dtype: float((losses(options.device, d, k) - exact).abs().max())
+            )
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- ceilings
+
+
+def ceilings(options: argparse.Namespace, save: Save) -> None:
+    """Operations and bytes a second that the card itself reaches: products of LLaMA-3-8B's layers, and a large copy."""
+    found: dict[str, Any] = {"matmul_tflops": {}}
+    size = 8_192 if options.device == "cuda" else 256
+    shapes = [(size, size, size), (2 * size, size // 2, size // 2 * 7 // 2)]
+    for rows, inner, columns in shapes:
+        a = torch.randn(rows, inner, device=options.device, dtype=options.dtype)
+        b = torch.randn(columns, inner, device=options.device, dtype=options.dtype)
+        seconds = timed(lambda a=a, b=b: torch.nn.functional.linear(a, b), options.device, repeats=20)
+        found["matmul_tflops"][f"{rows}x{inner}x{columns}"] = round(2 * rows * inner * columns / seconds / 1e12, 2)
+    source = torch.randn(2**30 if options.device == "cuda" else 2**22, device=options.device)
+    target = torch.empty_like(source)
+    seconds = timed(lambda: target.copy_(source), options.device, repeats=10)
+    found["copy_gb_per_s"] = round(2 * source.numel() * 4 / seconds / 1e9, 1)
+    found["peak_tflops"] = max(found["matmul_tflops"].values())
+    save(found)
+
+
+# ---------------------------------------------------------------------------------------------------- scoring
+
+
+def scoring(options: argparse.Namespace, save: Save) -> None:
+    """Rows a second of every way at k = 2, 4, 8; ways that pad or run alone get a part of the rows."""
+    model = gpu_model.random_model(
+        AutoModelForSequenceClassification, gpu_model.shape_of(options.device), options.device, options.dtype
+    )
+    model.config.pad_token_id = 0
+    peak, weights = options.peak, gpu_model.matmul_parameters(model)
+    found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
+    for k in options.ks:
+        rows = gpu_model.encoded(options.data, options.rows, k, model.config.vocab_size)
+        for way, share in _scoring_ways(options):
+            part = rows[: max(8, int(len(rows) * share * 2 / k))]
+            for repeat in range(options.repeats):
+                run = _attempt(lambda w=way, p=part: _score(model, w, p, options))
+                run = run if isinstance(run, dict) else {"failed": run}
+                if "tokens_run_per_s" in run and peak:
+                    run["share_of_peak"] = round(2 * weights * run["tokens_run_per_s"] / peak / 1e12, 3)
+                found["runs"].append({"k": k, "way": way, "repeat": repeat, **run})
+                save({**found, "summary": _medians(found["runs"], "rows_per_s")})
+
+
+def _scoring_ways(options: argparse.Namespace) -> list[tuple[str, float]]:
+    return [
+        *((f"trees {kind}", 1.0) for kind in ways(options.device)),
+        ("sorted", 0.75),
+        ("file order", 0.3),
+        ("alone", 0.06),
+    ]
+
+
+def _score(model: Any, way: str, rows: Sequence[Encoded], options: argparse.Namespace) -> dict[str, Any]:
+    """One repetition: from token ids to scores on the host."""
+    head = linear_head(model)
+    if way.startswith("trees"):
+        attention = KINDS[way.split()[1]]
+        model.set_attn_implementation(attention)
+        passes = Passes(model, head, "trees", attention, 0)
+    else:
+        model.set_attn_implementation("sdpa")
+        passes = Passes(model, head, "batches", "sdpa", 0)
+    run = {"alone": lambda: _one_by_one(passes, rows, 1), "file order": lambda: _one_by_one(passes, rows, 32)}
+    go = run.get(way, lambda: sum(sum(tokens) for _, _, tokens in passes.over(rows, options.budget)))
+    _warm(passes, way, rows, options)
+    with peak_memory(options.device) as memory:
+        seconds, tokens_run = _clock(go, options.device)
+    separate = sum(len(ids) for row in rows for ids in row.sequences if ids is not None)
+    return {
+        "rows": len(rows),
+        "seconds": round(seconds, 4),
+        "rows_per_s": round(len(rows) / seconds, 3),
+        "tokens_per_s": round(separate / seconds, 1),
+        "tokens_run_per_s": round(tokens_run / seconds, 1),
+        "tokens_run_a_row": round(tokens_run / len(rows), 1),
+        "peak_gb_above_model": round(memory[0] / 1e9, 3),
+    }
+
+
+def _warm(passes: Passes, way: str, rows: Sequence[Encoded], options: argparse.Namespace) -> None:
+    if way in ("alone", "file order"):
+        _one_by_one(passes, rows[:32], 32)
+    else:
+        list(islice(passes.over(rows, options.budget), 2))
+
+
+def _one_by_one(passes: Passes, rows: Sequence[Encoded], size: int) -> int:
+    """Dialogues in the order of the file, `size` at a time; tokens run, padding included."""
+    sequences = [ids for row in rows for ids in row.sequences if ids is not None]
+    tokens = 0
+    for start in range(0, len(sequences), size):
+        batch = sequences[start : start + size]
+        passes.forward([TokenTree(ids[:-1], (ids[-1:],)) for ids in batch]).cpu()
+        tokens += len(batch) * max(map(len, batch))
+    return tokens
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+class Step:
+    """One optimiser step of a model under LoRA, over trees or padded rows, as `neat_train.trainer` makes it."""
+
+    def __init__(
+        self,
+        model: Any,
+        body: Any,
+        path: str,
+        attention: str,
+        examples: Sequence[Example],
+        budget: int,
+        learning_rate: float = 1e-5,
+    ) -> None:
+        self.model, self.body = model.train(), body
+        self.path = prepare(body, path, attention=attention).path
+        self.device = next(model.parameters()).device
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(weights, lr=learning_rate)
+        self.batches = micro_batches(examples, budget, self.path)
+        plans = [plan_of(batch.layout) for batch in self.batches]
+        self.counts = sum((plan.counts for plan in plans), Counts(0, 0, 0))
+        self.tokens = sum(batch.tokens for batch in self.batches)
+
+    def run(self, batches: Sequence[MicroBatch] | None = None) -> float:
+        """Forward, backward and update; the loss."""
+        loss = torch.zeros((), device=self.device)
+        with training_attention(self.body, self.path):
+            for batch in batches or self.batches:
+                plan = plan_of(batch.layout).to(self.device)
+                part = total(objective(logps(self.model, batch.to(self.device)), plan, LOSS), self.counts, LOSS)
+                part.backward()
+                loss += part.detach()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss)
+
+
+def training(options: argparse.Namespace, save: Save) -> None:
+    """Records a second of a LoRA step (r 16, all linear layers), with gradient checkpointing and without."""
+    model = gpu_model.random_model(
+        AutoModelForCausalLM, gpu_model.shape_of(options.device), options.device, options.dtype
+    )
+    weights = gpu_model.matmul_parameters(model)
+    found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
+    lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    body = adapted.get_base_model()
+    own = [*(f"trees {kind}" for kind in ways(options.device)), "sorted"]
+    plans = [(2, True, way) for way in own] + [(2, True, "trl dpo")] + [(2, False, way) for way in own]
+    plans += [(k, True, way) for k in options.ks[1:] for way in own] + [(2, False, "trl dpo")]
+    for k, checkpointing, way in plans:
+        if checkpointing:
+            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            body.gradient_checkpointing_disable()
+        examples = gpu_model.examples(options.data, options.records, k, model.config.vocab_size)
+        measure = _trl_step if way.startswith("trl") else _own_step
+        run = _attempt(partial(measure, adapted, body, way, examples, checkpointing, options))
+        run = run if isinstance(run, dict) else {"failed": run}
+        if "tokens_run_per_s" in run and options.peak:
+            # Frozen weights: a pass forward and one backward to the inputs; what checkpointing runs again is not work.
+            run["share_of_peak"] = round(4 * weights * run["tokens_run_per_s"] / options.peak / 1e12, 3)
+        found["runs"].append({"k": k, "checkpointing": checkpointing, "way": way, **run})
+        save({**found, "summary": _medians(found["runs"], "records_per_s")})
+        collect()
+
+
+def _own_step(
+    model: Any, body: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
+) -> dict[str, Any]:
+    budget = options.budget if checkpointing else options.budget // 4
+    kind = way.split()[1] if way.startswith("trees") else AUTO
+    step = Step(model, body, "trees" if way.startswith("trees") else "batches", kind, examples, budget)
+    step.run(step.batches[:1])
+    with peak_memory(options.device) as memory:
+        seconds = [_clock(step.run, options.device)[0] for _ in range(options.repeats)]
+    return _step_figures(seconds, len(examples), step.tokens, memory[0]) | {"micro_batches": len(step.batches)}
+
+
+def _step_figures(seconds: list[float], records: int, tokens: int, memory: float) -> dict[str, Any]:
+    median = statistics.median(seconds)
+    return {
+        "records": records,
+        "seconds": [round(one, 4) for one in seconds],
+        "records_per_s": round(records / median, 3),
+        "tokens_run_per_s": round(tokens / median, 1),
+        "tokens_run_a_record": round(tokens / records, 1),
+        "peak_gb_above_model": round(memory / 1e9, 3),
+    }
+
+
+def _trl_step(
+    model: Any, body: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
+) -> dict[str, Any]:
+    """TRL's DPOTrainer on the same pairs with the largest batch that fits; the reference's figures are given to it."""
+    import gpu_trl
+
+    failed = ""
+    for size in (16, 8, 4, 2) if checkpointing else (4, 2, 1):
+        if size > len(examples):
+            continue
+        try:
+            with peak_memory(options.device) as memory:
+                seconds, tokens = gpu_trl.steps(model, body, examples, size, checkpointing, options)
+            return _step_figures(seconds, len(examples) // size * size, tokens, memory[0]) | {"pairs_a_batch": size}
+        except torch.OutOfMemoryError as error:
+            failed = str(error).splitlines()[0]
+        collect()
+    raise OutOfMemory(failed)
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def sampling(options: argparse.Namespace, save: Save) -> None:
+    """Tokens a second of the transformers sampler; a model's way to the host and back; memory beside its estimate."""
+    model = gpu_model.random_model(
+        AutoModelForCausalLM, gpu_model.shape_of(options.device), options.device, options.dtype
+    )
+    found: dict[str, Any] = {}
+    prompts = [query for query, _ in gpu_model.dialogues(options.data, options.prompts, 2, model.config.vocab_size)]
+    prompts = [query for query in prompts if len(query) < 1_024]
+    sampled = Sampling(max_new_tokens=options.new_tokens)
+
+    def choose(logits: Tensor, rows: list[int], step: int) -> Tensor:
+        return draw(logits, rows, step, sampled)
+
+    def go() -> int:
+        return sum(map(len, decode(model, prompts, choose, lambda ids: False, sampled.max_new_tokens, None)))
+
+    with torch.no_grad():
+        decode(model, prompts[:4], choose, lambda ids: False, 4, None)
+        seconds, tokens = _clock(go, options.device)
+    found["sampling"] = {"prompts": len(prompts), "new_tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
+    save(found)
+    if options.device == "cuda":
+        away, _ = _clock(lambda: model.to("cpu"), options.device)
+        back, _ = _clock(lambda: model.to("cuda"), options.device)
+        found["to_host_and_back"] = {"gb": round(_bytes(model) / 1e9, 2), "to_host_s": away, "back_s": back}
+        save(found)
+    found["memory"] = _memory(model, options)
+    save(found)
+
+
+def _memory(model: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Peak of one micro-batch of a LoRA step above the weights, beside `memory_sum`'s estimate, in GB."""
+    lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    body, found = adapted.get_base_model(), {}
+    for checkpointing, budget in ((True, options.budget), (False, options.budget // 4)):
+        if checkpointing:
+            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            body.gradient_checkpointing_disable()
+        examples = gpu_model.examples(options.data, options.records, 2, model.config.vocab_size)
+        step = Step(adapted, body, "trees", AUTO, examples, budget)
+        full = max(step.batches, key=lambda batch: batch.tokens)
+        step.run([full])
+        with peak_memory(options.device) as memory:
+            step.run([full])
+        size = options.dtype.itemsize
+        adapter = adapter_numbers(body.config, LoraSettings()) * size
+        found[f"checkpointing {checkpointing}"] = {
+            "tokens": full.tokens,
+            "measured": round(memory[0] / 1e9, 3),
+            "estimated": round((activations(body.config, full.tokens, checkpointing, size) + adapter) / 1e9, 3),
+        }
+    return found
+
+
+def compiling(options: argparse.Namespace, save: Save) -> None:
+    """What FlexAttention costs to compile, how often it is compiled anew, and what masks and parts cost a row."""
+    shape, device = gpu_model.shape_of(options.device), torch.device(options.device)
+    rows = _rows(options, shape["vocab_size"])
+    found: dict[str, Any] = {"rows": len(rows), "tokens": [len(row.ids) for row in rows]}
+    found["auto"] = choose_attention(AUTO, gpu_model.config_of(shape), options.dtype, device)
+    layouts = [laid_out(*_tensors(row.ids, row.positions), row.lengths, TREES_FLEX)[2] for row in rows]
+    masks = [_clock(lambda row=row: attention_flex.block_mask(row, device), options.device) for row in layouts]
+    found["block_mask_ms"] = round(1e3 * statistics.median(seconds for seconds, _ in masks), 3)
+    found["full_blocks"] = round(statistics.mean(attention_flex.full_share(mask) for _, mask in masks), 3)
+    parts = [_clock(lambda row=row: parts_of(row, device), options.device)[0] for row in layouts]
+    found["parts_ms"] = round(1e3 * statistics.median(parts), 3)
+    save(found)
+    if options.device == "cuda":
+        _compile(Heads.of(gpu_model.config_of(shape)), layouts, [mask for _, mask in masks], options, found, save)
+
+
+def _compile(
+    heads: Any,
+    layouts: Sequence[Any],
+    masks: Sequence[Any],
+    options: argparse.Namespace,
+    found: dict[str, Any],
+    save: Save,
+) -> None:
+    from torch._dynamo.utils import counters
+
+    found["flex_calls"] = []
+    for layout, mask in zip(layouts, masks, strict=True):
+        before, tokens = sum(counters["frames"].values()), sum(map(sum, layout))
+        seconds, _ = _clock(lambda tokens=tokens, mask=mask: _flex(heads, tokens, mask, options), options.device)
+        frames = sum(counters["frames"].values()) - before
+        found["flex_calls"].append({"tokens": tokens, "s": round(seconds, 4), "frames": frames})
+        found["frames_after_the_second_row"] = sum(call["frames"] for call in found["flex_calls"][2:])
+        save(found)
+
+
+def _rows(options: argparse.Namespace, vocabulary: int) -> list[Any]:
+    trees = [grow(one.sequences) for one in gpu_model.encoded(options.data, options.rows, 4, vocabulary)]
+    packs = pack([tree.tokens for tree in trees], options.budget)
+    return [lay([trees[index] for index in chosen]) for chosen in packs][:16]
+
+
+def _tensors(*numbers: Sequence[int]) -> Iterator[Tensor]:
+    return (torch.tensor([values]) for values in numbers)
+
+
+def _flex(heads: Heads, tokens: int, mask: Any, options: argparse.Namespace) -> None:
+    """One call forward and backward."""
+    parts = [
+        torch.randn(1, n, tokens, heads.size, device=options.device, dtype=options.dtype, requires_grad=True)
+        for n in (heads.query, heads.key, heads.key)
+    ]
+    attention_flex.attend(parts[0], parts[1], parts[2], mask, None).sum().backward()
+
+
+# ---------------------------------------------------------------------------------------------------- clocks
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device; a CPU is never behind."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _clock(go: Callable[[], Any], device: str) -> tuple[float, Any]:
+    synchronize(device)
+    start = time.perf_counter()
+    result = go()
+    synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def timed(go: Callable[[], Any], device: str, repeats: int) -> float:
+    """Seconds of the median call, after three to warm up."""
+    for _ in range(3):
+        go()
+    return statistics.median(_clock(go, device)[0] for _ in range(repeats))
+
+
+@contextmanager
+def peak_memory(device: str) -> Iterator[list[float]]:
+    """Fills its list with the most bytes that were taken inside the block above what was there; 0 on a CPU."""
+    found = [0.0]
+    if device == "cuda":
+        collect()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    yield found
+    if device == "cuda":
+        found[0] = torch.cuda.max_memory_allocated() - before
+
+
+def collect() -> None:
+    """Give back what nothing holds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _bytes(model: Any) -> int:
+    return sum(weight.numel() * weight.itemsize for weight in model.parameters())
+
+
+def _attempt(go: Callable[[], Any]) -> Any:
+    """What it gives, or why it failed in one line: a part goes on without it."""
+    try:
+        return go()
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _medians(runs: list[dict[str, Any]], figure: str) -> dict[str, Any]:
+    """The median of a figure and its companions for each setting that ran."""
+    names = (figure, "tokens_run_per_s", "tokens_run_a_row", "share_of_peak", "peak_gb_above_model")
+    by: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        settings = (run.get(name) for name in ("k", "checkpointing", "way"))
+        by.setdefault(" ".join(str(part) for part in settings if part is not None), []).append(run)
+    found: dict[str, Any] = {}
+    for label, own in by.items():
+        done = [run for run in own if figure in run]
+        medians = {n: statistics.median(run[n] for run in done) for n in names if done and n in done[0]}
+        found[label] = medians or own[0]["failed"]
+    return found
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Save], None]] = {
+    "parity": parity,
+    "ceilings": ceilings,
+    "scoring": scoring,
+    "training": training,
+    "sampling": sampling,
+    "compiling": compiling,
+}
