@@ -17,10 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.own_reward import HINT
 from neat_data.record import Label, Record, canonical_json, from_table
 from neat_data.score import write_card
-from neat_data.store.atomic import write_atomically
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder, commit_shard
 from neat_data.store.join import as_rewards, flat_responses
@@ -180,10 +178,6 @@ def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
 
 
 def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:
-    hint = Path(source.path) / HINT  # where `expand` finds the reward model
-    if hint.exists():
-        content = hint.read_bytes()
-        write_atomically(folder.path / HINT, lambda file: file.write(content))
     for at in source.manifest.rounds:
         if at.round:
             folder.enter_round(at)

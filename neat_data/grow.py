@@ -18,7 +18,7 @@ from neat_data.candidates import Candidate, Rules, sift
 from neat_data.errors import InputError, RunError
 from neat_data.joining import Outcome, joined, outcomes, tallies, tasks, waiting
 from neat_data.models.reward import RewardModel, RewardSpec, load_reward_model
-from neat_data.own_reward import completed, require_same, spec_of
+from neat_data.own_reward import completed, remember, require_same, require_same_files, spec_of
 from neat_data.record import Record, from_table, to_table
 from neat_data.score import package_versions, score_tasks, write_card
 from neat_data.staging import FOLDER, Staging
@@ -238,11 +238,14 @@ def load_own(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> RewardM
     from neat_data.models.memory import check, estimate
 
     watch.phase("loading the reward model", None)
-    spec = reward_spec(folder, scoring)
+    own, spec = folder.settings["reward_model"], reward_spec(folder, scoring)
+    if scoring.reward is None or not scoring.mix:
+        require_same_files(own, spec, folder.path)
     check([estimate(spec)], spec.device)
     model = load_reward_model(spec)
     if not scoring.mix:
-        require_same(folder.settings["reward_model"], model.settings, folder.path)
+        require_same(own, model.settings, folder.path)
+    remember(model.spec, model.settings)
     return model
 
 

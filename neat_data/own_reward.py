@@ -1,72 +1,100 @@
 """The reward model that a dataset was scored with: found again for new responses, and compared with what is found.
 
 Rewards of two models cannot be ranked against each other, so responses that join a dataset are scored by its own model.
-The manifest names that model by its hashes and tells no path. Where it was loaded from is noted in a hidden file of the
-folder, a hint that is no part of the dataset; what it leads to is held against the hashes.
+The manifest names that model by its hashes and tells no path; a folder is found by the note that `remember` leaves in
+the user's cache, a name on the hub is followed, and a function is for the user to name.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from neat_data import places, recorded
 from neat_data.errors import InputError
 from neat_data.models.reward import RewardSpec
-from neat_data.record import canonical_json
-from neat_data.store.atomic import write_atomically
 
-HINT = ".reward-model.json"
 # What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
 _DECISIVE = ("weights", "revision", "sha256", "template", "tokenizer", "max_length", "max_response", "rubric")
-_CARRIED = ("dtype", "max_length", "max_response", "model_args")
+_NOTED_BY = ("weights", "revision", "template", "tokenizer")
+_LOADED = ("transformers", "vllm")  # back ends that load a model from a folder or from the hub
+_SERVERS = ("http://", "https://", "judge:")
+_OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
 
 
-def remember(folder: Path, spec: RewardSpec) -> None:
-    """Note where a model was loaded from, for `spec_of`. Servers are not noted: an address may hold a secret."""
-    if spec.model.startswith(("http://", "https://", "judge:")):
-        return
-    template = spec.chat_template
-    hint = {
-        "model": _absolute(spec.model),
-        "chat_template": template if template in ("auto", "hh") else _absolute(template),
-    }
-    write_atomically(folder / HINT, lambda file: file.write(canonical_json(hint).encode()))
+def remember(spec: RewardSpec, settings: dict[str, Any]) -> None:
+    """Note where a model was loaded from, for `spec_of`.
+
+    Servers and functions are not noted: an address may hold a secret, and code runs only where it is named.
+
+    Args:
+        settings: what the model says of itself.
+    """
+    if settings.get("backend") in _LOADED:
+        place = {"model": places.absolute(spec.model), "chat_template": _template_place(spec.chat_template)}
+        places.note("reward model", _key(settings), place)
 
 
-def _absolute(model: str) -> str:
-    path, colon, function = model.partition(":")
-    return f"{Path(path).resolve()}{colon}{function}" if Path(path).exists() else model
+def _template_place(template: str) -> str:
+    return template if template in ("auto", "hh") else places.absolute(template)
+
+
+def _key(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in _NOTED_BY if name in settings}
+
+
+def template_of(settings: dict[str, Any]) -> str:
+    """The chat template that a model with these settings was loaded with, as far as it is noted."""
+    return places.noted("reward model", _key(settings)).get("chat_template", "auto")
 
 
 def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
-    """What loads the model that the dataset in `folder` was scored with.
+    """What loads the model that the dataset in `folder` was scored with; `require_same_files` comes before loading.
 
     Args:
         settings: of that model, as the manifest has them.
 
     Raises:
-        InputError: the dataset's rewards came with its source, or from where nothing can be loaded any more.
+        InputError: the dataset's rewards came with its source, or from where nothing can be loaded any more; the
+            manifest names a function, a path, or arguments that are for the user to say.
     """
-    if settings.get("backend") not in ("transformers", "vllm", "callable"):
-        kind = "came with its source" if settings.get("model") == "given" else f"came from {settings.get('model')}"
-        raise InputError(f"{folder}: its rewards {kind}; say with --reward-model what scores the new responses.")
-    hint = _hint(folder)
-    model = hint.get("model", settings["model"])
-    if "revision" not in settings and not (hint and Path(model.partition(":")[0]).exists()):
-        where = f"which is no longer at {model}" if hint else "and where that lies is not noted here"
+    name, backend = settings.get("model"), settings.get("backend")
+    if backend == "callable":
         raise InputError(
-            f"{folder}: was scored with {settings['model']}, {where}.\n"
-            "Say with --reward-model where it is; its hashes tell whether it is the same."
+            f"{folder}: was scored with the function {name}, and no function is run on a dataset's word.\n"
+            "If you trust it, name it with --reward-model FILE.py:FUNCTION; its hash tells whether it is the same."
         )
-    carried = {key: settings[key] for key in _CARRIED if key in settings}
+    if backend not in _LOADED:
+        kind = "came with its source" if name == "given" else f"came from {name}"
+        raise InputError(f"{folder}: its rewards {kind}; say with --reward-model what scores the new responses.")
     return RewardSpec(
-        model,
-        backend="vllm" if settings["backend"] == "vllm" else "auto",
+        _place(folder, settings),
+        backend="vllm" if backend == "vllm" else "auto",
         device=device,
-        chat_template=hint.get("chat_template", "auto"),
-        **carried,
+        chat_template=template_of(settings),
+        model_args=recorded.arguments(settings, "Name the model yourself, with --reward-model."),
+        **recorded.scoring(settings),
+    )
+
+
+def _place(folder: Path, settings: dict[str, Any]) -> str:
+    name = settings.get("model")
+    if "revision" in settings:
+        if recorded.is_hub_id(name):
+            return str(name)
+        lacking = "which is no model of the hub, and no path is followed on a dataset's word"
+    else:
+        noted = places.noted("reward model", _key(settings)).get("model")
+        if noted is not None and Path(noted).is_dir():
+            return noted
+        lacking = f"which is no longer at {noted}" if noted else "and where that lies is not noted here"
+        if (folder / _OLD_HINT).exists():
+            lacking += f" ({_OLD_HINT} in a dataset is not read any more)"
+    raise InputError(
+        f"{folder}: was scored with {name}, {lacking}.\n"
+        "Say with --reward-model where it is; its hashes tell whether it is the same."
     )
 
 
@@ -74,19 +102,13 @@ def completed(spec: RewardSpec, settings: dict[str, Any]) -> RewardSpec:
     """`spec` with the lengths of the dataset's model where the user said nothing of them."""
     if "weights" not in settings and "revision" not in settings:
         return spec
+    told = recorded.scoring(settings)
     return replace(
         spec,
-        max_length=spec.max_length or settings.get("max_length"),
-        max_response=spec.max_response or settings.get("max_response"),
+        max_length=spec.max_length or told.get("max_length"),
+        max_response=spec.max_response or told.get("max_response"),
         lengths_inherited=spec.max_length is None and spec.max_response is None,
     )
-
-
-def _hint(folder: Path) -> dict[str, str]:
-    try:
-        return json.loads((folder / HINT).read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def mismatches(own: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -104,3 +126,27 @@ def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> No
             f"{folder}: was scored with {own.get('model')}; this is another reward model ({'; '.join(different)}).\n"
             "Rewards of two models cannot be ranked together. Name its own, or say --mix-rewards to do so all the same."
         )
+
+
+def require_same_files(own: dict[str, Any], spec: RewardSpec, folder: Path) -> None:
+    """`require_same` by what files tell, before any of them is run or loaded."""
+    if (found := _files(spec.model)) is not None:
+        require_same(own, found, folder)
+
+
+def _files(model: str) -> dict[str, Any] | None:
+    """What a function or a folder will say of itself; None for servers, the hub, and what is not there."""
+    from neat_data.models.source import Source, identity_of  # torch takes seconds to import
+
+    if model.startswith(_SERVERS):
+        return None
+    if ".py:" in model:
+        file, _, function = model.rpartition(":")
+        if not Path(file).is_file():
+            return None
+        sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return {"model": f"{Path(file).name}:{function}", "sha256": sha256}
+    if not (Path(model) / "config.json").is_file():
+        return None
+    source = Source.parse(model)
+    return {"model": source.label, **identity_of(source)}

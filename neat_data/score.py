@@ -108,7 +108,7 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         settings = {**rows_settings, "compression": request.compression, "reward_model": reward_settings}
         folder.begin(settings, versions=package_versions())
         if model:
-            remember(request.out, model.spec)
+            remember(model.spec, model.settings)
         for note in [*(model.notes if model else ()), *folder.notes]:
             watch.say(note)
         if plan is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from torch import nn
 
-from neat_data.errors import RunError
+from neat_data.errors import InputError, RunError
 from neat_data.store.atomic import write_atomically
 from neat_train.ranks import Ranks
 
@@ -81,10 +82,21 @@ class WholeCheckpoints(_Base):
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
+        # By its name: the path is what the state of a resumed run says, and that may come from anybody.
+        best = Path(self._get_output_dir(None)) / Path(self.state.best_model_checkpoint).name
+        self.state.best_model_checkpoint = str(best)
         if self.is_fsdp_enabled:
             super()._load_best_model()
         else:
-            self.policy.restore(Path(self.state.best_model_checkpoint))
+            self.policy.restore(best)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _pickles_refused(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _pickles_refused(checkpoint):
+            super()._load_rng_state(checkpoint)
 
 
 def newest_whole(run: Path) -> Path | None:
@@ -105,6 +117,16 @@ def is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError):
         return False
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise InputError for a checkpoint in shards (of FSDP, of DeepSpeed), whose libraries read pickles from it."""
+    shards = (path for pattern in (".metadata", "*_states.pt") for path in folder.rglob(pattern))
+    if (found := next(shards, None)) is not None:
+        raise InputError(
+            f"{found}: is a pickle, which can run code; checkpoints in shards are not gone on from\n"
+            "remove this checkpoint, and have whole ones written (fsdp_state_dict_type FULL_STATE_DICT)"
+        )
 
 
 def seal(folder: Path) -> None:
@@ -147,6 +169,18 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         raise RunError(
             f"the disk is full: {path} could not be written; the last whole checkpoint stays.\n"
             "Free some space and run the same command again."
+        ) from error
+
+
+@contextmanager
+def _pickles_refused(checkpoint: str | None) -> Iterator[None]:
+    """torch reads nothing but numbers and plain values (weights_only), and says so at length."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{checkpoint}: its optimiser, schedule or random state holds more than numbers, so it was not made by "
+            "this program or is damaged\nremove this checkpoint: the same command goes on from the one before"
         ) from error
 
 

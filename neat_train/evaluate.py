@@ -70,7 +70,8 @@ class EvalRequest:
         prompt, negative: as `named_prompt` takes them: what answers are given under, and what the negative ones are.
         start: the policy that KL is measured from; None: the one that the run began from.
         refusal: a regular expression; an answer in whose first 200 characters it is found counts as a refusal.
-        device, dtype, chat_template, max_length, token_budget, model_args: as `open_subject` takes them.
+        device, dtype, chat_template, max_length, token_budget, model_args, base: as `open_subject` takes them.
+        trust_remote_code: whether code that comes with a model is run: with one that the user named, or its base.
     """
 
     subject: str
@@ -95,11 +96,12 @@ class EvalRequest:
     token_budget: int | None = None
     model_args: Mapping[str, Any] | None = None
     trust_remote_code: bool = False
+    base: str | None = None
     reward_templates: tuple[str, ...] = ()
     reward_args: tuple[str, ...] = ()
 
-    def open(self, spec: str) -> Subject:
-        """A subject with the options of this request."""
+    def open(self, spec: str, *, trusted: bool = True) -> Subject:
+        """A subject with the options of this request; one that the user did not name brings no code."""
         return open_subject(
             spec,
             device=self.device,
@@ -108,7 +110,8 @@ class EvalRequest:
             max_length=self.max_length,
             token_budget=self.token_budget,
             model_args=dict(self.model_args or {}),
-            trust_remote_code=self.trust_remote_code,
+            trust_remote_code=self.trust_remote_code and trusted,
+            base=self.base,
         )
 
 
@@ -223,7 +226,7 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
         watch.say(f"KL is left out: {unknown[subject.kind]}; name it by --start")
         return None
     try:
-        found = request.open(spec)
+        found = request.open(spec, trusted=request.start is not None or spec == subject.base)
     except InputError as error:
         raise InputError(f"--start {error}") from error
     if request.start is None and (other := _other(subject, found)):

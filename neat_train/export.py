@@ -22,6 +22,7 @@ class ExportRequest:
         run: a run's folder, one of its checkpoints, or a folder with an adapter.
         merged: whether to merge the adapter, into `out`.
         dtype: of the merged weights; None: the base model's.
+        base: the model of the adapter, where that says no more of it than a folder.
         push_to_hub: the repository to upload to; a new one is private unless `public`.
     """
 
@@ -33,6 +34,7 @@ class ExportRequest:
     push_to_hub: str | None = None
     public: bool = False
     trust_remote_code: bool = False
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ def _merged(request: ExportRequest, watch: Watcher) -> Merged:
     from neat_train.merge import merge  # after what is asked was checked: torch takes seconds to import
 
     assert request.out is not None
-    found = merge(request.run, request.out, request.dtype, request.device, request.trust_remote_code, watch)
+    found = merge(
+        request.run, request.out, request.dtype, request.device, request.trust_remote_code, watch, request.base
+    )
     write_merged_card(request.run, found.out, f"{in_words(found)}\n")
     return found
 

@@ -29,7 +29,7 @@ from neat_data.record import Record
 from neat_data.watch import Silent, Watcher
 from neat_train import forward
 from neat_train.card import write_card
-from neat_train.checkpoints import full_disk_explained, newest_whole, step_of
+from neat_train.checkpoints import full_disk_explained, newest_whole, refuse_pickles, step_of
 from neat_train.config import BASELINES, FitSettings
 from neat_train.curves import draw
 from neat_train.examples import Encoder
@@ -60,6 +60,7 @@ class FitRequest:
         dataset: its folder.
         policy: a folder, a hub id, or the folder of an earlier run.
         out: the run folder.
+        base: the model of an adapter that is gone on from, where that says no more of it than a folder.
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class FitRequest:
     out: Path
     settings: FitSettings
     trust_remote_code: bool = False
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ def _prepared(
     folder.require(identity)
     folder.write(settings, identity)
     if folder.ranks.main:
-        remember(folder.path, request.policy)
+        remember(policy.settings, request.policy, policy.source)
     assert settings.token_budget is not None
     packing = Packing(choice.path, settings.token_budget)
     return _Run(
@@ -269,6 +271,7 @@ def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArgum
         trust_remote_code=request.trust_remote_code,
         keep_reference=settings.method == "dpo" or (settings.method != "sft" and settings.loss.needs_reference),
         seed=settings.seed,
+        base=request.base,
     )
 
 
@@ -347,6 +350,7 @@ def _train(run: _Run, callbacks: list[TrainerCallback]) -> int | None:
     if isinstance(run.watch, TrainingProgress):
         callbacks = [*callbacks, run.watch]
     if checkpoint is not None:
+        refuse_pickles(checkpoint)
         run.watch.say(f"going on from {checkpoint}")
     source = None if run.settings.method in BASELINES else _source(run)
     if source is not None and checkpoint is not None:

@@ -16,7 +16,6 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from neat_data.errors import InputError
-from neat_data.models.adapter import adapter_config
 from neat_data.models.device import resolve_dtype
 from neat_data.models.memory import estimate, free_bytes
 from neat_data.models.pretrained import load_policy_config, silence
@@ -24,6 +23,7 @@ from neat_data.models.reward import RewardSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_train.config import FitSettings, LoraSettings
 from neat_train.policy import PolicySpec
+from neat_train.start import base_of
 
 _GB = 1e9
 _ADAM = 2  # running means a parameter has, of its own type
@@ -153,11 +153,8 @@ def activations(config: PreTrainedConfig, token_budget: int, checkpointing: bool
 
 def _base(policy: PolicySpec) -> str:
     """The model, or the one that an adapter belongs to."""
-    if not (Path(policy.model) / "adapter_config.json").is_file():
-        return policy.model
-    config = adapter_config(policy.model, "--policy")
-    base, revision = config.get("base_model_name_or_path") or policy.model, config.get("revision")
-    return f"{base}@{revision}" if revision and not Path(base).is_dir() else str(base)
+    adapter = (Path(policy.model) / "adapter_config.json").is_file()
+    return base_of(policy.model, policy.base) if adapter else policy.model
 
 
 def _whole(device: torch.device) -> float:

@@ -60,13 +60,22 @@ class Merged:
     probability: float
 
 
-def merge(run: Path, out: Path, dtype: str | None, device: str, trust_remote_code: bool, watch: Watcher) -> Merged:
+def merge(
+    run: Path,
+    out: Path,
+    dtype: str | None,
+    device: str,
+    trust_remote_code: bool,
+    watch: Watcher,
+    base: str | None = None,
+) -> Merged:
     """Write the model in `out` that the adapter in `run` makes of its base model.
 
     Args:
         run: a run's folder, one of its checkpoints, or any folder with a LoRA adapter.
         out: where nothing is yet.
         dtype: the type of the weights; None: that of the base model.
+        base: the base model, where the adapter says no more of it than a folder.
 
     Raises:
         InputError: nothing to merge, a place that is taken, an unknown type.
@@ -74,7 +83,7 @@ def merge(run: Path, out: Path, dtype: str | None, device: str, trust_remote_cod
     """
     _check(run, out, dtype)
     watch.phase("loading", None)
-    policy = _loaded(run, device, trust_remote_code)
+    policy = _loaded(run, device, trust_remote_code, base)
     to = DTYPES[dtype] if dtype else _stored_as(policy)
     with silence():
         watch.phase("merging", None)
@@ -98,9 +107,15 @@ def _check(run: Path, out: Path, dtype: str | None) -> None:
         raise InputError(f"--out {out}: is taken; give a new folder")
 
 
-def _loaded(run: Path, device: str, trust_remote_code: bool) -> Policy:
+def _loaded(run: Path, device: str, trust_remote_code: bool, base: str | None) -> Policy:
     spec = PolicySpec(
-        str(run), False, LoraSettings(), device=device, dtype="float32", trust_remote_code=trust_remote_code
+        str(run),
+        False,
+        LoraSettings(),
+        device=device,
+        dtype="float32",
+        trust_remote_code=trust_remote_code,
+        base=base,
     )
     return load_policy_to_train(spec)
 

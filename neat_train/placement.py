@@ -19,7 +19,7 @@ from neat_data.models.device import release
 from neat_data.models.memory import check, estimate
 from neat_data.models.reward import RewardModel, RewardSpec, Scored, Task, load_reward_model
 from neat_data.models.reward_transformers import TransformersRewardModel
-from neat_data.own_reward import completed, require_same, spec_of
+from neat_data.own_reward import completed, remember, require_same, require_same_files, spec_of
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.watch import Watcher
 from neat_train.config import FitSettings
@@ -58,10 +58,15 @@ def load_reward(settings: FitSettings, dataset: PreferenceDataset, device: torch
         InputError: it cannot be had, or is not the one that scored the dataset and `rounds.mix_rewards` is not said.
     """
     watch.phase("loading the reward model", None)
-    model = load_reward_model(reward_spec(settings, dataset, device))
-    if not settings.rounds.mix_rewards:
-        with _in_our_words():
-            require_same(dataset.manifest.settings["reward_model"], model.settings, Path(dataset.path))
+    own, spec = dataset.manifest.settings["reward_model"], reward_spec(settings, dataset, device)
+    mixed = settings.rounds.mix_rewards
+    with _in_our_words():
+        if not mixed or settings.rounds.reward_model is None:
+            require_same_files(own, spec, Path(dataset.path))
+        model = load_reward_model(spec)
+        if not mixed:
+            require_same(own, model.settings, Path(dataset.path))
+    remember(model.spec, model.settings)
     for note in model.notes:
         watch.say(f"reward model: {note}")
     if rests(settings, device) and isinstance(model, TransformersRewardModel) and model.device == device:

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neat_data.errors import InputError
-from neat_data.models.adapter import adapter_config, adapter_hash
+from neat_data.models.adapter import adapter_hash
 from neat_data.models.device import dtype_name, resolve_device, resolve_dtype
 from neat_data.models.pretrained import Loaded, load_policy, silence
 from neat_data.models.sampler import SamplerSpec
@@ -32,6 +32,7 @@ from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.record import Message
 from neat_train.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
+from neat_train.start import base_of
 
 if TYPE_CHECKING:
     from neat_train.config import LoraSettings
@@ -51,6 +52,7 @@ class PolicySpec:
         chat_template: `auto`, `hh`, or a file.
         keep_reference: whether a `full` policy keeps a frozen copy of its start; an adapter needs none.
         seed: what a new adapter is drawn from.
+        base: the model of an adapter that says no more of it than a folder; see `start.base_of`.
     """
 
     model: str
@@ -65,6 +67,7 @@ class PolicySpec:
     trust_remote_code: bool = False
     keep_reference: bool = False
     seed: int = 0
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +221,7 @@ def _base(spec: PolicySpec, start: Path | None, device: torch.device) -> Loaded:
     """The model without an adapter."""
     dtype = torch.float32 if spec.full else resolve_dtype(spec.dtype, device)
     asked = SamplerSpec(
-        model=base_of(str(start)) if start else spec.model,
+        model=base_of(str(start), spec.base) if start else spec.model,
         device=spec.device,
         chat_template=spec.chat_template,
         model_args={**(spec.model_args or {}), **(_four_bits(dtype, device) if spec.load_in_4bit else {})},
@@ -230,24 +233,6 @@ def _base(spec: PolicySpec, start: Path | None, device: torch.device) -> Loaded:
             f"(neat-train export {start} --merge --out MERGED) and give MERGED"
         )
     return load_policy(asked, dtype)
-
-
-def base_of(start: str) -> str:
-    """The model that an adapter says it belongs to.
-
-    Raises:
-        InputError: it says none, or that folder is gone.
-    """
-    config = adapter_config(start, "--policy")
-    base, revision = config.get("base_model_name_or_path"), config.get("revision")
-    if not base:
-        raise InputError(f"--policy {start}: its adapter_config.json names no base model")
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        raise InputError(
-            f"--policy {start}: its base model is not at {base} any more\n"
-            "put it back, or change base_model_name_or_path in its adapter_config.json"
-        )
-    return f"{base}@{revision}" if revision and not Path(base).is_dir() else str(base)
 
 
 def _four_bits(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neat_data.errors import InputError
+from neat_data import recorded
 from neat_data.models.reward import RewardSpec
 from neat_data.models.templates import HH
-from neat_data.own_reward import completed, spec_of
+from neat_data.own_reward import completed, template_of
 from neat_data.store import manifest
 from neat_data.store.dataset import PreferenceDataset
 from neat_train.rounds import DATASET
 from neat_train.run_folder import SETTINGS
+
+_ADVICE = "Say yourself what it is loaded with, by --reward-arg KEY=VALUE."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,10 @@ class Before:
 
     Attributes:
         what: it scored, for messages.
-        folder: of the dataset that it scored; one that is no dataset where that is not known.
     """
 
     what: str
     settings: dict[str, Any]
-    folder: Path
 
     def is_of(self, identity: dict[str, Any]) -> bool:
         """Whether it is the model with this identity."""
@@ -43,24 +42,29 @@ class Before:
             return self.settings.get("model") == identity["judge"]
         return bool(identity) and all(self.settings.get(key) == value for key, value in identity.items())
 
-    def applied(self, spec: RewardSpec) -> RewardSpec:
-        """`spec`, of the same model, with the settings that it had."""
+    def applied(self, spec: RewardSpec, said: Collection[str] = ()) -> RewardSpec:
+        """`spec`, of the same model, with the settings that it had.
+
+        Args:
+            said: arguments that the user gives, which win over those that it had.
+
+        Raises:
+            InputError: it had an argument that is for the user to say.
+        """
         if "weights" not in self.settings and "revision" not in self.settings:
             return spec
         of_transformers = self.settings.get("backend") == "transformers"
         return replace(
             completed(spec, self.settings),
-            dtype=self.settings.get("dtype", spec.dtype),
+            dtype=recorded.scoring(self.settings).get("dtype", spec.dtype),
             chat_template=self._template(),
-            model_args=dict(self.settings.get("model_args", {})) if of_transformers else {},
+            model_args=recorded.arguments(self.settings, _ADVICE, said) if of_transformers else {},
         )
 
     def _template(self) -> str:
-        """What the dataset notes; where it notes nothing, the plain template is known by its hash."""
-        with suppress(InputError):
-            noted = spec_of(self.folder, self.settings, "cpu").chat_template
-            if noted != "auto":
-                return noted
+        """What is noted; where nothing is, the plain template is known by its hash."""
+        if (noted := template_of(self.settings)) != "auto":
+            return noted
         plain = hashlib.sha256(HH.read_text(encoding="utf-8").encode()).hexdigest()
         return "hh" if self.settings.get("template") == plain else "auto"
 
@@ -79,11 +83,11 @@ def _of_run(run: Path) -> Iterator[Before]:
     what = "the run's dataset"
     yield from _of_dataset(what, run / DATASET)
     if told := json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model"):
-        yield Before(what, told, run / DATASET)
+        yield Before(what, told)
 
 
 def _of_dataset(what: str, folder: Path) -> Iterator[Before]:
     if (folder / manifest.FILE).is_file():
         settings = PreferenceDataset.open(folder).manifest.settings.get("reward_model")
         if isinstance(settings, dict):
-            yield Before(what, settings, folder)
+            yield Before(what, settings)

@@ -130,8 +130,8 @@ def _with_options(
     names: Collection[str],
     before: Sequence[Before],
 ) -> NamedReward:
-    spec = before[0].applied(spec) if before else spec
     args = model_arguments(_for(name, options.args, names), "--reward-arg")
+    spec = before[0].applied(spec, args) if before else spec
     template = [spec.chat_template, *_for(name, options.templates, names)][-1]
     spec = replace(spec, chat_template=template, model_args={**spec.model_args, **args})
     return NamedReward(name, spec, {**identity, **_told(spec)}, tuple(before))

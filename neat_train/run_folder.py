@@ -139,6 +139,14 @@ class RunFolder:
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
 
 
+def run_of(folder: Path) -> Path | None:
+    """The run that a folder is, or is a checkpoint of."""
+    if (folder / SETTINGS).is_file():
+        return folder
+    checkpoint = folder.name.startswith("checkpoint-") and (folder.parent / SETTINGS).is_file()
+    return folder.parent if checkpoint else None
+
+
 def _strange(path: Path) -> bool:
     return any(not entry.name.startswith(".") for entry in path.iterdir())
 

@@ -36,10 +36,10 @@ from neat_data.prompts import Prompt, load_prompts
 from neat_data.record import canonical_json
 from neat_data.score import halving
 from neat_data.watch import Silent, Watcher
-from neat_train.policy import base_of, own_tokenizer
+from neat_train.policy import own_tokenizer
 from neat_train.queries import EvalQuery
-from neat_train.run_folder import RESULT, SETTINGS
-from neat_train.start import start_of
+from neat_train.run_folder import RESULT, SETTINGS, run_of
+from neat_train.start import base_of, remember_base, start_of
 
 _ROUND = -1  # the seeds are those of no round, and those that `fit` measures held-out answers with
 _SHORT = {"none": "plain", "positive": "neat:positive", "negative": "neat:negative"}
@@ -80,6 +80,11 @@ class Subject:
     began_with: dict[str, Any]
     trust_remote_code: bool
     _asked: SamplerSpec
+
+    @property
+    def base(self) -> str:
+        """What loads its model without an adapter."""
+        return self._asked.model
 
     @property
     def weights(self) -> str:
@@ -141,17 +146,19 @@ def open_subject(
     token_budget: int | None = None,
     model_args: dict[str, Any] | None = None,
     trust_remote_code: bool = False,
+    base: str | None = None,
 ) -> Subject:
     """Find a run, a run's checkpoint, a model's or an adapter's folder, or a hub id.
 
     Args:
         max_length: tokens of query and answer; None: the model's window, 4,096 at most.
         token_budget: (query + new tokens) x rows of one batch; None: the device's default.
+        base: the model of an adapter that says no more of it than a folder; see `start.base_of`.
 
     Raises:
         InputError: there is none, the run has not finished, or its settings cannot be read.
     """
-    folder, run = Path(spec), _run_of(Path(spec))
+    folder, run = Path(spec), run_of(Path(spec))
     told = _told(run) if run else {}
     if run == folder and not (run / RESULT).is_file():
         raise InputError(
@@ -161,7 +168,7 @@ def open_subject(
     with _in_words_of(spec):
         adapter = str(folder) if (folder / "adapter_config.json").is_file() else None
         asked = SamplerSpec(
-            model=base_of(adapter) if adapter else spec,
+            model=base_of(adapter, base) if adapter else spec,
             adapter=adapter,
             device=device,
             dtype=dtype,
@@ -175,6 +182,8 @@ def open_subject(
         template = policy_template(tokenizer, chat_template)
         hashed = adapter_hash(adapter) if adapter else None
         identity = identity_of(source)
+        if adapter and base is not None:
+            remember_base(identity, source)
         window = configured_window(config)
         longest = window_of(asked, min(window or LONGEST, LONGEST) if max_length is None else window)
         budget = budget_of(asked, resolve_device(device))
@@ -192,7 +201,7 @@ def open_subject(
         tokenizer_id=tokenizer_id(template, stops),
         max_length=longest,
         token_budget=budget,
-        start=start_of(run, told["policy"]) if run else None,
+        start=start_of(told["policy"]) if run else None,
         began_with=told.get("policy", {}),
         trust_remote_code=trust_remote_code,
         _asked=asked,
@@ -207,17 +216,6 @@ def _with_adapter(model: PreTrainedModel, folder: str) -> Any:
     if model.dtype != torch.float32:
         return with_adapter(model, folder)
     return adapted(model, folder, autocast_adapter_dtype=False).merge_and_unload().eval()
-
-
-def _run_of(folder: Path) -> Path | None:
-    """The run that a folder is, or is a checkpoint of."""
-    return next(
-        (place for place in (folder, folder.parent) if (place / SETTINGS).is_file() and _of(folder, place)), None
-    )
-
-
-def _of(folder: Path, run: Path) -> bool:
-    return folder == run or folder.name.startswith("checkpoint-")
 
 
 def _told(run: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A dataset of the run's own: what it began with shares its bytes with the dataset it came from, what it adds does not.
 
 Shards and rejects never change, so they are hard links (copies on another disk). What may change is copied: manifest,
-card, reviews, and the note of where the reward model lay. Every verb of `neat-data` works on it.
+card and reviews. Every verb of `neat-data` works on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neat_data.errors import InputError
-from neat_data.own_reward import HINT
 from neat_data.store.atomic import TEMPORARY, full_disk_explained
 from neat_data.store.dataset import PreferenceDataset
 
@@ -44,11 +43,11 @@ def make_view(base: PreferenceDataset, place: Path) -> None:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """The dataset's files by their names; hidden ones belong to a writer, but for one."""
+    """The dataset's files by their names; hidden ones belong to a writer."""
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
         hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and (not hidden or str(name) == HINT) and not path.name.endswith(TEMPORARY):
+        if path.is_file() and not hidden and not path.name.endswith(TEMPORARY):
             yield name
 
 

@@ -9,6 +9,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
+import atexit
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+
+# No test sees the user's notes of where models lie, or leaves notes behind; the processes that it starts inherit this.
+os.environ["NEAT_ALIGN_CACHE"] = tempfile.mkdtemp(prefix="neat-align-tests-")
+atexit.register(shutil.rmtree, os.environ["NEAT_ALIGN_CACHE"], ignore_errors=True)
 
 # A shared machine makes deadlines a matter of luck; the same examples are drawn every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

@@ -64,8 +64,7 @@ def adapted(model: PreTrainedModel, folder: str, option: str = "--adapter", **op
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise InputError(f"{option}: an adapter needs peft: pip install 'neat-align[train]'") from error
-    if adapter_config(folder, option).get("peft_type") in _PROMPTS:
-        raise InputError(f"{option} {folder}: learns a prompt rather than weights, which is not supported")
+    _require_weights_alone(folder, option)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that are missing, which is an error below
@@ -75,6 +74,15 @@ def adapted(model: PreTrainedModel, folder: str, option: str = "--adapter", **op
     if lost := weight_names(folder) ^ set(get_peft_model_state_dict(found)):
         raise _misfit(folder, option, f"{min(lost)} stands on one side only")
     return found
+
+
+def _require_weights_alone(folder: str, option: str) -> None:
+    """Refuses adapters that are more than weights of their own: prompts, adapters of others, modules to import."""
+    config = adapter_config(folder, option)
+    if config.get("peft_type") in _PROMPTS:
+        raise InputError(f"{option} {folder}: learns a prompt rather than weights, which is not supported")
+    if config.get("peft_type") == "XLORA" or config.get("megatron_config"):
+        raise InputError(f"{option} {folder}: loads other adapters or modules beside its own weights; not supported")
 
 
 def adapter_config(folder: str, option: str = "--adapter") -> dict[str, Any]:

@@ -136,8 +136,21 @@ def _config_of(source: Source, spec: RewardSpec | SamplerSpec, check: Any) -> Pr
             f"{source.option} {source.path}: is an adapter without its model; give the model it belongs to"
         )
     config = AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code)
+    if not spec.trust_remote_code:
+        refuse_kernels(config, source)
     check(config, source.path)
     return config
+
+
+def refuse_kernels(config: PreTrainedConfig, source: Source) -> None:
+    """Refuses a configuration that asks for kernels of a repository, which are code that comes with no model class."""
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    names = (getattr(part, f"_{kind}_implementation", None) for part in parts for kind in ("attn", "experts"))
+    if kernel := next((name for name in names if isinstance(name, str) and "/" in name), None):
+        raise InputError(
+            f"{source.option} {source.path}: its config.json asks for the code of {kernel}\n"
+            "if you trust its author, add --trust-remote-code"
+        )
 
 
 def _tokenizer_of(source: Source, spec: RewardSpec | SamplerSpec) -> PreTrainedTokenizerBase:

@@ -136,6 +136,7 @@ def _options(spec: RewardSpec, config: PreTrainedConfig) -> dict[str, Any]:
         "enable_chunked_prefill": False,
         "enable_prefix_caching": True,
         "trust_remote_code": spec.trust_remote_code,
+        "load_format": "safetensors",
         "hf_overrides": {"head_dtype": "float32"},
         **(cpu if spec.device == "cpu" else {}),
         **spec.model_args,

@@ -189,6 +189,7 @@ def _options(spec: SamplerSpec, config: PreTrainedConfig) -> dict[str, Any]:
         "kv_cache_memory_bytes": vllm_engine.cache_bytes(config, room, DTYPES[spec.dtype].itemsize),
         "enable_prefix_caching": True,
         "trust_remote_code": spec.trust_remote_code,
+        "load_format": "safetensors",
     }
     if spec.device == "cpu":
         # A chunked prompt with a seed of its own ends the engine there; without chunks a prompt must fit into one pass.

@@ -168,9 +168,11 @@ def _tokenizer(spec: RewardSpec, card: dict[str, Any]) -> Any:
     from neat_data.models.source import Source
     from neat_data.models.tokenized import Tokenized, load_tokenizer
 
-    name = str(spec.model_args.get("tokenizer") or card.get("root") or card["id"])
+    own = spec.model_args.get("tokenizer")
+    name = str(own or card.get("root") or card["id"])
     try:
-        tokenizer = load_tokenizer(Source.parse(name), spec.trust_remote_code)
+        # What a server names brings no code, whatever the user trusts.
+        tokenizer = load_tokenizer(Source.parse(name), spec.trust_remote_code and own is not None)
     except InputError as error:
         raise InputError(
             f"the tokenizer of the served model, {name}, is needed here: {str(error).partition(chr(10))[0]}\n"

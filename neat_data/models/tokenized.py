@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
-from neat_data.models.pretrained import check_head, resolved
+from neat_data.models.pretrained import check_head, refuse_kernels, resolved
 from neat_data.models.reward import RewardSpec, Scored, Task
 from neat_data.models.reward_transformers import with_lengths
 from neat_data.models.source import Source, explained
@@ -62,6 +62,8 @@ def load_shape(spec: RewardSpec) -> tuple[Source, PreTrainedModel]:
         config = AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
         )
+        if not spec.trust_remote_code:
+            refuse_kernels(config, source)
         check_head(config, source.path)
         source = resolved(source, config)
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=spec.trust_remote_code)

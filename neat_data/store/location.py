@@ -56,7 +56,9 @@ def locate(path: str | os.PathLike[str]) -> Location:
 
 
 def cache_folder() -> Path:
-    """Where this project keeps what it can always make or fetch again."""
+    """Where this project keeps what it can make or fetch again, and notes where the user's models lie."""
+    if own := os.environ.get("NEAT_ALIGN_CACHE"):
+        return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "neat-align"
 

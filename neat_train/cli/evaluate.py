@@ -22,6 +22,7 @@ from neat_data.cli.options import (
 )
 from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
+from neat_train.cli.options import Base
 
 
 def add_to(app: typer.Typer) -> None:
@@ -106,6 +107,7 @@ def eval_verb(
     chat_template: ChatTemplate = "auto",
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
+    base: Base = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -139,6 +141,7 @@ def eval_verb(
         token_budget=token_budget,
         model_args=model_arguments(model_arg or []),
         trust_remote_code=trust_remote_code,
+        base=base,
         reward_templates=tuple(reward_template or ()),
         reward_args=tuple(reward_arg or ()),
     )

@@ -9,6 +9,7 @@ import typer
 
 from neat_data.cli.options import Json, Quiet, TrustRemoteCode, print_json, stdout, watcher
 from neat_data.verb import verb
+from neat_train.cli.options import Base
 
 if TYPE_CHECKING:
     from neat_train.export import ExportSummary
@@ -34,6 +35,7 @@ def export_verb(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
     trust_remote_code: TrustRemoteCode = False,
+    base: Base = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,6 +51,7 @@ def export_verb(
         push_to_hub=push_to_hub,
         public=public,
         trust_remote_code=trust_remote_code,
+        base=base,
     )
     with watcher(quiet) as watch:
         summary = export(request, watch)

@@ -21,6 +21,7 @@ from neat_data.cli.options import (
 )
 from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
+from neat_train.cli.options import Base
 from neat_train.launch import launch, launched
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def fit_verb(
         typer.Option(help="KEY=VALUE for the policy, say attn_implementation=eager.", show_default=False),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
+    base: Base = None,
     nproc: Annotated[int, typer.Option(min=1, help="Processes on this machine, one a device.")] = 1,
     json_: Json = False,
     quiet: Quiet = False,
@@ -128,7 +130,7 @@ def fit_verb(
     from neat_train.fit import FitRequest, fit
 
     with _progress(quiet) as watch:
-        summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code), watch)
+        summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code, base), watch)
     if not _last_together():
         return
     if json_:

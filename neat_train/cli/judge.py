@@ -22,6 +22,7 @@ from neat_data.cli.options import (
 from neat_data.errors import InputError
 from neat_data.models.arguments import model_arguments
 from neat_data.verb import verb
+from neat_train.cli.options import Base
 
 if TYPE_CHECKING:
     from neat_train.judge import Judgement
@@ -97,6 +98,7 @@ def judge_verb(
     dtype: Dtype = "auto",
     chat_template: ChatTemplate = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    base: Base = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -112,7 +114,12 @@ def judge_verb(
     from neat_train.judge import judge as compare
     from neat_train.judges import JudgeSpec
 
-    local: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+    local: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "base": base,
+    }
     spec = JudgeSpec(
         judge,
         base_url=base_url,

@@ -61,6 +61,7 @@ class JudgeSpec:
     device: str = "auto"
     dtype: str = "auto"
     trust_remote_code: bool = False
+    base: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
 
     @property

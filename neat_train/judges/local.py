@@ -29,6 +29,7 @@ class LocalJudge:
             dtype=spec.dtype,
             model_args=spec.extra,
             trust_remote_code=spec.trust_remote_code,
+            base=spec.base,
         )
 
     @property

@@ -18,7 +18,7 @@ from neat_train.cli import app as neat_train_app
 from pipelines.run import _parser, commands, read_recipe
 from tests.killing import ROOT
 
-DOCS = ("README.md", "docs/first-day.md", "docs/lm-evaluation-harness.md")
+DOCS = ("README.md", "docs/first-day.md", "docs/lm-evaluation-harness.md", "docs/opening-what-others-made.md")
 RECIPES = ("pipelines/hh_rlhf.yaml", "pipelines/ultrafeedback.yaml")
 VERBS = {
     tool: cast("Any", typer.main.get_command(app)).commands

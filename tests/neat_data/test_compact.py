@@ -175,13 +175,12 @@ def test_what_is_not_finished_is_not_folded(grown: Path, tmp_path: Path):
 
 
 def test_killed_at_every_step_on_the_disk(grown: Path, tmp_path: Path):
-    (grown / ".reward-model.json").write_text("{}")  # the hint for `expand` goes along
     shutil.rmtree(grown / "scores" / "k")
     with Killer("compact", grown, "--out", OUT) as killer:
         undisturbed = tmp_path / "undisturbed"
         assert killer.run(undisturbed) == 0
         expected = contents(undisturbed)
-        assert {"round-0000/00002.arrow", "scores/m/00002.arrow", "README.md", ".reward-model.json"} <= set(expected)
+        assert {"round-0000/00002.arrow", "scores/m/00002.arrow", "README.md"} <= set(expected)
         for step, folder in ((9, tmp_path / "killed"), (31, None)):
             point, status = 0, -signal.SIGKILL
             while status == -signal.SIGKILL:
@@ -202,7 +201,7 @@ def test_killed_at_every_step_on_the_disk(grown: Path, tmp_path: Path):
 def test_a_dataset_at_a_url_can_be_folded(grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import fsspec
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
     memory = fsspec.filesystem("memory")
     memory.put(f"{grown}/", "/bucket/grown/", recursive=True)
     compact("memory://bucket/grown", tmp_path / "remote")

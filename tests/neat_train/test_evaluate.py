@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from typer.testing import CliRunner
 
 import neat_data
+from neat_data import places
 from neat_data.errors import InputError
 from neat_data.models.reward import RewardSpec
 from neat_data.models.reward_transformers import TransformersRewardModel
@@ -33,7 +34,6 @@ from neat_train.evaluate import EvalRequest, evaluate, read_answers
 from neat_train.fit import FitRequest, fit
 from neat_train.queries import read_queries
 from neat_train.reward_before import Before
-from neat_train.start import HINT
 from neat_train.subject import answers, named_prompt, open_subject
 
 SETS = ("method=rrhf", "max_steps=3", "records_per_step=8", "eval_strategy=no", "learning_rate=3e-2", "save_steps=2")
@@ -313,7 +313,7 @@ def test_what_is_left_out_is_counted_and_shown(request_, tiny_reward, tmp_path):
 
 def test_answers_without_a_reward_are_counted_by_reason(request_, ragged, tiny_reward, tmp_path):
     request = replace(request_, rewards=(str(tiny_reward),), limit=16, max_new_tokens=2, out=tmp_path / "e")
-    with_lengths = Before("the queries", {**_settings_of(tiny_reward), "max_length": 256, "max_response": 4}, tmp_path)
+    with_lengths = Before("the queries", {**_settings_of(tiny_reward), "max_length": 256, "max_response": 4})
     with pytest.MonkeyPatch.context() as short:
         short.setattr("neat_train.evaluate.scored_before", lambda *_: [with_lengths])
         content = evaluate(request).content
@@ -404,18 +404,17 @@ def test_the_figures_of_a_checkpoint_lie_where_no_run_removes_them(run, request_
 
 def test_a_start_that_is_gone_or_has_changed_is_not_taken_for_the_one_it_was(run, request_, tmp_path, random_policy):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    (copy / HINT).write_text(json.dumps({"policy": str(tmp_path / "gone")}))
+    settings = json.loads((copy / "settings.json").read_text())
+    settings["content"]["policy"]["adapter"] = "0" * 64  # as if it had begun from an adapter
+    (copy / "settings.json").write_text(json.dumps(settings))
     said: list[str] = []
     request = replace(request_, subject=str(copy), rewards=(), limit=2, out=tmp_path / "gone-start")
     summary = evaluate(request, _Hears(said))
     assert "kl" not in summary.content["decodings"]["sampled"]
     assert any("--start" in line for line in said)
-    changed = Path(shutil.copytree(random_policy, tmp_path / "changed"))
-    model = AutoModelForCausalLM.from_pretrained(changed)
-    torch.nn.init.zeros_(model.model.norm.weight)
-    model.save_pretrained(changed)
-    (copy / HINT).write_text(json.dumps({"policy": str(changed)}))
-    with pytest.raises(InputError, match="another weights"):
+    key = {"weights": settings["content"]["policy"]["weights"], "adapter": "0" * 64}
+    places.note("policy", key, {"model": str(random_policy)})
+    with pytest.raises(InputError, match="another adapter"):
         evaluate(replace(request, out=tmp_path / "other-start"))
 
 

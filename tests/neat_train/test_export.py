@@ -71,7 +71,7 @@ def logps(model) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [None, "float32"])
 def test_the_merged_model_says_the_same_to_within_its_rounding(dtype, run, tmp_path):
     out = tmp_path / "merged"
-    found = merge(run, out, dtype, "cpu", trust_remote_code=False, watch=Silent())
+    found = merge(run, out, dtype, "cpu", trust_remote_code=False, watch=Silent(), base=str(MODEL))
     apart = logps(AutoPeftModelForCausalLM.from_pretrained(run, dtype=torch.float32))
     merged = AutoModelForCausalLM.from_pretrained(out)
     assert merged.dtype == (torch.bfloat16 if dtype is None else torch.float32)
@@ -88,7 +88,7 @@ def test_the_merged_model_says_the_same_to_within_its_rounding(dtype, run, tmp_p
 
 def test_the_sum_is_rounded_once(run, tmp_path):
     """Every merged weight is the bfloat16 nearest to base + scale * B A, computed in float64."""
-    merge(run, tmp_path / "merged", None, "cpu", trust_remote_code=False, watch=Silent())
+    merge(run, tmp_path / "merged", None, "cpu", trust_remote_code=False, watch=Silent(), base=str(MODEL))
     name = "model.layers.1.mlp.up_proj.weight"
     with safe_open(MODEL / "model.safetensors", framework="pt") as base:
         weight = base.get_tensor(name).double()
@@ -106,7 +106,7 @@ def test_the_sum_is_rounded_once(run, tmp_path):
 
 def test_a_merged_model_knows_where_to_stop_and_has_the_run_s_card(run, tmp_path):
     out = tmp_path / "merged"
-    summary = export(ExportRequest(run, merged=True, out=out, device="cpu"))
+    summary = export(ExportRequest(run, merged=True, out=out, device="cpu", base=str(MODEL)))
     assert (summary.adapter, summary.model) == (False, out)
     tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModelForCausalLM.from_pretrained(out)
     assert model.generation_config.eos_token_id == [2]
@@ -161,6 +161,7 @@ def command(hub_url: str, home: Path, *options: str) -> subprocess.CompletedProc
 
 def test_a_merged_model_goes_to_a_private_repository_without_what_else_lies_in_the_run(run, hub, tmp_path):
     wanted = ["--merge", "--out", str(tmp_path / "merged"), "--device", "cpu", "--push-to-hub", "me/model", "--json"]
+    wanted += ["--base", str(MODEL)]
     done = command(hub.url, tmp_path / "home", str(run), *wanted)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

@@ -26,6 +26,8 @@ IDS = torch.tensor([[1, 5, 8, 200, 300, 17]])
 
 def load(model: Path | str = MODELS / "tiny-policy", *, full: bool = False, **fields) -> Policy:
     lora = fields.pop("lora", LoraSettings())
+    if (Path(model) / "adapter_config.json").exists():
+        fields.setdefault("base", str(MODELS / "tiny-policy"))
     return load_policy_to_train(PolicySpec(str(model), full, lora, device="cpu", **fields))
 
 
@@ -293,8 +295,8 @@ def test_what_is_not_there_any_more_is_named(first, tmp_path):
     shutil.copytree(first, lost)
     config = json.loads((lost / "adapter_config.json").read_text())
     (lost / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")}))
-    with pytest.raises(InputError, match=r"base model is not at .*gone"):
-        load(lost)
+    with pytest.raises(InputError, match=r"base model is the folder .*gone.*\n.*--base"):
+        load(lost, base=None)
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(InputError, match="is a run that has not finished"):
         load(tmp_path)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from neat_data import places
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward import RewardSpec
 from neat_data.models.templates import HH
-from neat_data.own_reward import HINT
 from neat_train.reward_before import Before, scored_before
 from neat_train.reward_names import NamedReward, RewardOptions, named_rewards
 
@@ -24,9 +24,9 @@ def named(*models: Any, before=(), **options: Any) -> dict[str, NamedReward]:
     return named_rewards([str(model) for model in models], RewardOptions(device="cpu", **options), before)
 
 
-def scored(folder: Path, reward: Path, **settings: Any) -> Before:
+def scored(reward: Path, **settings: Any) -> Before:
     identity = named(reward)[reward.name].identity
-    return Before("the queries", {"backend": "transformers", "model": "x", **identity, **settings}, folder)
+    return Before("the queries", {"backend": "transformers", "model": "x", **identity, **settings})
 
 
 def test_a_model_is_called_as_its_folder_is_unless_it_is_given_a_name(tiny_reward, tmp_path):
@@ -66,7 +66,7 @@ def test_options_are_for_all_models_or_for_one(tiny_reward):
 
 def test_what_nobody_said_anything_of_has_the_identity_that_it_always_had(tiny_reward, tmp_path):
     assert named(tiny_reward)["tiny-reward"].identity.keys() == {"weights", "config"}
-    before = scored(tmp_path, tiny_reward, template="of its own", max_length=2048, model_args={})
+    before = scored(tiny_reward, template="of its own", max_length=2048, model_args={})
     assert named(tiny_reward, before=[before])["tiny-reward"].identity.keys() == {"weights", "config"}
 
 
@@ -89,16 +89,18 @@ def _digest(content: bytes) -> bytes:
 
 
 def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
-    before = scored(tmp_path, tiny_reward, template=HASH, dtype="bfloat16", max_length=99, max_response=9)
+    before = scored(tiny_reward, template=HASH, dtype="bfloat16", max_length=99, max_response=9)
     found = named(tiny_reward, before=[before])["tiny-reward"]
     spec = RewardSpec(str(tiny_reward), device="cpu", dtype="bfloat16", max_length=99, max_response=9)
     assert (found.spec.chat_template, found.identity["template"]) == ("hh", "hh")
     for name in ("model", "dtype", "max_length", "max_response", "device"):
         assert getattr(found.spec, name) == getattr(spec, name)
     assert found.key != named(tiny_reward, templates=("hh",))["tiny-reward"].key
-    (tmp_path / HINT).write_text(json.dumps({"model": str(tiny_reward), "chat_template": str(tmp_path / "t.jinja")}))
+    by_file = scored(tiny_reward, template="of the file")
+    key = {name: by_file.settings[name] for name in ("weights", "template")}
+    places.note("reward model", key, {"model": str(tiny_reward), "chat_template": str(tmp_path / "t.jinja")})
     (tmp_path / "t.jinja").write_text("{{ messages }}")
-    noted = named(tiny_reward, before=[scored(tmp_path, tiny_reward, template="of the file")])["tiny-reward"]
+    noted = named(tiny_reward, before=[by_file])["tiny-reward"]
     assert noted.spec.chat_template == str(tmp_path / "t.jinja")
     said = named(tiny_reward, before=[before], templates=("auto",))["tiny-reward"]
     assert said.spec.chat_template == "auto"
@@ -107,7 +109,7 @@ def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
 
 
 def test_another_model_is_loaded_as_it_is(tiny_reward, tmp_path):
-    before = scored(tmp_path, tiny_reward.parent / "tiny-reward-heldout", template=HASH, max_length=99)
+    before = scored(tiny_reward.parent / "tiny-reward-heldout", template=HASH, max_length=99)
     found = named(tiny_reward, before=[before])["tiny-reward"]
     assert (found.spec.chat_template, found.spec.max_length, found.before) == ("auto", None, ())
 

@@ -31,7 +31,7 @@ from tests.growing import add_scores
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own-cache"))
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "own-cache"))
 
 
 def sampled(record: Record, text: str, reward: float, polarity: Any, **fields: Any) -> Record:

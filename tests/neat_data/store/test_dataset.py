@@ -21,8 +21,8 @@ from neat_data.store.location import cache_folder
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "neat-align"
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def _drop(dataset: Path, *ids: str, rater: str = "ann", verdict: str = "drop") -> None:
@@ -213,6 +213,9 @@ def test_a_folder_that_is_no_dataset_is_an_input_error(tmp_path: Path, dataset: 
 
 def test_the_cache_lies_in_the_users_cache_folder(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
     assert cache_folder() == own_cache
+    monkeypatch.delenv("NEAT_ALIGN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere/neat-align")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "neat-align"
 

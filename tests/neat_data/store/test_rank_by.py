@@ -76,7 +76,7 @@ def test_a_refused_response_leaves_the_record_and_the_labels(scored: Path):
 def test_every_reader_gives_the_same_ranking(
     scored: Path, grown: bool, rank_by: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
     if grown:
         add_round(scored, {"a": {"new": 9.0, "newer": -9.0}, "c": {"new": 0.0}})
         for name in ("other", "sharp"):

@@ -171,7 +171,7 @@ def test_names_are_plain_words(name: str):
 def test_scores_can_be_read_at_a_url(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import fsspec
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
     memory = fsspec.filesystem("memory")
     memory.put(f"{scored}/", "/bucket/scored/", recursive=True)
     local, remote = PreferenceDataset.open(scored), PreferenceDataset.open("memory://bucket/scored")
