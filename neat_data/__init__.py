@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
 
-__version__ = "0.1.0"
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """`__version__` is that of what is installed; reading it takes imports that `--help` can do without."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("neat-align")
+
+
 __all__ = ["__version__", "open"]
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from neat_data import __version__
+import neat_data
 from neat_data.errors import NeatError
 from neat_data.report.visible import visible
 
@@ -37,7 +37,7 @@ def command(help: str, *modules: Any) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"neat-align {__version__}")
+        typer.echo(f"neat-align {neat_data.__version__}")
         raise typer.Exit()
 
 
