@@ -28,7 +28,7 @@ types: env
 
 # The documentation site, into build/site; a broken link or a name that is not there fails.
 docs: $(VENV)/docs-installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
 
 env: $(VENV)/installed
 

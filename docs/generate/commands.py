@@ -30,29 +30,26 @@ def _verbs(name: str, verbs: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(records: Iterable[tuple[str, str]]) -> Iterator[str]:
-    yield from ("| argument or option | what it is | default |", "| --- | --- | --- |")
+    yield from ("| name | value | what it is |", "| --- | --- | --- |")
     for names, help in records:
-        text, default = _default(help)
-        yield f"| {code(names)} | {cell(text)} | {cell(default)} |"
+        name, _, value = names.partition(" <")
+        words = " ".join(code(word) for word in value.removesuffix(">").split("|") if word)
+        yield f"| {code(name)} | {words} | {cell(_with_default(help))} |"
     yield ""
 
 
-def _default(help: str) -> tuple[str, str]:
-    """What typer writes behind the help in brackets, apart from it.
+def _with_default(help: str) -> str:
+    """What typer writes behind the help in brackets, set apart.
 
-    >>> _default("How many.  [default: 1; x>=1]")
-    ('How many.', '1; x>=1')
+    >>> _with_default("How many.  [default: 1; x>=1]")
+    'How many. *default: 1; x>=1*'
     """
     text, bracket, rest = help.rpartition("  [")
-    return (text, rest.removesuffix("]").replace("default: ", "")) if bracket else (help, "")
+    return f"{text} *{rest.removesuffix(']')}*" if bracket else help
 
 
 def code(text: str) -> str:
-    """Text as code in a cell of a table.
-
-    >>> code("--to <a|b>")
-    '`--to <a\\\\|b>`'
-    """
+    """Text as code in a cell of a table."""
     return f"`{cell(text)}`"
 
 

@@ -1,4 +1,4 @@
-"""What mkdocs asks while it builds the site: the pages that are made from the code, and formulas as MathML."""
+"""What mkdocs asks while it builds the site: the pages that are made from the code, and formulas as drawings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import html
 import re
 from typing import Any
 
-from latex2mathml.converter import convert
+import ziamath
 from mkdocs.structure.files import File, Files
+from ziamath import Latex
 
 from docs.generate import commands, settings
 from neat_data.cli import app as neat_data
 from neat_train.cli import app as neat_train
 
+EM = 16.0  # what formulas are drawn for; their size is told in em
+ziamath.config.svg2 = False  # shapes stand where they are used: references by id would mix the formulas of a page
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -30,10 +33,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas that the browser draws by itself, without a script."""
-    return FORMULA.sub(_mathml, content)
+    """Formulas as drawings in the page itself: they look the same everywhere, and need neither a script nor a font."""
+    return FORMULA.sub(_drawing, content)
 
 
-def _mathml(found: re.Match[str]) -> str:
-    display = "block" if found[1] == "div" else "inline"
-    return str(convert(html.unescape(found[2]), display=display))
+def _drawing(found: re.Match[str]) -> str:
+    latex, display = html.unescape(found[2]).strip(), found[1] == "div"
+    drawn = Latex(latex, size=EM, color="currentColor", inline=not display, title=latex, margin=0)
+    width, height = (size / EM for size in drawn.getsize())
+    style = f"width:{width:.3f}em;height:{height:.3f}em;vertical-align:{drawn.getyofst() / EM:.3f}em"
+    svg = re.sub(r'width="[^"]*" height="[^"]*"', f'class="formula" role="img" style="{style}"', drawn.svg(), count=1)
+    return f'<div class="formulas">{svg}</div>' if display else svg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -40,8 +41,13 @@ def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
     for name, kinds in nested.items():
         for kind in kinds:
             of = f", kind `{kind.model_fields['kind'].default}`" if len(kinds) > 1 else ""
-            yield from ("", f"## `{prefix}{name}`{of}", "", cell(kind.__doc__ or ""))
+            yield from ("", f"## `{prefix}{name}`{of}", "", _paragraph(kind.__doc__ or ""))
             yield from _section(f"{prefix}{name}.", kind)
+
+
+def _paragraph(text: str) -> str:
+    """Text that no sign in front makes a list of."""
+    return re.sub(r"^([+-]) ", r"\\\1 ", cell(text))
 
 
 def _classes(annotation: Any) -> tuple[type[BaseModel], ...]:
