@@ -54,4 +54,4 @@ test-vllm: vllm
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DEMO)
+	rm -rf $(VENV) $(VLLM) $(DEMO) build
