@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 DEMO := demo
 
-.PHONY: demo test lint types env vllm test-vllm clean
+.PHONY: demo test lint types docs env vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -26,11 +26,19 @@ lint: env
 types: env
 	$(BIN)/mypy
 
+# The documentation site, into build/site; a broken link or a name that is not there fails.
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+
 env: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,train,judge]"
+	touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 # vLLM's CPU build in an environment of its own: it brings packages that break transformers beside a CPU torch.
@@ -46,4 +54,4 @@ test-vllm: vllm
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(DEMO)
+	rm -rf $(VENV) $(VLLM) $(DEMO) build
