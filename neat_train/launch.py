@@ -62,7 +62,7 @@ def launch(command: Sequence[str], processes: int, patience: float = PATIENCE) -
     1, too, where a process is still there `patience` seconds after the first has ended well: they leave together, so it
     is stuck. It is ended.
     """
-    port = str(_free_port())
+    port = str(reserved_port())
     with ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(processes)]
         started: list[subprocess.Popen[bytes]] = []
@@ -139,7 +139,14 @@ def _show(log: IO[bytes]) -> None:
     sys.stderr.write(log.read().decode(errors="replace"))
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def reserved_port() -> int:
+    """A port of loopback that the system gives to nobody else for a minute; who names it, as torch does, may have it.
+
+    A port that was merely free is soon another's. One that lately ended a connection, which is why one is made and
+    ended from its side, is kept back (TIME_WAIT) from all who take any port there is.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = int(server.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
+        return port

@@ -7,18 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
-from rich.text import Text
+from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from neat_data.watch import columns, count, counts
 
 TRAINING = "training"
 
@@ -34,18 +26,14 @@ class TrainingProgress(TrainerCallback):
     def __init__(self, console: Console | None) -> None:
         """`console` writes to stderr; with None nothing is shown."""
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=_bar(console)),
-            MofNCompleteColumn(),
-            _Rates(Column(no_wrap=True)),
-            TimeRemainingColumn(),
+            *columns(80 if console is None else console.width),
             console=console,
             transient=True,
             speed_estimate_period=3_600,  # a step may take minutes, and measuring in between belongs to the time left
             disable=console is None,
         )
-        self._steps = self._bars.add_task("steps", total=None, unit=" records", rows=0, tokens=0, visible=False)
-        self._phase = self._bars.add_task("starting", total=None, unit="", rows=0, tokens=0)
+        self._steps = self._bars.add_task("steps", total=None, visible=False, **counts(unit=" records"))
+        self._phase = self._bars.add_task("starting", total=None, **counts())
         self._training = False
 
     def __enter__(self) -> TrainingProgress:
@@ -59,15 +47,12 @@ class TrainingProgress(TrainerCallback):
         """See `Watcher.phase`."""
         self._training = name == TRAINING
         self._bars.remove_task(self._phase)
-        self._phase = self._bars.add_task(
-            f"  {name}", total=total, unit="", rows=0, tokens=0, visible=not self._training
-        )
+        self._phase = self._bars.add_task(f"  {name}", total=total, visible=not self._training, **counts())
 
     def advance(self, rows: int, tokens: int = 0) -> None:
         """See `Watcher.advance`."""
         task = self._steps if self._training else self._phase
-        told = self._bars.tasks[self._bars.task_ids.index(task)].fields
-        self._bars.update(task, rows=told["rows"] + rows, tokens=told["tokens"] + tokens)
+        count(self._bars, task, rows, tokens)
         if not self._training:
             self._bars.advance(task, rows)
 
@@ -104,7 +89,7 @@ class TrainingProgress(TrainerCallback):
         """The loss, beside the steps."""
         loss = (logs or {}).get("loss")
         if loss is not None and math.isfinite(loss):
-            self._bars.update(self._steps, description=f"steps  loss {loss:.3f}")
+            self._bars.update(self._steps, description=f"steps  loss {_figure(loss)}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -113,18 +98,5 @@ class TrainingProgress(TrainerCallback):
         self.phase("finishing", None)
 
 
-def _bar(console: Console | None) -> int:
-    """As wide as leaves the rest of the line its place, which 80 columns just do."""
-    return 8 if console is None else max(8, min(24, console.width - 72))
-
-
-class _Rates(ProgressColumn):
-    """Rows and tokens per second since the line began."""
-
-    def render(self, task: Task) -> Text:
-        seconds, rows, tokens = task.elapsed or 0, task.fields["rows"], task.fields["tokens"]
-        if not seconds or not rows:
-            return Text("")
-        rate = rows / seconds
-        told = f"{rate:,.{0 if rate >= 10 else 1}f}{task.fields['unit']}/s"
-        return Text(f"{told}  {tokens / seconds:,.0f} tokens/s" if tokens else told)
+def _figure(loss: float) -> str:
+    return f"{loss:.3f}" if abs(loss) < 1_000 else f"{loss:.1e}"

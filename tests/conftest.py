@@ -1,15 +1,9 @@
-"""Settings for every test: one thread (two are slow beside another busy process), no hub, no telemetry."""
+"""Settings for every test: the same on every machine, whoever runs them, and nothing sent anywhere."""
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("POLARS_MAX_THREADS", "1")
-
 import atexit
+import os
 import shutil
 import tempfile
 import threading
@@ -20,10 +14,19 @@ from typing import Any
 import hypothesis
 import pytest
 
+# One thread, as two are slow beside another busy process; a terminal of 80 columns, which `COLUMNS` alone fixes.
+_FIXED = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "COLUMNS": "80"}
+os.environ.update(_FIXED, TERM="xterm", HF_HUB_DISABLE_TELEMETRY="1")
+# What tells a library to colour, to stay offline, whom to ask as whom, or that a launcher has started it.
+_COLOURS = ("FORCE_COLOR", "PY_COLORS", "NO_COLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+_ACCOUNTS = tuple(f"{who}_{what}" for who in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "BASE_URL", "AUTH_TOKEN"))
+_HUB = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+for _name in (*_COLOURS, *_ACCOUNTS, *_HUB, *_RANKS):
+    os.environ.pop(_name, None)
 # No test sees the user's notes of where models lie, or leaves notes behind; the processes that it starts inherit this.
 os.environ["NEAT_ALIGN_CACHE"] = tempfile.mkdtemp(prefix="neat-align-tests-")
 atexit.register(shutil.rmtree, os.environ["NEAT_ALIGN_CACHE"], ignore_errors=True)
-
 # A shared machine makes deadlines a matter of luck; the same examples are drawn every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")

@@ -6,10 +6,11 @@ Importing torch and transformers takes most of the time that a small training ru
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from neat_train.launch import reserved_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER = """
@@ -58,11 +59,8 @@ class Forks:
         """The exit codes of `world` processes that run `function(*arguments)` of a test module, given by its file."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         where = {"folder": str(Path(file).parent), "module": Path(file).stem, "function": function}
-        job = {**where, "arguments": [str(one) for one in arguments], "world": world, "port": port}
+        job = {**where, "arguments": [str(one) for one in arguments], "world": world, "port": reserved_port()}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

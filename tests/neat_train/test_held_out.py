@@ -265,7 +265,7 @@ def test_ranks_together_find_what_one_finds(records, tiny_policy, policy, reward
     (tmp_path / "one").mkdir()
     expected = alone.measure(policy.model, 0)
     world, board, found = 3, {}, {}
-    meet = threading.Barrier(world, timeout=60)
+    meet = threading.Barrier(world, timeout=600)
     (tmp_path / "three").mkdir()
     policies = [made_policy(tiny_policy) for _ in range(world)]
 

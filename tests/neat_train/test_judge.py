@@ -54,7 +54,7 @@ def people(tmp_path: Path) -> Path:
 
 def request(people: Path, out: Path, url: str, api: str = "openai", **more: Any) -> JudgeRequest:
     address = f"{url}/v1" if api == "openai" else url
-    spec = JudgeSpec(f"{api}:scripted", base_url=address, concurrency=3, retries=1, timeout=5)
+    spec = JudgeSpec(f"{api}:scripted", base_url=address, concurrency=3, retries=1, timeout=60)
     fields = {"a": "chosen", "b": "rejected", "judge": spec, "queries": str(people), "out": out, **more}
     return JudgeRequest(**fields)
 

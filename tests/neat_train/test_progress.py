@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -12,11 +13,14 @@ from neat_train.progress import TrainingProgress
 
 
 class Terminal:
-    """A console of some width whose output is kept, and the frame it shows now."""
+    """A console of some width whose output is kept, the clock that it reads, and the frame it shows now."""
 
     def __init__(self, width: int = 80) -> None:
         self.file = io.StringIO()
-        self.console = Console(file=self.file, width=width, force_terminal=True, color_system=None)
+        self.seconds = 0.0
+        self.console = Console(
+            file=self.file, width=width, force_terminal=True, color_system=None, get_time=lambda: self.seconds
+        )
 
     def frame(self, progress: TrainingProgress) -> list[str]:
         with self.console.capture() as shown:
@@ -29,14 +33,14 @@ def terminal() -> Terminal:
     return Terminal()
 
 
-def begun(terminal: Terminal, *, at: int = 0) -> TrainingProgress:
+def begun(terminal: Terminal, *, at: int = 0, of: int = 600) -> TrainingProgress:
     progress = TrainingProgress(terminal.console)
-    progress.on_train_begin(None, TrainerState(global_step=at, max_steps=600), TrainerControl())
+    progress.on_train_begin(None, TrainerState(global_step=at, max_steps=of), TrainerControl())
     return progress
 
 
-def step(progress: TrainingProgress, number: int, loss: float) -> None:
-    state = TrainerState(global_step=number, max_steps=600)
+def step(progress: TrainingProgress, number: int, loss: float, *, of: int = 600) -> None:
+    state = TrainerState(global_step=number, max_steps=of)
     progress.on_step_begin(None, state, TrainerControl())
     progress.advance(64, 9_000)
     progress.on_step_end(None, state, TrainerControl())
@@ -45,12 +49,10 @@ def step(progress: TrainingProgress, number: int, loss: float) -> None:
 
 def test_steps_loss_and_rates_stand_on_one_line(terminal):
     progress = begun(terminal)
+    terminal.seconds = 2.0
     step(progress, 1, 2.5)
     (line,) = terminal.frame(progress)
-    assert line.startswith("steps  loss 2.500 ")
-    assert " 1/600 " in line
-    assert "records/s" in line
-    assert "tokens/s" in line
+    assert " ".join(line.split()) == "steps loss 2.500 1/600 32 records/s 4.5k tokens/s -:--:--"
 
 
 def test_a_phase_has_a_second_line_until_training_goes_on(terminal):
@@ -59,7 +61,9 @@ def test_a_phase_has_a_second_line_until_training_goes_on(terminal):
     progress.phase("sampling", 64)
     progress.advance(16, 700)
     first, second = terminal.frame(progress)
-    assert (" 1/600 " in first, second.startswith("  sampling"), " 16/64 " in second) == (True, True, True)
+    assert " 1/600 " in first
+    assert second.startswith("  sampling")
+    assert " 16/64 " in second
     progress.phase("training", None)
     assert len(terminal.frame(progress)) == 1
 
@@ -74,15 +78,24 @@ def test_samples_of_a_phase_do_not_count_as_trained_records(terminal):
     assert (steps.fields["rows"], steps.fields["tokens"], steps.completed) == (64, 9_000, 1)
 
 
-def test_eighty_columns_are_enough(terminal):
-    progress = begun(terminal)
-    for number in range(1, 401):
-        step(progress, number, 12.5)
-    progress.phase("held out: perplexity", 200)
-    progress.advance(120, 40_000)
-    lines = terminal.frame(progress)
-    assert len(lines) == 2
-    assert all(len(line) <= 80 for line in lines)
+@pytest.mark.parametrize("seconds", [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize(
+    ("steps", "counted"), [(600, "300/600"), (999_998, "499999/999998"), (20_000_000_000, "10B/20B")]
+)
+def test_eighty_columns_are_enough_at_any_speed_and_count(terminal, seconds, steps, counted):
+    progress = begun(terminal, of=steps)
+    for done in (1, steps // 2):
+        terminal.seconds = done * seconds
+        step(progress, done, 12.5, of=steps)
+    progress.phase("held out: perplexity", steps)
+    terminal.seconds += seconds
+    progress.advance(steps // 2, 40_000)
+    first, second = terminal.frame(progress)
+    assert first.startswith("steps  loss 12.500 ")
+    assert second.startswith("  held out: perple")
+    for line, unit in ((first, r" records/s"), (second, "/s")):
+        assert len(line) <= 80
+        assert re.search(rf" {counted} +\S+{unit}  \S+ tokens/s +(\S+:\S\S:\S\S|\S+ d)$", line), line
 
 
 def test_a_run_that_goes_on_begins_at_its_checkpoint(terminal):
@@ -93,6 +106,12 @@ def test_a_loss_that_is_not_finite_is_not_shown(terminal):
     progress = begun(terminal)
     step(progress, 1, float("nan"))
     assert terminal.frame(progress)[0].startswith("steps ")
+
+
+def test_a_large_loss_is_short(terminal):
+    progress = begun(terminal)
+    step(progress, 1, -123_456.7)
+    assert terminal.frame(progress)[0].startswith("steps  loss -1.2e+05 ")
 
 
 def test_a_said_line_is_no_markup(terminal):

@@ -13,7 +13,7 @@ import pytest
 from neat_data.errors import InputError, RunError
 from pipelines.processes import Processes, exit_status_of
 
-WAITS = "import time; print(1, flush=True); time.sleep(20); print(2)"
+WAITS = "import time; print(1, flush=True); time.sleep(600); print(2)"
 
 
 @pytest.mark.parametrize("left", [KeyboardInterrupt, ValueError])

@@ -163,7 +163,7 @@ STOPS_LATE = """
 import pathlib, sys, time
 try:
     print(1, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 finally:
     time.sleep(0.5)
     pathlib.Path(sys.argv[1]).write_text("whole")

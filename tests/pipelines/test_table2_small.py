@@ -243,7 +243,7 @@ import sys, time
 with open(sys.argv[1], "w") as fifo:
     fifo.write("x")
     fifo.flush()
-    time.sleep(20)
+    time.sleep(600)
     fifo.write("y")
 """
 WORKS = """

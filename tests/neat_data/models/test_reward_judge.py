@@ -12,7 +12,7 @@ from neat_data.record import Message
 from neat_data.rubrics import DEFAULT, load_rubric
 from tests.loopback import Reply
 
-QUICK = Patience(attempts=4, first_wait=0.002, longest_wait=0.01, timeout=10)
+QUICK = Patience(attempts=4, first_wait=0.002, longest_wait=0.01, timeout=60)
 TASKS = [
     Task((Message("user", f"Question {i}"),), tuple(f"an answer worth {1 + (i + j) % 10}." for j in range(1 + i % 3)))
     for i in range(12)
@@ -117,10 +117,10 @@ def test_a_slow_judge_is_asked_again(serve):
     def decide(question, body):
         asked.append(body)
         if len(asked) == 1:
-            released.wait(5)
+            released.wait(60)
         return by_worth(question, body)
 
-    patience = Patience(attempts=8, first_wait=0.002, longest_wait=0.01, timeout=0.1)
+    patience = Patience(attempts=100, first_wait=0.002, longest_wait=0.01, timeout=0.1)
     assert load(serve(judge(decide)), patience).score(TASKS[:1])[0].rewards == WORTH[0]
     released.set()
 
