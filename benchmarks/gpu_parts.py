@@ -38,6 +38,7 @@ from neat_train.batches import MicroBatch, micro_batches
 from neat_train.config import LoraSettings
 from neat_train.examples import Example
 from neat_train.forward import logps, prepare, training_attention
+from neat_train.fused_lora import fuse, unfuse
 from neat_train.losses import Counts, objective, plan_of, total
 from neat_train.memory_sum import activations, adapter_numbers
 from neat_train.objective_settings import NoPenalty, ObjectiveSettings
@@ -156,38 +157,50 @@ def ceilings(options: argparse.Namespace, save: Save) -> None:
 
 
 def scoring(options: argparse.Namespace, save: Save) -> None:
-    """Rows a second of every way at k = 2, 4, 8; ways that pad or run alone get a part of the rows."""
-    model = gpu_model.random_model(
-        AutoModelForSequenceClassification, gpu_model.shape_of(options.device), options.device, options.dtype
-    )
-    model.config.pad_token_id = 0
-    peak, weights = options.peak, gpu_model.matmul_parameters(model)
+    """Rows a second at k = 2, 4, 8; at k = 2 alone what knows nothing of k, and every other attention."""
+    shape = gpu_model.shape_of(options.device)
+    model = gpu_model.random_model(AutoModelForSequenceClassification, shape, options.device, options.dtype)
+    weights = gpu_model.matmul_parameters(model)
     found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
-    for k in options.ks:
-        rows = gpu_model.encoded(options.data, options.rows, k, model.config.vocab_size)
-        for way, share in _scoring_ways(options):
-            part = rows[: max(8, int(len(rows) * share * 2 / k))]
-            for repeat in range(options.repeats):
-                run = _attempt(lambda w=way, p=part: _score(model, w, p, options))
-                run = run if isinstance(run, dict) else {"failed": run}
-                if "tokens_run_per_s" in run and peak:
-                    run["share_of_peak"] = round(2 * weights * run["tokens_run_per_s"] / peak / 1e12, 3)
-                found["runs"].append({"k": k, "way": way, "repeat": repeat, **run})
-                save({**found, "summary": _medians(found["runs"], "rows_per_s")})
+    first, *more = ways(options.device)
+    plans = [(k, f"trees {first}", 1.0) for k in options.ks] + [(k, "sorted", 1.0) for k in options.ks]
+    plans += [(2, f"trees {kind}", 1.0) for kind in more] + [(2, "file order", 0.2), (2, "alone", 0.04)]
+    plans += [(2, f"trees {first} liger", 1.0)] if options.device == "cuda" else []
+    for k, way, share in plans:
+        count = options.rows * 2 // k
+        rows = gpu_model.encoded(options.data, count, k, model.config.vocab_size)[: max(8, int(count * share))]
+        for repeat in range(options.repeats):
+            run = _attempt(partial(_score, model, way, rows, options))
+            run = run if isinstance(run, dict) else {"failed": run}
+            if "tokens_run_per_s" in run and options.peak:
+                run["share_of_peak"] = round(2 * weights * run["tokens_run_per_s"] / options.peak / 1e12, 3)
+            found["runs"].append({"k": k, "way": way, "repeat": repeat, **run})
+            found["summary"] = _medians(found["runs"], "rows_per_s")
+            found["quotients"] = {k: _quotient(found["summary"], k, f"trees {first}") for k in options.ks}
+            save(found)
 
 
-def _scoring_ways(options: argparse.Namespace) -> list[tuple[str, float]]:
-    return [
-        *((f"trees {kind}", 1.0) for kind in ways(options.device)),
-        ("sorted", 0.75),
-        ("file order", 0.3),
-        ("alone", 0.06),
-    ]
+def _quotient(summary: dict[str, Any], k: int, way: str) -> float | None:
+    """Speed over length-sorted batches, divided by what the tokens run would allow; both over the same rows."""
+    trees, padded = (summary.get(f"{k} {name}") for name in (way, "sorted"))
+    if not isinstance(trees, dict) or not isinstance(padded, dict):
+        return None
+    speed = trees["rows_per_s"] / padded["rows_per_s"]
+    return round(speed / (padded["tokens_run_a_row"] / trees["tokens_run_a_row"]), 3)
+
+
+def use_liger(model: Any) -> None:
+    """The fused kernels of the package liger-kernel for norms, rotary embeddings and gates; there is no way back."""
+    from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+    apply_liger_kernel_to_llama(cross_entropy=False, fused_linear_cross_entropy=False, model=model)
 
 
 def _score(model: Any, way: str, rows: Sequence[Encoded], options: argparse.Namespace) -> dict[str, Any]:
     """One repetition: from token ids to scores on the host."""
     head = linear_head(model)
+    if way.endswith("liger"):
+        use_liger(model)
     if way.startswith("trees"):
         attention = KINDS[way.split()[1]]
         model.set_attn_implementation(attention)
@@ -272,25 +285,17 @@ class Step:
 
 def training(options: argparse.Namespace, save: Save) -> None:
     """Records a second of a LoRA step (r 16, all linear layers), with gradient checkpointing and without."""
-    model = gpu_model.random_model(
-        AutoModelForCausalLM, gpu_model.shape_of(options.device), options.device, options.dtype
-    )
+    shape = gpu_model.shape_of(options.device)
+    model = gpu_model.random_model(AutoModelForCausalLM, shape, options.device, options.dtype)
     weights = gpu_model.matmul_parameters(model)
     found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
-    body = adapted.get_base_model()
-    own = [*(f"trees {kind}" for kind in ways(options.device)), "sorted"]
-    plans = [(2, True, way) for way in own] + [(2, True, "trl dpo")] + [(2, False, way) for way in own]
-    plans += [(k, True, way) for k in options.ks[1:] for way in own] + [(2, False, "trl dpo")]
-    for k, checkpointing, way in plans:
-        if checkpointing:
-            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            body.gradient_checkpointing_disable()
-        examples = gpu_model.examples(options.data, options.records, k, model.config.vocab_size)
+    for k, checkpointing, way in _training_plans(options):
+        _checkpoint(adapted.get_base_model(), checkpointing)
+        examples = gpu_model.examples(options.data, options.records * 2 // k, k, model.config.vocab_size)
         measure = _trl_step if way.startswith("trl") else _own_step
-        run = _attempt(partial(measure, adapted, body, way, examples, checkpointing, options))
+        run = _attempt(partial(measure, adapted, way, examples, checkpointing, options))
         run = run if isinstance(run, dict) else {"failed": run}
         if "tokens_run_per_s" in run and options.peak:
             # Frozen weights: a pass forward and one backward to the inputs; what checkpointing runs again is not work.
@@ -300,16 +305,50 @@ def training(options: argparse.Namespace, save: Save) -> None:
         collect()
 
 
+def _training_plans(options: argparse.Namespace) -> list[tuple[int, bool, str]]:
+    """k, whether layers are checkpointed, and the way; the peers' own first, what cannot be taken back last."""
+    first, *more = ways(options.device)
+    ks = (2,) if options.quick else (2, 4, 6)
+    plans = [(2, True, f"trees {first}"), (2, True, f"trees {first} peft"), (2, False, f"trees {first}")]
+    plans += [(2, True, "sorted"), (2, True, "trl dpo"), (2, False, "sorted")]
+    plans += [(k, True, way) for k in ks[1:] for way in (f"trees {first}", "sorted")]
+    plans += [(2, True, f"trees {kind}") for kind in more] + [(2, False, "trl dpo")]
+    return plans + ([(2, c, f"trees {first} liger") for c in (True, False)] if options.device == "cuda" else [])
+
+
+def _checkpoint(body: Any, wanted: bool) -> None:
+    if wanted:
+        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        body.gradient_checkpointing_disable()
+
+
 def _own_step(
-    model: Any, body: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
+    model: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
 ) -> dict[str, Any]:
+    """LoRA layers fused as `fit` has them on a card, in `peft` ways as that library has them."""
+    unfuse(model) if way.endswith("peft") or options.device == "cpu" else fuse(model)
+    if way.endswith("liger"):
+        use_liger(model.get_base_model())
     budget = options.budget if checkpointing else options.budget // 4
-    kind = way.split()[1] if way.startswith("trees") else AUTO
-    step = Step(model, body, "trees" if way.startswith("trees") else "batches", kind, examples, budget)
-    step.run(step.batches[:1])
+    path, kind = ("trees", way.split()[1]) if way.startswith("trees") else ("batches", AUTO)
+    step = Step(model, model.get_base_model(), path, kind, examples, budget)
+    step.run()
     with peak_memory(options.device) as memory:
         seconds = [_clock(step.run, options.device)[0] for _ in range(options.repeats)]
-    return _step_figures(seconds, len(examples), step.tokens, memory[0]) | {"micro_batches": len(step.batches)}
+    figures = _step_figures(seconds, len(examples), step.tokens, memory[0]) | {"micro_batches": len(step.batches)}
+    if options.device == "cuda" and path == "trees" and checkpointing and len(examples) == options.records:
+        figures["profile_ms"] = _profile(step)
+    return figures
+
+
+def _profile(step: Step) -> dict[str, float]:
+    """Milliseconds on the card of the kernels that take most of one step, by the operation that called them."""
+    with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profile:
+        step.run()
+        torch.cuda.synchronize()
+    rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)
+    return {row.key[:90]: round(row.self_device_time_total / 1e3, 2) for row in rows[:24]}
 
 
 def _step_figures(seconds: list[float], records: int, tokens: int, memory: float) -> dict[str, Any]:
@@ -325,18 +364,19 @@ def _step_figures(seconds: list[float], records: int, tokens: int, memory: float
 
 
 def _trl_step(
-    model: Any, body: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
+    model: Any, way: str, examples: Sequence[Example], checkpointing: bool, options: argparse.Namespace
 ) -> dict[str, Any]:
     """TRL's DPOTrainer on the same pairs with the largest batch that fits; the reference's figures are given to it."""
     import gpu_trl
 
+    unfuse(model)
     failed = ""
     for size in (16, 8, 4, 2) if checkpointing else (4, 2, 1):
         if size > len(examples):
             continue
         try:
             with peak_memory(options.device) as memory:
-                seconds, tokens = gpu_trl.steps(model, body, examples, size, checkpointing, options)
+                seconds, tokens = gpu_trl.steps(model, examples, size, checkpointing, options)
             return _step_figures(seconds, len(examples) // size * size, tokens, memory[0]) | {"pairs_a_batch": size}
         except torch.OutOfMemoryError as error:
             failed = str(error).splitlines()[0]
@@ -381,12 +421,11 @@ def _memory(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Peak of one micro-batch of a LoRA step above the weights, beside `memory_sum`'s estimate, in GB."""
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    if options.device == "cuda":
+        fuse(adapted)
     body, found = adapted.get_base_model(), {}
     for checkpointing, budget in ((True, options.budget), (False, options.budget // 4)):
-        if checkpointing:
-            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            body.gradient_checkpointing_disable()
+        _checkpoint(body, checkpointing)
         examples = gpu_model.examples(options.data, options.records, 2, model.config.vocab_size)
         step = Step(adapted, body, "trees", AUTO, examples, budget)
         full = max(step.batches, key=lambda batch: batch.tokens)
@@ -428,22 +467,27 @@ def _compile(
     found: dict[str, Any],
     save: Save,
 ) -> None:
+    torch._logging.set_logs(recompiles=True)
     from torch._dynamo.utils import counters
 
     found["flex_calls"] = []
     for layout, mask in zip(layouts, masks, strict=True):
-        before, tokens = sum(counters["frames"].values()), sum(map(sum, layout))
+        before, tokens = counters["stats"]["unique_graphs"], sum(map(sum, layout))
         seconds, _ = _clock(lambda tokens=tokens, mask=mask: _flex(heads, tokens, mask, options), options.device)
-        frames = sum(counters["frames"].values()) - before
-        found["flex_calls"].append({"tokens": tokens, "s": round(seconds, 4), "frames": frames})
-        found["frames_after_the_second_row"] = sum(call["frames"] for call in found["flex_calls"][2:])
+        graphs = counters["stats"]["unique_graphs"] - before
+        found["flex_calls"].append({"tokens": tokens, "s": round(seconds, 4), "graphs": graphs})
+        found["graphs_after_the_third_row"] = sum(call["graphs"] for call in found["flex_calls"][3:])
         save(found)
 
 
 def _rows(options: argparse.Namespace, vocabulary: int) -> list[Any]:
-    trees = [grow(one.sequences) for one in gpu_model.encoded(options.data, options.rows, 4, vocabulary)]
-    packs = pack([tree.tokens for tree in trees], options.budget)
-    return [lay([trees[index] for index in chosen]) for chosen in packs][:16]
+    """Packed rows of several lengths: of the budget, and of parts of it."""
+    trees = [grow(one.sequences) for one in gpu_model.encoded(options.data, options.rows // 2, 4, vocabulary)]
+    rows = []
+    for part in (1, 2, 1, 3, 4, 1, 5, 2):
+        chosen = pack([tree.tokens for tree in trees], options.budget // part)[-2]
+        rows.append(lay([trees[index] for index in chosen]))
+    return rows
 
 
 def _tensors(*numbers: Sequence[int]) -> Iterator[Tensor]:

@@ -44,7 +44,7 @@ class _Clock(TrainerCallback):
 
 
 def steps(
-    model: Any, body: Any, examples: Sequence[Example], size: int, checkpointing: bool, options: argparse.Namespace
+    model: Any, examples: Sequence[Example], size: int, checkpointing: bool, options: argparse.Namespace
 ) -> tuple[list[float], int]:
     """Seconds of each optimiser step over all the examples, and the tokens of one, padding included.
 
@@ -52,7 +52,7 @@ def steps(
     reference is timed.
     """
     count = len(examples) // size * size
-    body.config._attn_implementation = "sdpa"
+    model.get_base_model().set_attn_implementation("sdpa")
     clock = _Clock(options.device)
     with tempfile.TemporaryDirectory() as folder:
         arguments = DPOConfig(

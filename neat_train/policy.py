@@ -31,6 +31,7 @@ from neat_data.models.source import Source
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.record import Message
+from neat_train.fused_lora import fuse
 from neat_train.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
 from neat_train.start import base_of
 
@@ -293,6 +294,8 @@ def _trained(body: PreTrainedModel, start: Path | None, spec: PolicySpec, device
         model: nn.Module = body.requires_grad_(True)
     else:
         model = adapter_to_go_on(body, str(start), spec.lora) if start else new_adapter(body, spec.lora, spec.seed)
+    if device.type == "cuda":
+        fuse(model)
     return model if hasattr(body, "hf_device_map") else model.to(device)
 
 

@@ -9,11 +9,13 @@ CUDA; `attention_choice` says which runs). No name has a mask function, so trans
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -30,6 +32,13 @@ KINDS = {"sdpa": TREES_SDPA, "flex": TREES_FLEX, "varlen": TREES_VARLEN}  # as u
 _FOREIGN = ("softcap", "s_aux", "sliding_window", "position_bias", "head_mask")
 # Scores of one head that are worth keeping whole: beyond, torch's kernel, which never holds them, is the better one.
 _SMALL = 512 * 512
+
+
+# Numbers from one row of a mask to the next: kernels for cards load 16 bytes at a time.
+_ALIGNED = 16
+# cuDNN's kernel, which torch would take on Hopper where there is a mask, fails there on masks of odd sizes with
+# "misaligned address", after which the process can use the card no more (seen with torch 2.11 on an H200).
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class UnsupportedAttention(RuntimeError):
@@ -82,6 +91,7 @@ def plant(lengths: tuple[tuple[int, ...], ...], attention: str, dtype: torch.dty
     if attention_blocks.pays(lengths, dtype, device):
         return Forest(lengths, blocks=tuple(attention_blocks.blocks_of(lengths, dtype)))
     longest = max(tree[0] + max(tree[1:]) for tree in lengths)
+    longest += -longest % _ALIGNED
     # Additive and in the model's dtype: a boolean mask is turned into this by every call in every layer.
     causal = torch.full((longest, longest), float("-inf"), dtype=dtype, device=device).triu_(1)
     return Forest(lengths, causal=causal)
@@ -109,13 +119,14 @@ def tree_sdpa(
     # torch.split, not slices: the backward pass of a slice fills a full-size tensor with zeros for each part.
     parts = iter(zip(*(whole.split(sizes, dim=2) for whole in (query, key, value)), strict=True))
     outputs = []
-    for tree in forest.lengths:
-        stem, stem_key, stem_value = next(parts)
-        if tree[0]:
-            outputs.append(_attend(stem, stem_key, stem_value, causal, scale))
-        for branch, own_key, own_value in islice(parts, len(tree) - 1):
-            keys, values = torch.cat((stem_key, own_key), dim=2), torch.cat((stem_value, own_value), dim=2)
-            outputs.append(_attend(branch, keys, values, causal, scale))
+    with sdpa_kernel(_BACKENDS) if query.device.type == "cuda" else nullcontext():
+        for tree in forest.lengths:
+            stem, stem_key, stem_value = next(parts)
+            if tree[0]:
+                outputs.append(_attend(stem, stem_key, stem_value, causal, scale))
+            for branch, own_key, own_value in islice(parts, len(tree) - 1):
+                keys, values = torch.cat((stem_key, own_key), dim=2), torch.cat((stem_value, own_value), dim=2)
+                outputs.append(_attend(branch, keys, values, causal, scale))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
