@@ -26,7 +26,7 @@ def fuse(model: nn.Module) -> int:
     """
     layers = [module for module in model.modules() if type(module) is Linear]
     for layer in layers:
-        layer.forward = MethodType(_forward, layer)
+        layer.__dict__["forward"] = MethodType(_forward, layer)
     return len(layers)
 
 
@@ -57,7 +57,8 @@ def _plain_adapter(layer: Linear, x: Tensor) -> str | None:
     if base.weight.dtype != x.dtype or base.weight.requires_grad or layer.lora_bias.get(active[0]):
         return None
     dropout = layer.lora_dropout[active[0]]
-    return None if layer.training and getattr(dropout, "p", 0.0) else active[0]
+    drops = isinstance(dropout, nn.Dropout) and dropout.p > 0
+    return None if layer.training and drops else active[0]
 
 
 class AddLowRank(torch.autograd.Function):
