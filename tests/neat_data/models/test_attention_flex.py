@@ -38,7 +38,7 @@ def listed(counts: torch.Tensor | None, indices: torch.Tensor | None) -> set[tup
 
 
 def written_out(mask: BlockMask, tokens: int) -> np.ndarray:
-    """What a kernel computes: blocks in part through the rule for tokens, full ones without a look  # (tokens, tokens)"""
+    """What a kernel computes: blocks in part through the rule, full ones without a look  # (tokens, tokens)"""
     found = np.zeros((tokens, tokens), dtype=bool)
     inside = torch.arange(BLOCK)
     for query, key in listed(mask.kv_num_blocks, mask.kv_indices):
@@ -86,7 +86,7 @@ def test_the_share_of_full_blocks_is_that_of_the_blocks_that_run() -> None:
 
 
 def test_a_row_of_parts_of_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="a row of 130 tokens.*multiples of 128"):
+    with pytest.raises(ValueError, match=r"a row of 130 tokens.*multiples of 128"):
         block_mask(((100, 30),), "cpu")
 
 
@@ -119,17 +119,14 @@ def test_a_call_compiled_anew_too_often_is_an_error_and_never_runs_eagerly(
 ) -> None:
     """dynamo itself, which without the guard would run what it gave up on."""
     monkeypatch.setattr(attention_flex, "RECOMPILES", 2)
-    scales: list[float] = []
 
     @torch.compile(backend="eager", dynamic=False, fullgraph=True)
     def compiled(query: torch.Tensor, *_: torch.Tensor, scale: int, **__: Any) -> torch.Tensor:
         return query.new_ones(scale)
 
+    assert [on_an_accelerator(compiled, scale=scale).shape for scale in (1, 2)] == [(1,), (2,)]
     with pytest.raises(RunError, match="more than 2 times") as raised:
-        for scale in range(1, 9):
-            on_an_accelerator(compiled, scale=scale)
-            scales.append(scale)
-    assert scales == [1, 2]
+        on_an_accelerator(compiled, scale=3)
     assert len(str(raised.value).splitlines()) == 2
 
 
