@@ -92,6 +92,7 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     dtype = max(peaks, key=lambda name: peaks[name]) if options.dtype == "auto" else options.dtype
     return {
         "settings": settings,
+        "note": "ratios of runs that took turns; where the machine had other work, the processor's time is what counts",
         "dtype": dtype,
         "machine": _machine(),
         "versions": _versions(),
