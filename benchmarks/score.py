@@ -1,12 +1,16 @@
-"""How fast this project scores, beside three other ways of doing the same work, in one run on one machine.
+"""How fast this project scores, beside other ways of doing the same work, in one run on one machine.
 
-    python benchmarks/score.py DATA [--rows 256] [--repeats 3] [--out benchmarks/results/score.json]
+    python benchmarks/score.py DATA [--rows 256] [--repeats 3] [--vllm-python .venv-vllm/bin/python] [--out FILE]
 
 DATA is any source of pairs; its first rows are scored with two responses each (k = 2) and again with two more taken
 from other rows (k = 4). The model is a Llama classifier of about 100 M parameters with random weights. Every
 repetition of every way is a process of its own, one after another, and takes the ways in turn, so that a machine that
 slows down slows them all. What was measured is written after every process; running again goes on where it stopped,
 and with more repeats adds to them.
+
+Trees run fewer tokens than length-sorted batches: the quotient says how much of that they turn into speed, tokens run a
+second by trees over tokens run a second by sorted batches. It is given in wall time and in the processor's time, which
+counts where the machine has other work. vLLM is a fifth way where its environment (`make vllm`) is named.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ HIDDEN, LAYERS, INTERMEDIATE, HEADS = 768, 12, 2_560, 12
 BODY = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * INTERMEDIATE)  # parameters of matrix products; embeddings do none
 BUDGET = 2_048
 EXACT_TASKS = 16
+HERE = ("trees", "pipeline", "file_order", "sorted")  # ways that run in this environment
+OF_TOKENS_GOAL = 0.95
 GOALS = {2: {"pipeline": 3.0, "file_order": 7.5, "sorted": 2.5}, 4: {"pipeline": 3.5, "file_order": 8.0, "sorted": 3.0}}
 
 
@@ -65,6 +71,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="auto: the faster")
     parser.add_argument("--tokenizer", default="data/models/tiny-reward", help="a folder with a chat template")
+    parser.add_argument(
+        "--vllm-python", type=Path, help="the interpreter of an environment with vLLM, to measure it too"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/score.json"))
     parser.add_argument("--k", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
@@ -83,6 +92,7 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     dtype = max(peaks, key=lambda name: peaks[name]) if options.dtype == "auto" else options.dtype
     return {
         "settings": settings,
+        "note": "ratios of runs that took turns; where the machine had other work, the processor's time is what counts",
         "dtype": dtype,
         "machine": _machine(),
         "versions": _versions(),
@@ -95,15 +105,15 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fill(results: dict[str, Any], options: argparse.Namespace, folder: str, k: int) -> None:
     """Run every process of this k that `results` lacks."""
-    wanted = [
-        (way, repeat) for repeat in range(options.repeats) for way in ("trees", "pipeline", "file_order", "sorted")
-    ]
-    wanted += [("exact", 0)]
+    vllm = ("vllm",) if options.vllm_python else ()
+    wanted = [(way, repeat) for repeat in range(options.repeats) for way in (*HERE, *vllm)]
+    wanted += [(way, 0) for way in ("exact", *(f"exact_{name}" for name in vllm))]
     have = {(run["way"], run["repeat"]) for run in results["runs"] if run["k"] == k}
     for way, repeat in wanted:
         if (way, repeat) in have:
             continue
-        command = [sys.executable, __file__, options.data, "--way", way, "--model", folder, "--k", str(k)]
+        python = str(options.vllm_python) if "vllm" in way else sys.executable
+        command = [python, __file__, options.data, "--way", way, "--model", folder, "--k", str(k)]
         command += ["--rows", str(options.rows), "--threads", str(options.threads), "--dtype", results["dtype"]]
         env = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=env, text=True)
@@ -118,20 +128,22 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     import score_ways
 
     tasks = read_tasks(options.data, options.rows, options.k)
-    if options.way == "exact":
+    if options.way.startswith("exact"):
         return _exactness(score_ways, options, tasks[:EXACT_TASKS])
     way = score_ways.WAYS[options.way](options.model, options.dtype, BUDGET)
     way.score(tasks[:8])  # the first pass allocates and chooses kernels
     with _PeakMemory() as memory:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         scores = way.score(tasks)
-        seconds = time.perf_counter() - start
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
     assert len(scores) == len(tasks) * options.k
     tokens, tree_flops = _count(options.model, tasks)
     found = {
         "seconds": round(seconds, 3),
+        "processor_seconds": round(busy, 3),
         "rows_per_s": round(len(tasks) / seconds, 3),
         "tokens_per_s": round(tokens / seconds, 1),
+        "tokens_run": way.tokens_run,
         "tokens_run_per_s": round(way.tokens_run / seconds, 1),
         "padding_factor": round(way.tokens_run / tokens, 3),
         "peak_mb_above_model": round(memory.peak / 2**20, 1),
@@ -150,11 +162,13 @@ def _exactness(score_ways: Any, options: argparse.Namespace, tasks: list[Task]) 
         found = torch.tensor(score_ways.WAYS[way](options.model, dtype, BUDGET).score(tasks))
         return float((found - reference).abs().max())
 
+    if options.way == "exact_vllm":
+        return {f"off_{options.dtype}": {"vllm": off("vllm", options.dtype)}}
     return {
         "dialogues": len(reference),
         "score_deviation": round(float(reference.std()), 4),
         "off_float32": {"trees": off("trees", "float32")},
-        f"off_{options.dtype}": {way: off(way, options.dtype) for way in score_ways.WAYS},
+        f"off_{options.dtype}": {way: off(way, options.dtype) for way in HERE},
     }
 
 
@@ -237,18 +251,38 @@ def _save_model(folder: Path, tokenizer: str) -> None:
 
 def _summary(results: dict[str, Any], k: int) -> dict[str, Any]:
     runs = [run for run in results["runs"] if run["k"] == k]
-    ways = {}
-    for way in ("trees", "pipeline", "file_order", "sorted"):
-        own = [run for run in runs if run["way"] == way]
-        ways[way] = {name: statistics.median(run[name] for run in own) for name in own[0] if name not in _LABELS}
-    ratios = {way: round(ways["trees"]["rows_per_s"] / ways[way]["rows_per_s"], 2) for way in GOALS[k]}
-    shares = [run["model_tflops"] / run["peak_tflops_now"] for run in runs if run["way"] == "trees"]
+    by_way = {way: [run for run in runs if run["way"] == way] for way in (*HERE, "vllm")}
+    ways = {way: _medians(own) for way, own in by_way.items() if own}
+    others = [way for way in ways if way != "trees"]
+    shares = [run["model_tflops"] / run["peak_tflops_now"] for run in by_way["trees"]]
     return {
         "medians": ways,
-        "times_faster_than": ratios,
+        "times_faster_than": {way: round(ways["trees"]["rows_per_s"] / ways[way]["rows_per_s"], 2) for way in others},
         "goals": GOALS[k],
+        "of_tokens": _of_tokens(by_way["trees"], by_way["sorted"]),
         "share_of_matmul_peak": round(statistics.median(shares), 3),
-        "exactness": next(run for run in runs if run["way"] == "exact"),
+        "exactness": [run for run in runs if run["way"].startswith("exact")],
+    }
+
+
+def _medians(runs: list[dict[str, Any]]) -> dict[str, float]:
+    numbers = [name for name, value in runs[0].items() if name not in _LABELS and isinstance(value, int | float)]
+    return {name: statistics.median(run[name] for run in runs) for name in numbers}
+
+
+def _of_tokens(trees: list[dict[str, Any]], batches: list[dict[str, Any]]) -> dict[str, float]:
+    """How much faster trees may be, going by tokens run, and the quotients of what they are and that."""
+    allowed = batches[0]["tokens_run"] / trees[0]["tokens_run"]
+    pairs = list(zip(trees, batches, strict=True))  # runs of one repetition follow one another
+
+    def quotient(seconds: str) -> float:
+        return round(statistics.median(two[seconds] / one[seconds] / allowed for one, two in pairs), 3)
+
+    return {
+        "tokens_allow": round(allowed, 3),
+        "quotient": quotient("seconds"),
+        "quotient_of_processor_time": quotient("processor_seconds"),
+        "goal": OF_TOKENS_GOAL,
     }
 
 
@@ -262,7 +296,7 @@ def _machine() -> dict[str, Any]:
     return {
         "cpu": name,
         "cores": os.cpu_count(),
-        "bf16": [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags],
+        "vectors": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split()],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
     }
 
@@ -286,6 +320,7 @@ def _print(results: dict[str, Any]) -> None:
         for way, numbers in summary["medians"].items():
             print(f"k={k} {way:11}", *(f"{name}={value}" for name, value in numbers.items()))
         print(f"k={k} times faster: {summary['times_faster_than']}, goals {summary['goals']}")
+        print(f"k={k} speed of trees over sorted batches, against what tokens allow: {summary['of_tokens']}")
         print(f"k={k} share of the matrix-multiply peak: {summary['share_of_matmul_peak']:.0%}, goal 60 %")
         print(f"k={k} exactness: {summary['exactness']}")
 

@@ -1,8 +1,8 @@
 """Which attention over trees runs on a device: taken in order of speed, each only if it is proved right there.
 
-The proof is a comparison on the device itself, forward and backward, with attention tree by tree in float32, on a
-layout with every kind of part. Whatever a compiler or a kernel raises there is a reason in one line, and the next one
-is tried; nothing falls back without a word.
+The proof is a comparison on the device itself with attention tree by tree in float32, on a layout with every kind of
+part: forward as scoring runs it, or forward and backward for training. Whatever a compiler or a kernel raises there is
+a reason in one line, and the next one is tried; nothing falls back without a word.
 """
 
 from __future__ import annotations
@@ -77,12 +77,15 @@ def asked_attention(model_args: dict[str, Any] | None) -> str:
     return asked
 
 
-def choose_attention(asked: str, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> tuple[str, str]:
+def choose_attention(
+    asked: str, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, *, backward: bool = True
+) -> tuple[str, str]:
     """The attention function for trees, and a line on it that may be empty.
 
     Args:
         asked: `auto`, or one of `KINDS`.
         dtype: that the model computes in.
+        backward: whether gradients are wanted.
 
     Raises:
         InputError: the one that was asked for does not run here or is not right.
@@ -93,7 +96,7 @@ def choose_attention(asked: str, config: PreTrainedConfig, dtype: torch.dtype, d
     order = _CUDA_ORDER[dtype != torch.float32] if asked == AUTO else (KINDS[asked],)
     failed: list[str] = []
     for attention in order:
-        reason = _disproof(attention, heads, dtype, device)
+        reason = _disproof(attention, heads, dtype, device, backward)
         if reason is None:
             return attention, "; ".join([f"attention over trees: {_NAMES[attention]}", *failed])
         failed.append(f"not {_NAMES[attention]}: {reason}")
@@ -103,10 +106,10 @@ def choose_attention(asked: str, config: PreTrainedConfig, dtype: torch.dtype, d
 
 
 @cache
-def _disproof(attention: str, heads: Heads, dtype: torch.dtype, device: torch.device) -> str | None:
+def _disproof(attention: str, heads: Heads, dtype: torch.dtype, device: torch.device, backward: bool) -> str | None:
     """Why this attention is not to be used, in one line; None where it is right."""
     try:
-        off = disagreement(attention, heads, dtype, device)
+        off = disagreement(attention, heads, dtype, device, backward=backward)
     except Exception as error:  # compilers raise what they like
         if is_out_of_memory(error):
             raise
@@ -114,8 +117,10 @@ def _disproof(attention: str, heads: Heads, dtype: torch.dtype, device: torch.de
     return None if off <= _TOLERANCE[dtype] else f"it is off by {off:.2g} of the norm"  # NaN is not below
 
 
-def disagreement(attention: str, heads: Heads, dtype: torch.dtype, device: torch.device) -> float:
-    """How far an attention is from attention tree by tree in float32, output and gradients.
+def disagreement(
+    attention: str, heads: Heads, dtype: torch.dtype, device: torch.device, *, backward: bool = True
+) -> float:
+    """How far an attention is from attention tree by tree in float32: its output, and its gradients where wanted.
 
     Returns:
         The largest of ||difference|| / ||reference||; NaN where something is not finite.
@@ -128,18 +133,17 @@ def disagreement(attention: str, heads: Heads, dtype: torch.dtype, device: torch
 
     inputs = [drawn(count) for count in (heads.query, heads.key, heads.key)]
     weights = drawn(heads.query).transpose(1, 2)
-    found = _passes(attention, inputs, weights)
-    expected = _passes(TREES_SDPA, [part.float() for part in inputs], weights.float())
+    found = _passes(attention, inputs, weights, backward)
+    expected = _passes(TREES_SDPA, [part.float() for part in inputs], weights.float(), backward)
     norms = [((one.float() - two).norm() / two.norm()).item() for one, two in zip(found, expected, strict=True)]
     return float(torch.tensor(norms).max())  # of several with a NaN among them: NaN
 
 
-def _passes(attention: str, inputs: list[Tensor], weights: Tensor) -> list[Tensor]:
+def _passes(attention: str, inputs: list[Tensor], weights: Tensor, backward: bool) -> list[Tensor]:
     """Output and gradients of one call  # (1, tokens, heads, size), then as the inputs"""
-    parts = [part.detach().clone().requires_grad_() for part in inputs]
-    forest = plant(_LAYOUT, attention, parts[0].dtype, parts[0].device)
-    with torch.enable_grad():
-        query, key, value = parts
+    query, key, value = parts = [part.detach().clone().requires_grad_(backward) for part in inputs]
+    forest = plant(_LAYOUT, attention, query.dtype, query.device)
+    with torch.enable_grad() if backward else torch.inference_mode():
         output, _ = _FUNCTIONS[attention](torch.nn.Identity(), query, key, value, None, forest=forest)
-        gradients = torch.autograd.grad((output * weights).sum(), parts)
+        gradients = torch.autograd.grad((output * weights).sum(), parts) if backward else ()
     return [output.detach(), *gradients]

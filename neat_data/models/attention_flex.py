@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from neat_data.errors import RunError
 from neat_data.models.visibility import Lengths, sees, until
 
 BLOCK = 128
@@ -99,15 +101,22 @@ def attend(
     """FlexAttention, compiled but on a CPU  # (1, heads, tokens, size), (1, key heads, tokens, size) x 2 -> as query
 
     Raises:
-        RuntimeError: it was compiled anew too often, or the compiler gave up.
+        RunError: it was compiled anew too often.
     """
     grouped = query.shape[1] != key.shape[1]
     if query.device.type == "cpu":
         return flex_attention(query, key, value, block_mask=mask, scale=scale, enable_gqa=grouped)
     options = _SMALL_TILES if query.dtype == torch.float32 else None
     limits = {"recompile_limit": RECOMPILES, "fail_on_recompile_limit_hit": True}
-    with torch._dynamo.config.patch(limits):
-        return _compiled()(query, key, value, block_mask=mask, scale=scale, enable_gqa=grouped, kernel_options=options)
+    call = {"block_mask": mask, "scale": scale, "enable_gqa": grouped, "kernel_options": options}
+    try:
+        with torch._dynamo.config.patch(limits):
+            return _compiled()(query, key, value, **call)
+    except FailOnRecompileLimitHit as error:
+        raise RunError(
+            f"FlexAttention was compiled anew more than {RECOMPILES} times; beyond that it would keep all scores in\n"
+            "memory. Say --model-arg tree_attention=varlen, or sdpa"
+        ) from error
 
 
 @cache

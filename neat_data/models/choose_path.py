@@ -77,7 +77,7 @@ def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec
     if choice.path == "batches":
         model.set_attn_implementation(own)
         return replace(choice, attention=own)
-    attention, line = choose_attention(asked, model.config, model.dtype, model.device)
+    attention, line = choose_attention(asked, model.config, model.dtype, model.device, backward=False)
     model.set_attn_implementation(attention)
     return replace(choice, attention=attention, note="\n".join(filter(None, (choice.note, line))))
 

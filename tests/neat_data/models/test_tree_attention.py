@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
 
 from neat_data.models.attention import (
     TREES_FLEX,
     TREES_SDPA,
+    TREES_VARLEN,
     Forest,
     UnsupportedAttention,
     laid_out,
     plant,
     tree_flex,
     tree_sdpa,
+    tree_varlen,
 )
 from neat_data.models.trees import split
 from neat_data.models.visibility import sees, until
+from tests.layouts import Lengths, layouts
 
 LENGTHS = ((4, 2, 3), (0, 3, 1), (5, 1), (1, 1, 1, 2))
 MODULE = torch.nn.Identity()
@@ -71,6 +75,27 @@ def test_flex_attention_is_the_dense_computation(key_heads: int) -> None:
     rows = [torch.nn.functional.pad(part, (0, 0, 0, ids.shape[1] - q.shape[2])) for part in (q, k, v)]
     found, _ = tree_flex(MODULE, *rows, None, forest=plant(lengths, TREES_FLEX, q.dtype, q.device))
     torch.testing.assert_close(found[:, : q.shape[2]], dense(q, k, v), atol=1e-6, rtol=0)
+
+
+@given(layouts())
+def test_a_row_is_laid_out_to_whole_blocks_with_a_tree_of_padding_behind_it(lengths: Lengths) -> None:
+    tokens = sum(map(sum, lengths))
+    ids, positions = torch.arange(1, tokens + 1)[None], torch.arange(tokens, 2 * tokens)[None]
+    wider, places, trees = laid_out(ids, positions, lengths, TREES_FLEX)
+    missing = wider.shape[1] - tokens
+    assert wider.shape == places.shape == (1, sum(map(sum, trees)))
+    assert wider.shape[1] % 128 == 0
+    assert missing < 128
+    assert torch.equal(wider[:, :tokens], ids)  # what is to predict stays where it was
+    assert torch.equal(places[:, :tokens], positions)
+    assert places[0, tokens:].tolist() == list(range(missing))
+    assert trees == (lengths if missing == 0 else (*lengths, (0, missing)))
+
+
+@pytest.mark.parametrize("attention", [TREES_SDPA, TREES_VARLEN])
+def test_other_attention_takes_a_row_as_it_is(attention: str) -> None:
+    row = torch.arange(7)[None]
+    assert laid_out(row, row, ((4, 2, 1),), attention) == (row, row, ((4, 2, 1),))
 
 
 def test_a_token_sees_its_prefix_and_its_own_branch_only() -> None:
@@ -134,7 +159,7 @@ def test_blocks_are_for_half_precision_on_short_trees() -> None:
     assert not plant(((2_000, 3, 4),), TREES_SDPA, torch.bfloat16, device).blocks
 
 
-@pytest.mark.parametrize("attend", [tree_sdpa, tree_flex])
+@pytest.mark.parametrize("attend", [tree_sdpa, tree_flex, tree_varlen])
 def test_what_trees_cannot_do_is_refused_rather_than_left_out(attend) -> None:
     q, k, v = inputs(4)
     with pytest.raises(UnsupportedAttention, match="keyword"):
