@@ -174,14 +174,15 @@ def test_what_is_not_finished_is_not_folded(grown: Path, tmp_path: Path):
     assert not (tmp_path / "folded").exists()
 
 
-def test_killed_at_every_step_on_the_disk(grown: Path, tmp_path: Path):
+@pytest.mark.parametrize("stride", [29, pytest.param(9, marks=pytest.mark.slow)])
+def test_killed_between_steps_on_the_disk(grown: Path, tmp_path: Path, stride: int):
     shutil.rmtree(grown / "scores" / "k")
     with Killer("compact", grown, "--out", OUT) as killer:
         undisturbed = tmp_path / "undisturbed"
         assert killer.run(undisturbed) == 0
         expected = contents(undisturbed)
         assert {"round-0000/00002.arrow", "scores/m/00002.arrow", "README.md"} <= set(expected)
-        for step, folder in ((9, tmp_path / "killed"), (31, None)):
+        for step, folder in ((stride, tmp_path / "killed"), (3 * stride + 4, None)):
             point, status = 0, -signal.SIGKILL
             while status == -signal.SIGKILL:
                 point += step

@@ -30,7 +30,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "d"
 
 
-def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [31, pytest.param(6, marks=pytest.mark.slow)])
+def test_killed_between_steps_on_the_disk(scored: Path, tmp_path: Path, stride: int) -> None:
     command = ("expand", OUT, "--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
     with Killer(*command) as killer:
         undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
@@ -45,7 +46,7 @@ def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path) -> None:
         point, status = 0, -signal.SIGKILL
         killed = shutil.copytree(scored, tmp_path / "killed")  # lives through all of the kills
         while status == -signal.SIGKILL:
-            point += 6
+            point += stride
             status = killer.run(killed, point)
         assert status == 0
         assert point > 12
@@ -53,7 +54,7 @@ def test_killed_at_every_step_on_the_disk(scored: Path, tmp_path: Path) -> None:
 
         point, status = 0, -signal.SIGKILL
         while status == -signal.SIGKILL:  # and fresh folders, each killed once
-            point += 17
+            point += 3 * stride - 1
             fresh = shutil.copytree(scored, tmp_path / f"fresh-{point}")
             status = killer.run(fresh, point)
             assert killer.run(fresh) == 0

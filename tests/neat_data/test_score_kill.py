@@ -25,7 +25,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_killed_at_every_step_on_the_disk(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_between_steps_on_the_disk(source: Path, tmp_path: Path, stride: int) -> None:
     with Killer("score", source, "--rewards", "given", "--shard-rows", 16, "--out", OUT) as killer:
         undisturbed = tmp_path / "undisturbed"
         assert killer.run(undisturbed) == 0
@@ -35,9 +36,9 @@ def test_killed_at_every_step_on_the_disk(source: Path, tmp_path: Path) -> None:
         assert not any(name.startswith(".plan") for name in expected)
 
         point, status = 0, -signal.SIGKILL
-        killed = tmp_path / "killed"  # lives through all of the kills, each a step later than the last
+        killed = tmp_path / "killed"  # lives through all of the kills, each later than the last
         while status == -signal.SIGKILL:
-            point += 1
+            point += stride
             status = killer.run(killed, point)
         assert status == 0
         assert point > 5
@@ -45,7 +46,7 @@ def test_killed_at_every_step_on_the_disk(source: Path, tmp_path: Path) -> None:
 
         point, status = 0, -signal.SIGKILL
         while status == -signal.SIGKILL:  # and fresh folders, each killed once
-            point += 3
+            point += 3 * stride
             fresh = tmp_path / f"fresh-{point}"
             status = killer.run(fresh, point)
             assert killer.run(fresh) == 0

@@ -4,13 +4,14 @@ without an end."""
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from neat_train.launch import launch, leaving_for_good
+from neat_train.launch import launch, leaving_for_good, reserved_port
 
 COMMAND = [sys.executable, "-c"]
 
@@ -23,6 +24,13 @@ def test_every_process_finds_its_rank(tmp_path):
     )
     assert launch([*COMMAND, code], 3) == 0
     assert [(tmp_path / str(rank)).read_text() for rank in range(3)] == [f"{rank} 3 127.0.0.1" for rank in range(3)]
+
+
+def test_the_port_they_meet_at_is_for_who_names_it_and_for_nobody_who_takes_any():
+    address = ("127.0.0.1", reserved_port())
+    with socket.socket() as any_other, pytest.raises(OSError, match="in use"):
+        any_other.bind(address)
+    socket.create_server(address).close()  # binds as torch's store does, with SO_REUSEADDR
 
 
 def test_the_first_to_fail_ends_the_others_and_is_heard(capfd):

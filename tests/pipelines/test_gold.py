@@ -163,6 +163,7 @@ def test_the_legend_covers_neither_points_nor_axes():
     assert all(legend.get_window_extent().y1 <= axes.get_tightbbox().y0 for axes in figure.axes)
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
     """Labels, proxy, an arm that starts from another, the curves; the second time nothing is run."""
     records = [record(n, 1.0, -1.0) for n in range(12)]

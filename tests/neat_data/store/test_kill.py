@@ -21,7 +21,10 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.mark.parametrize(("how", "step"), [("kill", 1), ("interrupt", 5)])
+EVERY = [pytest.param("kill", 1, marks=pytest.mark.slow), pytest.param("interrupt", 5, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("how", "step"), [("kill", 17), ("interrupt", 29), *EVERY])
 def test_stopped_at_any_line_and_resumed_the_folder_equals_an_undisturbed_one(folder: Path, how: str, step: int):
     run = subprocess.run([sys.executable, SCRIPT, folder, how, str(step)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
