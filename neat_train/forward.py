@@ -55,6 +55,7 @@ def prepare(
     *,
     attention: str = AUTO,
     dtype: torch.dtype | None = None,
+    backward: bool = True,
 ) -> Choice:
     """Give `body` what `logps` needs, and choose the path by a comparison with its own forward, in float32.
 
@@ -63,6 +64,7 @@ def prepare(
         path: `auto` takes token trees where they are exact.
         attention: over token trees: `auto`, or one of `attention.KINDS`.
         dtype: that passes compute in; None: the body's own.
+        backward: whether gradients are wanted.
 
     Raises:
         InputError: `path="trees"` or an attention was asked for and is not exact on this model, or its
@@ -79,7 +81,7 @@ def prepare(
         body.train(training)
     if choice.path == "batches":
         return choice
-    chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device)
+    chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device, backward=backward)
     setattr(body, _ATTENTION, chosen)
     return replace(choice, note="\n".join(filter(None, (choice.note, line))))
 

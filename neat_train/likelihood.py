@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from neat_data.grow import say
 from neat_data.models.device import out_of_memory_as_ours
 from neat_data.models.encode import EncodedQuery, encode_query
 from neat_data.models.reward_transformers import ACCELERATOR_BUDGET, CPU_BUDGET
@@ -96,12 +97,13 @@ def likelihoods(subject: Subject, examples: Sequence[Example], watch: Watcher | 
     """
     watch = watch or Silent()
     model = subject.decoder.model
-    path = prepare(model).path
+    choice = prepare(model, attention=subject.attention, backward=False)
+    say(watch, choice.note.splitlines())
     default = CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET
 
     def run(budget: int | None) -> dict[Key, Likelihood]:
         found: dict[Key, Likelihood] = {}
-        for batch in batches.micro_batches(_together(examples), budget or default, path):
+        for batch in batches.micro_batches(_together(examples), budget or default, choice.path):
             with torch.no_grad(), out_of_memory_as_ours(model.device, budget or default):
                 found.update(_summed(logps(model, batch.to(model.device)).cpu(), batch))
             watch.advance(batch.answers, batch.tokens)

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapted, adapter_hash, with_adapter
+from neat_data.models.attention_choice import asked_attention
 from neat_data.models.choose_path import configured_window
 from neat_data.models.device import release, resolve_device, resolve_dtype
 from neat_data.models.memory import budget_of, check, estimate
@@ -92,6 +93,11 @@ class Subject:
         return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()
 
     @property
+    def attention(self) -> str:
+        """That was asked for over token trees; InputError for one that is unknown."""
+        return asked_attention(self._asked.model_args)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """JSON-able; all that can change an answer or a log-probability. No paths."""
         device = resolve_device(self._asked.device)
@@ -158,6 +164,7 @@ def open_subject(
     Raises:
         InputError: there is none, the run has not finished, or its settings cannot be read.
     """
+    asked_attention(model_args)  # an unknown one shows before hours of sampling
     folder, run = Path(spec), run_of(Path(spec))
     told = _told(run) if run else {}
     if run == folder and not (run / RESULT).is_file():

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError, RunError
 from neat_data.models import vllm_engine
+from neat_data.models.attention_choice import ARGUMENT
 from neat_data.models.choose_path import window
 from neat_data.models.device import dtype_name, resolve_dtype
 from neat_data.models.reward import RewardSpec, Scored, Task
@@ -37,6 +38,8 @@ class VllmRewardModel:
         """Errors as `load_reward_model`, and where vLLM is not installed or was built for another device."""
         if spec.path != "auto":
             raise InputError(f"--path {spec.path}: vLLM shares queries in its own way; leave it out")
+        if ARGUMENT in spec.model_args:
+            raise InputError(f"--model-arg {ARGUMENT}: vLLM runs no token trees; leave it out")
         device = vllm_engine.first_device(spec.device)
         vllm = vllm_engine.import_vllm(device, "--backend vllm")
         dtype = resolve_dtype(spec.dtype, device)

@@ -61,8 +61,13 @@ def test_a_row_that_says_nothing_and_a_verdict_stay_while_their_response_does() 
 
 
 def test_a_reward_that_is_not_finite_names_its_row() -> None:
-    with pytest.raises(RunError, match=rf"nan for response {B} of row 7 of rows\.jsonl \(query {QUERY}\)"):
-        check_finite([record(label(7, A, B))], [Scored((0.0, float("nan"), None), (None, None, "response_too_long"))])
+    settings = {"model": "m", "path": "trees", "attention": "neat_trees_flex", "dtype": "bfloat16"}
+    way = ", by path trees, attention neat_trees_flex, dtype bfloat16"
+    scored = [Scored((0.0, float("nan"), None), (None, None, "response_too_long"))]
+    with pytest.raises(RunError, match=rf"nan for response {B} of row 7 of rows\.jsonl \(query {QUERY}\){way}\.\n"):
+        check_finite([record(label(7, A, B))], scored, settings)
+    with pytest.raises(RunError, match=rf"\(query {QUERY}\)\.\n"):  # a back end that does not say how
+        check_finite([record(label(7, A, B))], scored, {})
 
 
 def test_rewards_of_the_source_that_a_model_replaces_are_kept_in_the_metadata() -> None:

@@ -57,6 +57,40 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def damaged(tiny_classifier: Path, tmp_path: Path) -> Path:
+    """A classifier of transformers that knows no number for a tilde."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_classifier)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("~")] = torch.nan
+    model.save_pretrained(tmp_path / "damaged")
+    tokenizer.save_pretrained(tmp_path / "damaged")
+    return tmp_path / "damaged"
+
+
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ((), "path trees, attention neat_trees_sdpa, dtype float32"),
+        (("--model-arg", "tree_attention=varlen"), "path trees, attention neat_trees_varlen, dtype float32"),
+        (("--path", "batches", "--dtype", "bfloat16"), "path batches, attention sdpa, dtype bfloat16"),
+    ],
+)
+def test_a_reward_that_is_no_number_names_its_row_and_how_it_was_computed(
+    options: tuple[str, ...], way: str, source: Path, damaged: Path, tmp_path: Path
+) -> None:
+    source.write_text(source.read_text().replace("no 9", "no ~"))
+    result = neat_data("score", source, "--reward-model", damaged, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 1, result.output
+    assert "nan for response" in result.stderr
+    assert "of row 9 of rows.jsonl" in result.stderr
+    assert f"by {way}." in result.stderr
+
+
+@pytest.fixture
 def model(tmp_path: Path) -> str:
     path = tmp_path / "rewards.py"
     path.write_text(MODEL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,10 +19,12 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from typer.testing import CliRunner
 
 from neat_data.errors import InputError, RunError
+from neat_data.record import Message, query_id
+from neat_train import forward
 from neat_train.checkpoints import is_whole
 from neat_train.cli import app
 from neat_train.config_reading import read_settings
@@ -200,6 +203,69 @@ def test_the_run_folder_holds_a_model_its_settings_and_its_curves(undisturbed):
     AutoPeftModelForCausalLM.from_pretrained(undisturbed / "checkpoint-2")
 
 
+def neat_train(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def options(*sets: str) -> list[str]:
+    return [part for given in (*SETS, *sets) for part in ("--set", given)]
+
+
+def test_a_row_that_is_no_number_stops_the_command_with_a_status_of_its_own(stored, random_policy, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(random_policy)
+    model = AutoModelForCausalLM.from_pretrained(random_policy)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("~")] = torch.nan
+    model.save_pretrained(tmp_path / "damaged")
+    tokenizer.save_pretrained(tmp_path / "damaged")
+    queries = [f"{'and so on ' * 20}{number}{'~' if number == 3 else ''}" for number in range(5)]
+    dataset = stored([(query, {"yes it is": 1.0, "no": 0.0}) for query in queries])
+    guilty = query_id((Message("user", queries[3]),))
+    line = ("fit", dataset, "--policy", tmp_path / "damaged", "--out", tmp_path / "run")
+    result = neat_train(*line, "--model-arg", "tree_attention=varlen", *options("token_budget=64"))
+    assert result.exit_code == 3, result.output
+    way = f"path trees, attention neat_trees_varlen, query {guilty}"
+    assert re.search(rf"stopped at step 1: a log-probability is not finite in row \d of 5 \({way}\)", result.stderr)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("full", ["true", "false"])
+def test_the_attention_that_is_asked_for_trains_and_a_frozen_copy_takes_it_too(
+    full, ragged, random_policy, tmp_path, monkeypatch
+):
+    """The penalty's reference is a frozen copy where all of the policy is trained, else the policy without adapter."""
+    without = tuple(given for given in SETS if "dropout" not in given)
+    monkeypatch.setattr(sys.modules[__name__], "SETS", without)
+    sets = ("method=neat", "rounds.prompts=null", "max_steps=2", "logging_steps=1", f"full={full}")
+    taken, plant = [], forward.plant
+
+    def noted(lengths, attention, *others):
+        taken.append((attention, torch.is_grad_enabled()))
+        return plant(lengths, attention, *others)
+
+    monkeypatch.setattr(forward, "plant", noted)
+    for name in ("sdpa", "varlen"):
+        train(ragged, random_policy, tmp_path / name, *sets, f"model_args.tree_attention={name}")
+        trained = [attention for attention, gradients in taken if gradients]
+        rest = taken[taken.index((f"neat_trees_{name}", True)) - 1 :]  # the reference of a row comes before it
+        assert set(trained) == {f"neat_trees_{name}"}
+        assert {attention for attention, _ in rest} == {f"neat_trees_{name}"}
+        assert {gradients for _, gradients in rest} == {True, False}
+        taken.clear()
+    for one, other in zip(metrics(tmp_path / "sdpa"), metrics(tmp_path / "varlen"), strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_an_attention_that_does_not_run_here_is_refused_before_anything_is_trained(ragged, random_policy, tmp_path):
+    with pytest.raises(InputError, match=r"^tree_attention=flex: it does not run here"):
+        train(ragged, random_policy, tmp_path / "run", "model_args.tree_attention=flex")
+    with pytest.raises(InputError, match=r"^tree_attention=flash: unknown"):
+        train(ragged, random_policy, tmp_path / "run", "model_args.tree_attention=flash")
+    assert not (tmp_path / "run").exists()
+
+
 class Full(TrainerCallback):
     """From a step on no file may grow beyond some bytes, which is how a full disk looks to those who write."""
 
@@ -237,7 +303,7 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint_to_go_on_from(
 
 def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tmp_path):
     train(ragged, random_policy, tmp_path / "one", "lora.dropout=0")
-    sets = [part for given in (*SETS, "lora.dropout=0") for part in ("--set", given)]
+    sets = options("lora.dropout=0")
     line = [sys.executable, "-m", "neat_train", "fit", str(ragged), "--policy", str(random_policy), *sets]
     done = subprocess.run(
         [*line, "--out", str(tmp_path / "two"), "--nproc", "2", "--json"],

@@ -21,9 +21,10 @@ from transformers import (
 )
 
 from neat_data.errors import InputError
+from neat_data.models.attention import TREES_SDPA, TREES_VARLEN
 from neat_train.batches import Path, filler, micro_batches
 from neat_train.examples import Answer, Example
-from neat_train.forward import logps, prepare, training_attention
+from neat_train.forward import logps, prepare, share_choice, training_attention, tree_attention
 from neat_train.losses import Counts, objective, plan_of, total
 from neat_train.objective_settings import ObjectiveSettings, Unlikelihood
 
@@ -357,6 +358,47 @@ def test_a_frozen_copy_made_before_the_policy_was_prepared_gives_its_own() -> No
         prepared = copy.deepcopy(model)
         torch.nn.init.normal_(prepared.lm_head.weight)
         torch.testing.assert_close(logps(prepared, batch), naive(prepared, examples()[:1]), atol=1e-5, rtol=0)
+
+
+def test_a_frozen_copy_takes_the_attention_of_the_policy() -> None:
+    model = llama()
+    other = copy.deepcopy(model)
+    prepare(model, attention="varlen")
+    assert (tree_attention(model), tree_attention(other)) == (TREES_VARLEN, TREES_SDPA)
+    share_choice(model, other)
+    assert tree_attention(other) == TREES_VARLEN
+    (batch,) = micro_batches(examples()[:1], 10_000, "trees")
+    with torch.no_grad():
+        torch.testing.assert_close(logps(other, batch), naive(other, examples()[:1]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["flex", "sdpa", "varlen"])
+def test_any_attention_over_trees_gives_the_same_log_probabilities(attention: str) -> None:
+    model = llama()
+    choice = prepare(model, attention=attention, backward=attention != "flex")
+    assert choice.note.endswith(f"\nattention over trees: {attention}")
+    (batch,) = micro_batches(examples(), 10_000, "trees")
+    assert batch.tokens % 128
+    with torch.no_grad():
+        expected = torch.cat([naive(model, examples())])
+        torch.testing.assert_close(logps(model, batch), expected, atol=1e-5, rtol=0)
+
+
+def test_varlen_gives_the_gradients_of_attention_tree_by_tree() -> None:
+    found = {}
+    for attention in ("sdpa", "varlen"):
+        model = with_lora(llama())
+        body = model.get_base_model()
+        prepare(body, attention=attention)
+        loss = step(model, body, micro_batches(examples(), 70, "trees"), "trees")
+        found[attention] = loss, gradients(model)
+    assert found["varlen"][0] == pytest.approx(found["sdpa"][0], rel=1e-6)
+    assert_same_gradients(found["varlen"][1], found["sdpa"][1], 1e-6)
+
+
+def test_flex_attention_cannot_train_on_a_cpu_and_says_so() -> None:
+    with pytest.raises(InputError, match=r"^tree_attention=flex: it does not run here \(NotImplementedError"):
+        prepare(llama(), attention="flex")
 
 
 def test_positions_run_on_from_the_prefix_in_every_branch() -> None:

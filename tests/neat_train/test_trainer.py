@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from neat_data.errors import RunError
 from neat_train import forward
 from neat_train.config_reading import read_settings
 from neat_train.examples import Encoder
+from neat_train.guard import Diverged
 from neat_train.policy import PolicySpec, load_policy_to_train
 from neat_train.ranks import Ranks
 from neat_train.records import Records
@@ -144,6 +146,61 @@ def test_a_step_is_logged_with_all_it_was_made_of(ragged, random_policy, tmp_pat
     assert {"best_logp", "worst_logp", "ranking_accuracy", "negative_worst", "tokens", "grad_norm"} <= set(log)
     assert 0 <= log["ranking_accuracy"] <= 1
     assert log["negative_worst"] == 0
+
+
+class _NoGradient(torch.autograd.Function):
+    """Itself forward, no number backward."""
+
+    @staticmethod
+    def forward(ctx, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0] * torch.nan
+
+
+def lose(what: str, body: PreTrainedModel, token: int) -> None:
+    """A token's embedding is no number, or rows that hold the token have no gradient that is one."""
+
+    def embedded(module, args, output):
+        return output.masked_fill((args[0] == token)[..., None], torch.nan)
+
+    def ran(module, args, kwargs, output):
+        if (kwargs["input_ids"] == token).any():
+            output.last_hidden_state = _NoGradient.apply(output.last_hidden_state)
+        return output
+
+    if what == "the gradient":
+        body.base_model.register_forward_hook(ran, with_kwargs=True)
+    else:
+        body.get_input_embeddings().register_forward_hook(embedded)
+
+
+@pytest.mark.parametrize("what", ["a log-probability", "the gradient"])
+@pytest.mark.parametrize("path", ["trees", "batches"])
+def test_what_is_no_number_is_named_by_step_row_path_and_query(what, path, stored, random_policy, tmp_path):
+    queries = [f"a question, number {number}" for number in range(6)]
+    responses = ("yes it is", "no it is not, by no means")
+    dataset = stored([(query, {text: float(at) for at, text in enumerate(responses)}) for query in queries])
+    trainer = trainer_of(
+        dataset, random_policy, tmp_path / "run", f"path={path}", "records_per_step=6", "save_strategy=no", budget=40
+    )
+    examples = [trainer._work.encoder.example(record) for record in trainer._work.source.step(0)]
+    guilty = examples[3]
+    (token,) = set(guilty.query) - {token for one in examples if one is not guilty for token in one.query}
+    batches = trainer._packed(trainer._work.source.step(0))[0]
+    row, batch = next((n, one.batch) for n, one in enumerate(batches, 1) if (one.batch.ids == token).any())
+    assert row > 1
+    lose(what, trainer.policy.body, token)
+    with pytest.raises(Diverged) as stopped:
+        trainer.train()
+    assert stopped.value.exit_status == 3
+    way = "path trees, attention neat_trees_sdpa" if path == "trees" else "path batches"
+    together = f"queries {', '.join(group.query_id for group in batch.groups)}"
+    queries = together if what == "the gradient" else f"query {guilty.query_id}"
+    expected = f"stopped at step 1: {what} is not finite in row {row} of {len(batches)} ({way}, {queries}).\n"
+    assert str(stopped.value).startswith(expected)
 
 
 def test_a_likelihood_penalty_that_runs_away_is_stopped_and_the_checkpoint_stays(ragged, tiny_policy, tmp_path):

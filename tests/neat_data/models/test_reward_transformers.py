@@ -201,6 +201,7 @@ def test_no_tasks_no_scores(llama: Path) -> None:
         ({"device": "tpu"}, "--device tpu"),
         ({"device": "cuda"}, "no usable cuda"),
         ({"path": "trees", "model_args": {"attn_implementation": "eager"}}, "--path trees: attention eager"),
+        ({"model_args": {"tree_attention": "flash"}}, "tree_attention=flash: unknown; choose auto, flex, sdpa, varlen"),
     ],
 )
 def test_what_cannot_be_is_refused(llama: Path, options: dict[str, Any], message: str) -> None:
@@ -214,6 +215,21 @@ def test_model_arguments_reach_transformers_and_the_settings(llama: Path, tasks:
     assert model.settings["model_args"] == {"attn_implementation": "eager"}
     assert model.spec.path == "batches"
     assert flat(model.score(tasks)) == pytest.approx(alone(llama, tasks), abs=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["auto", "flex", "sdpa", "varlen"])
+def test_any_attention_over_trees_gives_the_same_rewards(llama: Path, tasks: list[Task], attention: str) -> None:
+    """The model's own constructor would refuse a word that it does not know."""
+    model = load_reward_model(spec(llama, model_args={"tree_attention": attention}))
+    name = "sdpa" if attention == "auto" else attention
+    assert model.spec.path == "trees"
+    assert model.model.config._attn_implementation == f"neat_trees_{name}"  # type: ignore[attr-defined]
+    assert model.settings["attention"] == f"neat_trees_{name}"
+    assert model.settings["model_args"] == {}
+    assert (f"attention over trees: {name}" in model.notes) == (attention != "auto")
+    expected = alone(llama, tasks)
+    for budget in (150, 5_000):
+        assert flat(model.score(tasks, token_budget=budget)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_trees_are_refused_where_they_are_not_exact(make_classifier: Callable[..., Path], tokenizer: Any) -> None:
