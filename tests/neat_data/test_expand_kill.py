@@ -30,9 +30,15 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "d"
 
 
+def expanding(scored: Path) -> tuple[object, ...]:
+    """A function that gave the rewards is named by who runs it again."""
+    sampled = ("--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    return ("expand", OUT, *sampled, "--reward-model", f"{scored.parent / 'length.py'}:length")
+
+
 @pytest.mark.parametrize("stride", [31, pytest.param(6, marks=pytest.mark.slow)])
 def test_killed_between_steps_on_the_disk(scored: Path, tmp_path: Path, stride: int) -> None:
-    command = ("expand", OUT, "--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    command = expanding(scored)
     with Killer(*command) as killer:
         undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
         assert killer.run(undisturbed) == 0
@@ -64,7 +70,7 @@ def test_killed_between_steps_on_the_disk(scored: Path, tmp_path: Path, stride: 
 
 
 def test_ctrl_c_in_each_phase_stops_cleanly_and_the_same_command_goes_on(scored: Path, tmp_path: Path) -> None:
-    command = ("expand", OUT, "--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    command = expanding(scored)
     with Killer(*command) as killer:
         undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
         assert killer.run(undisturbed) == 0

@@ -65,7 +65,8 @@ def records(tmp_path_factory) -> Records:
 
 
 def load(model: Path | str = MODEL, *, full: bool = False, seed: int = 0, **lora) -> Policy:
-    spec = PolicySpec(str(model), full, LoraSettings(**lora), device="cpu", keep_reference=full, seed=seed)
+    base = str(MODEL) if (Path(model) / "adapter_config.json").is_file() else None
+    spec = PolicySpec(str(model), full, LoraSettings(**lora), base=base, device="cpu", keep_reference=full, seed=seed)
     return load_policy_to_train(spec)
 
 
