@@ -27,23 +27,7 @@ slow: env
 
 # What loads no model and starts no process.
 quick: env
-	$(PYTEST) -m "not slow" $(HEAVY:%=--ignore=tests/%.py)
-
-HEAVY := vllm/test_vllm_rewards vllm/test_vllm_rounds vllm/test_vllm_sampler \
-	docs/test_docs_python neat_data/export/test_export_hub neat_data/export/test_trl_trainers \
-	neat_data/models/test_choose_path neat_data/models/test_memory neat_data/models/test_pretrained \
-	neat_data/models/test_reward_transformers neat_data/models/test_sampler_transformers neat_data/models/test_tree_attention \
-	neat_data/store/test_kill neat_data/test_cli neat_data/test_compact \
-	neat_data/test_expand neat_data/test_expand_kill neat_data/test_own_reward \
-	neat_data/test_rescore neat_data/test_scale neat_data/test_score_kill \
-	neat_train/test_baselines neat_train/test_evaluate neat_train/test_examples \
-	neat_train/test_export neat_train/test_fit neat_train/test_forward \
-	neat_train/test_held_out neat_train/test_judge neat_train/test_judges \
-	neat_train/test_launch neat_train/test_live neat_train/test_online \
-	neat_train/test_online_kill neat_train/test_placement neat_train/test_policy \
-	neat_train/test_reward_names neat_train/test_run_card neat_train/test_trainer \
-	pipelines/test_gold pipelines/test_processes pipelines/test_recipes \
-	pipelines/test_run_recipe pipelines/test_table2_small pipelines/test_tiny_models
+	$(PYTEST) -m "not slow" tests/unit
 
 lint: env
 	$(BIN)/ruff check .

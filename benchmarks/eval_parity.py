@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from neat_data.record import Messages, from_table
 from neat_data.store.shard import read_shard
-from neat_train.evaluate import EvalRequest, evaluate, read_answers
-from neat_train.queries import EvalQuery, read_queries
+from neat_train.evaluation.evaluate import EvalRequest, evaluate, read_answers
+from neat_train.evaluation.queries import EvalQuery, read_queries
 
 DECODINGS = ("greedy", "sampled", "negative")
 TOLERANCE = 1e-4

@@ -21,7 +21,7 @@ from neat_data.models.encode import Encoded
 from neat_data.record import Messages
 from neat_data.sources import open_source
 from neat_data.sources.row import Row
-from neat_train.examples import Answer, Example
+from neat_train.data.examples import Example, TrainedResponse
 
 CHARACTERS_A_TOKEN = 3.94
 TOKENIZER = "data/models/tiny-policy"
@@ -118,7 +118,11 @@ def examples(data: str, rows: int, k: int, vocabulary: int, longest: int = 2_048
     """For training, ranked in the order given; the few longer than `longest` are left out."""
     made = dialogues(data, rows, k, vocabulary)
     return [
-        Example(str(number), tuple(query), tuple(Answer("", tuple(ids), -float(i)) for i, ids in enumerate(answers)))
+        Example(
+            str(number),
+            tuple(query),
+            tuple(TrainedResponse("", tuple(ids), -float(i)) for i, ids in enumerate(answers)),
+        )
         for number, (query, answers) in enumerate(made)
         if len(query) + max(map(len, answers)) <= longest
     ]

@@ -19,30 +19,32 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from neat_data.models import attention_flex
-from neat_data.models.attention import KINDS, TREES_FLEX, laid_out
-from neat_data.models.attention_choice import AUTO, Heads, choose_attention, disagreement
-from neat_data.models.attention_varlen import parts_of
-from neat_data.models.decoding import decode
 from neat_data.models.encode import Encoded
-from neat_data.models.forward import linear_head
-from neat_data.models.gumbel import draw
-from neat_data.models.reward import OutOfMemory, RewardSpec, Task, load_reward_model
-from neat_data.models.reward_transformers import Passes
+from neat_data.models.load import load_reward_model
+from neat_data.models.out_of_memory import OutOfMemory
+from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_models.transformers import Passes
 from neat_data.models.sampler import Sampling
-from neat_data.models.trees import TokenTree, grow, lay, pack
-from neat_data.models.visibility import sees, until
+from neat_data.models.samplers.decoding import decode
+from neat_data.models.samplers.gumbel import draw
+from neat_data.models.trees import attention_flex
+from neat_data.models.trees.attention import KINDS, TREES_FLEX, laid_out
+from neat_data.models.trees.attention_choice import AUTO, Heads, choose_attention, disagreement
+from neat_data.models.trees.attention_varlen import parts_of
+from neat_data.models.trees.forward import linear_head
+from neat_data.models.trees.tree import TokenTree, grow, lay, pack
+from neat_data.models.trees.visibility import sees, until
 from neat_data.sources import open_source
 from neat_data.sources.row import Row
-from neat_train.batches import MicroBatch, micro_batches
-from neat_train.config import LoraSettings
-from neat_train.examples import Example
-from neat_train.forward import logps, prepare, training_attention
-from neat_train.fused_lora import fuse, unfuse
-from neat_train.losses import Counts, objective, plan_of, total
-from neat_train.memory_sum import activations, adapter_numbers
-from neat_train.objective_settings import NoPenalty, ObjectiveSettings
-from neat_train.policy import PolicySpec, load_policy_to_train
+from neat_train.config.objective import NoPenalty, ObjectiveSettings
+from neat_train.config.settings import LoraSettings
+from neat_train.data.batches import MicroBatch, micro_batches
+from neat_train.data.examples import Example
+from neat_train.losses import TermCounts, objective, plan_of, total
+from neat_train.policy.fused_lora import fuse, unfuse
+from neat_train.policy.logprobs import logps, prepare, training_attention
+from neat_train.policy.policy import PolicySpec, load_policy_to_train
+from neat_train.training.memory import activations, adapter_numbers
 
 Save = Callable[[dict[str, Any]], None]
 LOSS = ObjectiveSettings(penalty=NoPenalty())
@@ -247,7 +249,7 @@ def _one_by_one(passes: Passes, rows: Sequence[Encoded], size: int) -> int:
 
 
 class Step:
-    """One optimiser step of a model under LoRA, over trees or padded rows, as `neat_train.trainer` makes it."""
+    """One optimiser step of a model under LoRA, over trees or padded rows, as the trainer of `neat_train` makes it."""
 
     def __init__(
         self,
@@ -266,7 +268,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(weights, lr=learning_rate)
         self.batches = micro_batches(examples, budget, self.path)
         plans = [plan_of(batch.layout) for batch in self.batches]
-        self.counts = sum((plan.counts for plan in plans), Counts(0, 0, 0))
+        self.counts = sum((plan.counts for plan in plans), TermCounts(0, 0, 0))
         self.tokens = sum(batch.tokens for batch in self.batches)
 
     def run(self, batches: Sequence[MicroBatch] | None = None) -> float:

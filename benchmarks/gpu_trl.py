@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from neat_train.examples import Example
+from neat_train.data.examples import Example
 
 WARM = 1
 

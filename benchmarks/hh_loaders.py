@@ -281,7 +281,9 @@ def main(folder: Path) -> None:
         for name, (_, rule) in RULES.items():
             results[name][file] = count(applied(rule, pairs), truths)
         results["neat-align"][file] = count(ours(folder / file), truths)
-    sources = {name: source for name, (source, _) in RULES.items()} | {"neat-align": "neat_data/sources/pairs.py"}
+    sources = {name: source for name, (source, _) in RULES.items()} | {
+        "neat-align": "neat_data/sources/shapes/pairs.py"
+    }
     print(table(results, sources))
     written = {
         name: {"read_from": sources[name], **{file: asdict(found) for file, found in counts.items()}}

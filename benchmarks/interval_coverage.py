@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of `neat_train.significance` hold the truth, in simulated comparisons where it is known.
+"""How often the 95 % intervals of `neat_train.statistics` hold the truth, in simulated comparisons where it is known.
 
     python benchmarks/interval_coverage.py [--comparisons 1000] [--n 300] [--out FILE.json]
 
@@ -23,8 +23,8 @@ import numpy as np
 import scipy
 from scipy.special import expit
 
-from neat_train.length_control import length_controlled
-from neat_train.significance import Interval, mean_interval, paired_difference, two_level_difference, win_rate
+from neat_train.judging.length_control import length_controlled
+from neat_train.statistics import Interval, mean_interval, paired_difference, two_level_difference, win_rate
 
 GOAL = (0.93, 0.97)
 Draws = np.random.Generator

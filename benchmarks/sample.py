@@ -29,10 +29,11 @@ import score
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from neat_data.models.sampler import Ask, SamplerSpec, Sampling, load_sampler, sample_seed
+from neat_data.models.load import load_sampler
+from neat_data.models.sampler import Ask, SamplerSpec, Sampling, sample_seed
 from neat_data.models.stopping import Stops
 from neat_data.models.templates import ChatTemplate
-from neat_data.prompts import load_prompts
+from neat_data.prompts.sets import load_prompts
 from neat_data.record import query_id
 from neat_data.sources import open_source
 from neat_data.sources.row import Row

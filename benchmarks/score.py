@@ -33,9 +33,9 @@ import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
 from neat_data.models.encode import encode
-from neat_data.models.reward import Task
+from neat_data.models.reward_model import Task
 from neat_data.models.templates import ChatTemplate
-from neat_data.models.trees import grow
+from neat_data.models.trees.tree import grow
 from neat_data.sources import Row, open_source
 
 HIDDEN, LAYERS, INTERMEDIATE, HEADS = 768, 12, 2_560, 12

@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from neat_data.models.reward import RewardSpec, Task, load_reward_model
+from neat_data.models.load import load_reward_model
+from neat_data.models.reward_model import RewardSpec, Task
 
 
 class Way(Protocol):

@@ -128,7 +128,7 @@ def scan(folder: str) -> object:
 def stats(folder: str) -> object:
     """Every figure of `neat-data stats`."""
     import neat_data
-    from neat_data.stats import compute
+    from neat_data.analysis.stats import compute
 
     return compute(neat_data.open(folder)).to_dict()
 
@@ -140,7 +140,7 @@ def measure(way: str, folder: str) -> dict[str, float]:
     """Run one way once, in this process."""
     import polars  # noqa: F401  (both ways need it; its import is not what is measured)
 
-    import neat_data.stats  # noqa: F401
+    import neat_data.analysis.stats  # noqa: F401
 
     begin, worked = time.perf_counter(), time.process_time()
     WAYS[way](folder)

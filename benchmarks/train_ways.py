@@ -13,11 +13,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from neat_data.models.stopping import end_of_turn, tokenizer_id
 from neat_data.models.templates import policy_template
 from neat_data.record import Record, Response, query_id, response_id
-from neat_train.batches import MicroBatch, micro_batches
-from neat_train.examples import Encoder, Example
-from neat_train.forward import logps, prepare, training_attention
-from neat_train.losses import Counts, objective, plan_of, total
-from neat_train.objective_settings import NoPenalty, ObjectiveSettings
+from neat_train.config.objective import NoPenalty, ObjectiveSettings
+from neat_train.data.batches import MicroBatch, micro_batches
+from neat_train.data.examples import Encoder, Example
+from neat_train.losses import TermCounts, objective, plan_of, total
+from neat_train.policy.logprobs import logps, prepare, training_attention
 
 MAX_LENGTH, MAX_RESPONSE = 512, 128
 LOSS = ObjectiveSettings(penalty=NoPenalty())
@@ -66,7 +66,7 @@ class Way(ABC):
     def step(self, batches: Sequence[MicroBatch]) -> float:
         """Forward and backward pass of one optimiser step; its loss."""
         plans = [plan_of(batch.layout) for batch in batches]
-        counts = sum((plan.counts for plan in plans), Counts(0, 0, 0))
+        counts = sum((plan.counts for plan in plans), TermCounts(0, 0, 0))
         self.model.zero_grad()
         loss = 0.0
         for batch, plan in zip(batches, plans, strict=True):

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neat_train.objective_settings import (
+from neat_train.config.objective import (
     NPO,
     Likelihood,
     NoPenalty,
@@ -63,19 +63,19 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class TermCounts:
     """For how many records each term is defined."""
 
     sft: int
     ranking: int
     penalty: int
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.sft + other.sft, self.ranking + other.ranking, self.penalty + other.penalty)
+    def __add__(self, other: TermCounts) -> TermCounts:
+        return TermCounts(self.sft + other.sft, self.ranking + other.ranking, self.penalty + other.penalty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class LossPlan:
     """What the layout and its rewards decide, as tensors of response indices unless said otherwise.
 
     Attributes:
@@ -111,10 +111,10 @@ class Plan:
         return len(self.bottom)
 
     @property
-    def counts(self) -> Counts:
-        return Counts(len(self.best), self.contrasts, len(self.target))
+    def counts(self) -> TermCounts:
+        return TermCounts(len(self.best), self.contrasts, len(self.target))
 
-    def to(self, device: torch.device | str) -> Plan:
+    def to(self, device: torch.device | str) -> LossPlan:
         """The same plan with its tensors on `device`."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
@@ -154,7 +154,7 @@ class Diagnostics:
     negative_worst: Component
 
 
-def plan_of(layout: Layout, target: Target = "worst") -> Plan:
+def plan_of(layout: Layout, target: Target = "worst") -> LossPlan:
     """Settle what the rewards decide: on the host, where looking at values stalls no device, and for a step at most,
     not a dataset, as responses are compared all with all.
 
@@ -181,7 +181,7 @@ def plan_of(layout: Layout, target: Target = "worst") -> Plan:
         penalised = layout.prompted[penalised]
     if not bool((length[penalised] > 0).all()):
         raise ValueError("the copy of a response behind its prompt has no token under the mask")
-    return Plan(
+    return LossPlan(
         response=response,
         mask=layout.mask,
         length=length.clamp(min=1),
@@ -255,7 +255,7 @@ def _lowest_negative(layout: Layout, order: Tensor, best: Tensor) -> Tensor:
     return lowest[layout.reward[lowest] < layout.reward[best[of_record]]]
 
 
-def by_response(values: Tensor, plan: Plan, reduction: Reduction, normaliser: Normaliser = "response") -> Tensor:
+def by_response(values: Tensor, plan: LossPlan, reduction: Reduction, normaliser: Normaliser = "response") -> Tensor:
     """Sum or mean of per-token values over each response (`token_mean` of log-probabilities: NEAT Eq. 3 and 4).
 
     Args:
@@ -278,18 +278,18 @@ def by_response(values: Tensor, plan: Plan, reduction: Reduction, normaliser: No
     return sums / (plan.length if normaliser == "response" else _padded(plan))
 
 
-def _padded(plan: Plan) -> Tensor:
+def _padded(plan: LossPlan) -> Tensor:
     if plan.padded is None:
         raise ValueError("the normaliser padded needs to know how many tokens each query has")
     return plan.padded
 
 
-def sft(logps: Tensor, plan: Plan, reduction: Reduction, normaliser: Normaliser = "response") -> Component:
+def sft(logps: Tensor, plan: LossPlan, reduction: Reduction, normaliser: Normaliser = "response") -> Component:
     """- log rho(y_best) of every record (NEAT Eq. 6: `token_sum`)."""
     return Component(-by_response(logps, plan, reduction, normaliser)[plan.best].sum(), len(plan.best))
 
 
-def ranking(scores: Tensor, plan: Plan, reduction: PairReduction) -> Component:
+def ranking(scores: Tensor, plan: LossPlan, reduction: PairReduction) -> Component:
     """max(0, p_lower - p_higher) over each record's strictly ordered pairs, their sum (NEAT Eq. 5) or their mean.
 
     Args:
@@ -302,7 +302,7 @@ def ranking(scores: Tensor, plan: Plan, reduction: PairReduction) -> Component:
 
 
 def penalty(
-    logps: Tensor, plan: Plan, kind: Penalty, reduction: Reduction, reference: Tensor | None = None
+    logps: Tensor, plan: LossPlan, kind: Penalty, reduction: Reduction, reference: Tensor | None = None
 ) -> Component:
     """The term that makes the plan's target responses less likely when it is minimised.
 
@@ -338,7 +338,9 @@ def unlikelihood(logps: Tensor) -> Tensor:
     return -torch.log(-torch.expm1(logps.clamp(max=SUREST)))
 
 
-def objective(logps: Tensor, plan: Plan, settings: ObjectiveSettings, reference: Tensor | None = None) -> Components:
+def objective(
+    logps: Tensor, plan: LossPlan, settings: ObjectiveSettings, reference: Tensor | None = None
+) -> Components:
     """The three terms over the records of a batch, unweighted.
 
     Args:
@@ -353,7 +355,7 @@ def objective(logps: Tensor, plan: Plan, settings: ObjectiveSettings, reference:
     )
 
 
-def total(components: Components, counts: Counts, settings: ObjectiveSettings) -> Tensor:
+def total(components: Components, counts: TermCounts, settings: ObjectiveSettings) -> Tensor:
     """This batch's share of the step's loss: each term divided by the step's count of records, weighed, added.
 
     Args:
@@ -373,7 +375,7 @@ def total(components: Components, counts: Counts, settings: ObjectiveSettings) -
 
 
 @torch.no_grad()
-def diagnostics(logps: Tensor, plan: Plan) -> Diagnostics:
+def diagnostics(logps: Tensor, plan: LossPlan) -> Diagnostics:
     """What to watch beside the loss, each as a sum and its count.
 
     Args:

@@ -17,8 +17,8 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
 from neat_data.store.manifest import differences
-from neat_train.config import FitSettings, fingerprint, identifying
-from neat_train.ranks import Ranks
+from neat_train.config.settings import FitSettings, fingerprint, identifying
+from neat_train.distributed import Ranks
 
 SETTINGS, RESULT = "settings.json", "result.json"
 _PACKAGES = ("neat-align", "torch", "transformers", "peft", "accelerate", "trl", "tokenizers", "pyarrow", "vllm")

@@ -45,8 +45,8 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Any], Any]]:
-    """`serve(answer)` starts a `tests.loopback.Server`; all of them end with the test."""
-    from tests.loopback import Server
+    """`serve(answer)` starts a `tests.support.loopback.Server`; all of them end with the test."""
+    from tests.support.loopback import Server
 
     started = []
 
@@ -64,8 +64,8 @@ def serve() -> Iterator[Callable[[Any], Any]]:
 
 @pytest.fixture
 def hub() -> Iterator[Any]:
-    """A `tests.hub.Hub` that listens on loopback."""
-    from tests.hub import Hub
+    """A `tests.support.hub.Hub` that listens on loopback."""
+    from tests.support.hub import Hub
 
     server = Hub()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

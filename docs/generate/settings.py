@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from docs.generate.commands import cell, code
-from neat_train.config import METHODS, TRAINING, FitSettings
+from neat_train.config.settings import METHODS, TRAINING, FitSettings
 
 INTRODUCTION = """# Settings of `neat-train fit`
 

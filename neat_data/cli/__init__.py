@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from neat_data.cli import compact, expand, export, look, rescore, rounds, score
-from neat_data.verb import command
+from neat_data.cli import derive, expand, export, inspect, score
+from neat_data.cli.command import command
 
 app = command(
     "Build preference datasets: score them, see how far apart responses are, grow them, hand them on.",
     score,
     expand,
-    rounds,
-    look,
+    inspect,
     export,
-    rescore,
-    compact,
+    derive,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import (
     ChatTemplate,
     Device,
@@ -25,7 +26,6 @@ from neat_data.cli.options import (
 )
 from neat_data.errors import InputError
 from neat_data.models.arguments import model_arguments
-from neat_data.verb import verb
 
 
 def add_to(app: typer.Typer) -> None:
@@ -118,13 +118,13 @@ def expand_verb(
 
     The same command again goes on where an earlier one stopped; another seed or setting makes the next round.
     """
-    from neat_data.candidates import REFUSAL, Rules
-    from neat_data.expand import ExpandRequest, expand
-    from neat_data.given import GivenRequest, take
-    from neat_data.grow import Scoring
     from neat_data.models.sampler import SamplerSpec, Sampling
-    from neat_data.prompts import load_prompts
-    from neat_data.sampling import Draws
+    from neat_data.prompts.sets import load_prompts
+    from neat_data.rounds.add_responses import GivenRequest, take
+    from neat_data.rounds.candidates import REFUSAL, Rules
+    from neat_data.rounds.expand import ExpandRequest, expand
+    from neat_data.rounds.finish import Scoring
+    from neat_data.rounds.sampling import Draws
 
     _refuse_contradictions(policy, responses, phase, reward_model, reward_arg)
     scoring = Scoring(
@@ -162,7 +162,7 @@ def expand_verb(
     if json_:
         print_json(summary.to_dict())
     elif not quiet:
-        from neat_data.report.growth import print_grow_summary
+        from neat_data.report.terminal import print_grow_summary
 
         print_grow_summary(summary, stdout())
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import Dataset, Json, Quiet, RankBy, Where, open_dataset, print_json, stdout, watcher
-from neat_data.export.formats import Name, PairsOf
-from neat_data.verb import verb
+from neat_data.formats.formats import Name, PairsOf
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def export_verb(
     quiet: Quiet = False,
 ) -> None:
     """Write the dataset in a form that other trainers and tools read."""
-    from neat_data.export.run import ExportRequest, export
+    from neat_data.formats.export import ExportRequest, export
 
     request = ExportRequest(
         to=to,
@@ -88,6 +88,6 @@ def export_verb(
     if json_:
         print_json(summary.to_dict())
     elif not quiet:
-        from neat_data.report.exported import print_export_summary
+        from neat_data.report.terminal import print_export_summary
 
         print_export_summary(summary, stdout())

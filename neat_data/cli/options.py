@@ -16,9 +16,9 @@ from neat_data.models.arguments import model_arguments
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from neat_data.models.reward import RewardSpec
+    from neat_data.models.reward_model import RewardSpec
+    from neat_data.progress import Watcher
     from neat_data.store.dataset import PreferenceDataset
-    from neat_data.watch import Watcher
 
 Dataset = Annotated[str, typer.Argument(help="A dataset folder that `neat-data score` wrote.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
@@ -67,7 +67,7 @@ TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run 
 
 def reward_spec(model: str, model_arg: list[str] | None, **options: Any) -> RewardSpec:
     """The reward model that the options name; `options` are the other fields of `RewardSpec`."""
-    from neat_data.models.reward import RewardSpec
+    from neat_data.models.reward_model import RewardSpec
 
     return RewardSpec(model=model, model_args=model_arguments(model_arg or []), **options)
 
@@ -97,7 +97,7 @@ def stdout() -> Console:
 def watcher(quiet: bool) -> Iterator[Watcher]:
     from rich.console import Console
 
-    from neat_data.watch import Silent, TerminalWatcher
+    from neat_data.progress import Silent, TerminalWatcher
 
     if quiet:
         yield Silent()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import (
     Backend,
     ChatTemplate,
@@ -29,7 +30,6 @@ from neat_data.cli.options import (
     worker_count,
 )
 from neat_data.errors import InputError
-from neat_data.verb import verb
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,7 +83,7 @@ def score_verb(
 
     The same command again goes on where an earlier one stopped.
     """
-    from neat_data.score import ScoreRequest, score
+    from neat_data.scoring.score import ScoreRequest, score
 
     if (reward_model is None) == (rewards == "model"):
         raise InputError("say either --reward-model MODEL or --rewards given")
@@ -120,6 +120,6 @@ def score_verb(
     if json_:
         print_json(summary.to_dict())
     elif not quiet:
-        from neat_data.report.summary import print_score_summary
+        from neat_data.report.terminal import print_score_summary
 
         print_score_summary(summary, stdout())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
-from neat_data.models.source import sha256_of
+from neat_data.models.weights import sha256_of
 from neat_data.record import canonical_json
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"

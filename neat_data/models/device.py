@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 
 from neat_data.errors import InputError
-from neat_data.models.reward import OutOfMemory
+from neat_data.models.out_of_memory import OutOfMemory
 
 KINDS = ("cpu", "cuda", "npu")
 # From torch's CPU allocator (two versions of it) and from torch_npu.

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from neat_data.models.reward import Task
+from neat_data.models.reward_model import Task
 from neat_data.models.sampler import Ask
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message, Messages

@@ -24,12 +24,11 @@ from huggingface_hub.errors import (
 from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError
-from neat_data.models.choose_path import free_memory
 from neat_data.models.device import resolve_device, resolve_dtype
-from neat_data.models.pretrained import load_policy_config
-from neat_data.models.reward import RewardSpec
+from neat_data.models.reward_model import RewardSpec
 from neat_data.models.sampler import SamplerSpec
-from neat_data.models.source import Source
+from neat_data.models.trees.exactness import free_memory
+from neat_data.models.weights import ModelSource, load_policy_config
 
 _GB = 1e9
 # (query + new tokens) x rows of a sampler's batch: on a CPU more no longer pay; a card wants more to do at once.
@@ -66,7 +65,7 @@ def estimate(spec: SamplerSpec | RewardSpec) -> Need:
         source, config = load_policy_config(spec)
         cache = 0 if spec.backend == "vllm" else _batch_bytes(config, budget_of(spec, device), size)
     else:
-        source, cache = Source.parse(spec.model), 0
+        source, cache = ModelSource.parse(spec.model), 0
     weights = sum(count * _KEPT.get(kind, size) for kind, count in _tensors(source))
     return Need(source.label, weights, cache)
 
@@ -131,7 +130,7 @@ def _batch_bytes(config: PreTrainedConfig, tokens: int, size: int) -> int:
     return cache_bytes(config, tokens, size) * (layers + 1) // layers
 
 
-def _tensors(source: Source) -> Iterator[tuple[str, int]]:
+def _tensors(source: ModelSource) -> Iterator[tuple[str, int]]:
     """Type and count of numbers of every tensor."""
     if source.local:
         for file in sorted(Path(source.path).glob("*.safetensors")):

@@ -1,7 +1,7 @@
-"""What a sampler is to the rest of the project, and how one is loaded.
+"""What a sampler is to the rest of the project; `neat_data.models.load` opens one.
 
 A back end takes queries to which a prompt was already applied and gives one response each. It knows nothing of records,
-rounds or rewards. Importing this module imports no back end; `load_sampler` imports the one that is asked for.
+rounds or rewards.
 """
 
 from __future__ import annotations
@@ -139,37 +139,13 @@ class Sampler(Protocol):
             advance: called with (asks done, tokens sampled) since the last call.
 
         Raises:
-            neat_data.models.reward.OutOfMemory: a batch of this budget does not fit; a smaller budget may.
+            neat_data.models.out_of_memory.OutOfMemory: a batch of this budget does not fit; a smaller budget may.
         """
         ...
 
     def close(self) -> None:
         """Frees the model's memory; the sampler is of no use afterwards."""
         ...
-
-
-def load_sampler(spec: SamplerSpec) -> Sampler:
-    """Load the back end that `spec` names.
-
-    Raises:
-        InputError: no such model, no tokenizer or chat template, a back end that is not installed.
-    """
-    backend = spec.backend
-    if backend == "auto":
-        backend = "openai" if spec.base_url else "transformers"
-    if backend == "openai":
-        from neat_data.models.sampler_openai import OpenAISampler
-
-        return OpenAISampler(spec)
-    if spec.base_url:
-        raise InputError(f"--base-url has no meaning for the sampler {backend}; add --sampler openai")
-    if backend == "vllm":
-        from neat_data.models.sampler_vllm import VllmSampler
-
-        return VllmSampler(spec)
-    from neat_data.models.sampler_transformers import TransformersSampler
-
-    return TransformersSampler(spec)
 
 
 def sample_seed(run_seed: int, round: int, query_id: str, prompt: str, index: int) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from neat_data.analysis.stats import PAPER_MODEL
+from neat_data.report.escape import one_line
 from neat_data.report.header import folder_configs, header, shard_configs
 from neat_data.report.tables import (
     MISSING,
@@ -24,11 +26,10 @@ from neat_data.report.tables import (
     spread,
     unpaired,
 )
-from neat_data.report.visible import one_line
-from neat_data.stats import PAPER_MODEL
+from neat_data.store.folder import DatasetFolder
 
 if TYPE_CHECKING:
-    from neat_data.stats import Stats
+    from neat_data.analysis.stats import Stats
     from neat_data.store.dataset import PreferenceDataset
     from neat_data.store.manifest import Round
 
@@ -42,8 +43,6 @@ for record in dataset.records():   # queries with their responses, best first
 dataset.scan()                     # polars LazyFrame, one row a response
 dataset.to_hf()                    # datasets.Dataset
 ```"""
-
-
 _TOOLS = "`neat-data stats`, `show` and `verify` work on this folder; rejected source rows are in `rejects/`."
 OPENING_EXPORT = """```python
 import datasets
@@ -258,3 +257,13 @@ def markdown(table: Table) -> str:
 
 def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(plain(cell) for cell in cells) + " |"
+
+
+def write_card(folder: DatasetFolder) -> None:
+    """The dataset card, made from the figures of `stats`."""
+    from neat_data.analysis.stats import compute
+    from neat_data.report.card import card
+    from neat_data.store.dataset import PreferenceDataset
+
+    dataset = PreferenceDataset.open(folder.path)
+    folder.write_card(card(dataset, compute(dataset)))

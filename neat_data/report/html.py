@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from neat_data.errors import RunError
+from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import Table
-from neat_data.report.visible import one_line, visible
 from neat_data.store.atomic import write_atomically
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -21,11 +21,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from neat_data.errors import RunError
+from neat_data.report.escape import one_line
 from neat_data.report.tables import level, percent
-from neat_data.report.visible import one_line
 
 if TYPE_CHECKING:
-    from neat_data.stats import Stats
+    from neat_data.analysis.stats import Stats
     from neat_data.store.dataset import PreferenceDataset
 
 

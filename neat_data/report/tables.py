@@ -1,16 +1,16 @@
 """`Stats` as tables of text, the same for terminal, page and card.
 
-Names that come from the dataset are already visible (`visible.one_line`); each renderer escapes its own markup.
+Names that come from the dataset are already visible (`escape.one_line`); each renderer escapes its own markup.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neat_data.agreement import Agreement
-from neat_data.measures import Mean, Share, Summary
-from neat_data.report.visible import one_line
-from neat_data.stats import Group, Stats
+from neat_data.analysis.agreement import Agreement
+from neat_data.analysis.measures import Mean, Share, Summary
+from neat_data.analysis.stats import Group, Stats
+from neat_data.report.escape import one_line
 
 MISSING = "–"
 OTHER_SCALE = "Not the paper's reward model, so another scale: its 25 % and < 0.5 % do not compare."

@@ -1,9 +1,12 @@
-"""Stats and records in a terminal. Dataset text goes in as plain text, never as markup."""
+"""What every verb shows in a terminal: figures, records, and the few lines that it ends with.
+
+Dataset text goes in as plain text, never as markup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -12,13 +15,101 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from neat_data.record import Label, Record, Response
-from neat_data.report.tables import MISSING, Table, number, tables
-from neat_data.report.visible import one_line, visible
+from neat_data.report.escape import one_line, visible
+from neat_data.report.tables import MISSING, Table, number, percent, tables
 
 if TYPE_CHECKING:
-    from neat_data.stats import Stats
+    from neat_data.analysis.stats import Stats
+    from neat_data.formats.export import ExportSummary
+    from neat_data.rounds.finish import GrowSummary
+    from neat_data.rounds.inspect import RoundInfo
+    from neat_data.scoring.compact import CompactSummary
+    from neat_data.scoring.rescore import RescoreSummary
+    from neat_data.scoring.score import ScoreSummary
+    from neat_data.store.verify import Verification
 
+_REASONS = {
+    "one_response": "fewer than two responses",
+    "no_response": "no response of the polarity that was asked for",
+    "no_reward": "too few rewards",
+    "tie": "equal rewards",
+    "gap_too_small": "no gap wide enough",
+    "no_label": "people said nothing that fits",
+}
 _COLOURS = {"user": "cyan", "assistant": "green", "system": "magenta"}
+
+
+def print_export_summary(summary: ExportSummary, console: Console) -> None:
+    """How many rows there are, and where every other record went."""
+    _line(console, f"{summary.records:,} records: {summary.exported:,} gave {summary.rows:,} rows of {summary.to}.")
+    for reason, count in sorted(summary.skipped.items()):
+        _line(console, f"left out, {_REASONS.get(reason, reason)}: {count:,} records")
+    if summary.responses_left_out:
+        _line(console, f"{summary.responses_left_out:,} responses of another polarity were left out.")
+    if summary.without_score:
+        _line(console, f"{summary.without_score:,} responses of the dataset have no such score and were left out.")
+    if summary.negative:
+        _line(console, f"{summary.negative:,} responses sampled under a negative prompt were taken in.")
+    _line(console, f"written: {summary.out}" + (f", uploaded: {summary.url}" if summary.url else ""))
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(one_line(text), markup=False, soft_wrap=True)
+
+
+def print_score_summary(summary: ScoreSummary, console: Console) -> None:
+    """Where every source row went, and what to do next."""
+    counts = summary.counts
+    rejected = counts["rejected"]
+    lost = sum(rejected.values())
+    if summary.already:
+        _line(console, f"{summary.out} was complete already: same source, same settings; nothing was done.")
+    stored = counts["source_rows"] - lost
+    _line(
+        console,
+        f"{counts['source_rows']:,} rows: {stored:,} stored as {counts['records']:,} records with "
+        f"{counts['responses']:,} responses ({counts['repeated_rows']:,} rows repeat a query), {lost:,} rejected.",
+    )
+    if rejected:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
+        _line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
+    if counts["queries_cut"]:
+        _line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
+    _line(console, f"next: neat-data stats {summary.out}")
+
+
+def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
+    """What was scored, what was refused, and what to do next."""
+    if not summary.scored_now:
+        _line(console, f"scores/{summary.name} was complete already: same model, same settings; nothing was done.")
+    _line(console, f"scores/{summary.name}: {summary.responses:,} responses, {summary.scored_now:,} scored now.")
+    if summary.refused:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
+        _line(console, f"without a score: {reasons}")
+    _line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
+
+
+def print_compact_summary(summary: CompactSummary, console: Console) -> None:
+    """What was folded, and what to do next."""
+    if summary.already:
+        _line(console, f"{summary.out} was complete already: same dataset, same settings; nothing was done.")
+    counts = summary.counts
+    _line(
+        console,
+        f"{counts['records']:,} records with {counts['responses']:,} responses; {summary.rounds:,} rounds folded in, "
+        f"{summary.dropped:,} responses that people dropped left out.",
+    )
+    _line(console, f"next: neat-data verify {summary.out}")
+
+
+def print_verification(result: Verification, console: Console) -> None:
+    """Every finding on a line of its own, then the verdict."""
+    for note in result.notes:
+        _line(console, f"note: {note}")
+    for finding in result.findings:
+        _line(console, f"wrong: {finding}")
+    verdict = "everything holds" if result.ok else f"{len(result.findings):,} things are wrong"
+    _line(console, f"{result.shards:,} shards, {result.records:,} records, {result.responses:,} responses: {verdict}")
 
 
 def print_stats(stats: Stats, console: Console) -> None:
@@ -118,3 +209,114 @@ def _judgement(record: Record, label: Label) -> str:
     split = " ".join(part for part in (label.subset, label.split) if part)
     where = one_line(f"{label.name} row {label.row}" + (f" ({split})" if split else ""))
     return f"{MISSING if gap is None else format(gap, '+.2f')}  {where}"
+
+
+def print_grow_summary(summary: GrowSummary, console: Console) -> None:
+    """What became of the candidates, prompt by prompt, whether the prompts do what they say, and what to do next."""
+    if summary.staged is not None:
+        _line(console, f"round {summary.round}: {summary.staged:,} samples wait to be scored.")
+        _line(console, f"next: neat-data expand {summary.dataset} --phase score")
+        return
+    if summary.already:
+        _line(console, f"round {summary.round} was complete already: same settings; nothing was done.")
+    counts = summary.to_dict()
+    prompts: dict[str, dict[str, Any]] = counts["prompts"]
+    rejected = sum(counts["rejected"].values())
+    _line(
+        console,
+        f"round {summary.round}: {counts['responses']:,} responses to {counts['records']:,} queries joined "
+        f"{summary.dataset}, of {counts['asked']:,}{f'; {rejected:,} rows rejected' if rejected else ''}.",
+    )
+    console.print()
+    print_tables([_became(prompts), _rewards(prompts)], console)
+    if counts["usage"]:
+        _line(console, _usage(counts["usage"]))
+    for warning in warnings(prompts):
+        _line(console, f"warning: {warning}")
+    _line(console, f"next: neat-data stats {summary.dataset} --by polarity")
+
+
+def _usage(usage: dict[str, int]) -> str:
+    told = f"tokens: {usage['prompt_tokens']:,} of prompts, {usage['completion_tokens']:,} sampled"
+    missing = usage.get("unreported", 0)
+    return f"{told}; for {missing:,} answers the server did not tell" if missing else told
+
+
+def _became(prompts: dict[str, dict[str, Any]]) -> Table:
+    rows = [
+        (
+            one_line(name),
+            f"{found['asked']:,}",
+            f"{found['kept']:,}",
+            ", ".join(f"{reason} {n:,}" for reason, n in found["dropped"].items()) or MISSING,
+            f"{found['unfinished']:,}",
+            f"{found['queries_cut']:,}",
+            percent(found["refusal_share"]),
+        )
+        for name, found in prompts.items()
+    ]
+    columns = ("prompt", "asked", "joined", "dropped", "unfinished", "query cut", "refusals")
+    return Table("What became of the responses", columns, tuple(rows))
+
+
+def _rewards(prompts: dict[str, dict[str, Any]]) -> Table:
+    rows = [
+        (
+            one_line(name),
+            _mean(found),
+            number(found["chosen"]),
+            number(found["rejected"]),
+            _below(found),
+        )
+        for name, found in prompts.items()
+    ]
+    columns = ("prompt", "mean reward (95 %)", "chosen", "rejected", "below rejected (95 %)")
+    note = "Chosen and rejected: mean rewards of the pairs of the same queries."
+    return Table("Rewards", columns, tuple(rows), note)
+
+
+def _mean(found: dict[str, Any]) -> str:
+    if found["reward"] is None:
+        return MISSING
+    return f"{number(found['reward'])} ({number(found['reward_low'])} to {number(found['reward_high'])})"
+
+
+def _below(found: dict[str, Any]) -> str:
+    if found["below_rejected"] is None:
+        return MISSING
+    low, high = 100 * found["below_low"], 100 * found["below_high"]
+    return f"{percent(found['below_rejected'])} ({low:.1f} to {high:.1f})"
+
+
+def warnings(prompts: dict[str, dict[str, Any]]) -> list[str]:
+    """Negative prompts under which most responses are no worse than what people rejected."""
+    return [
+        f"under {one_line(name)}, {percent(found['below_rejected'])} of the responses score below the rejected ones: "
+        "this prompt does not reliably make worse responses. `--keep 'reward < rejected'` keeps those that are."
+        for name, found in prompts.items()
+        if found["polarity"] == "negative" and (found["below_rejected"] or 0) < 0.5 and found["compared"]
+    ]
+
+
+def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
+    """One line a round."""
+    rows = [
+        (
+            f"{at.round}{'' if at.complete else ' (not finished)'}",
+            at.kind,
+            one_line(_models(at.models)) or MISSING,
+            one_line(", ".join(at.prompts)) or MISSING,
+            f"{at.responses:,}",
+            number(at.reward),
+        )
+        for at in rounds
+    ]
+    columns = ("round", "made by", "model", "prompts", "responses", "mean reward")
+    print_tables([Table("Rounds", columns, tuple(rows))], console)
+
+
+def _models(labels: Sequence[str]) -> str:
+    """By what they began as, where a policy in training sampled: an online round has one for every block."""
+    starts = list(dict.fromkeys(label.partition("+live:")[0] for label in labels))
+    found = ", ".join(starts[:2]) + (f" and {len(starts) - 2} more" if len(starts) > 2 else "")
+    return f"{found}, {len(labels)} times in training" if "+live:" in "".join(labels) else found

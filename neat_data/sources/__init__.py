@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.sources import files as data_files
-from neat_data.sources import hub, locate, shapes
-from neat_data.sources.compressed import sha256
-from neat_data.sources.locate import DataFile
-from neat_data.sources.row import Answer, Found, Place, Reject, Row, Unusable
-from neat_data.sources.values import plain
+from neat_data.sources.files import hub, locate
+from neat_data.sources.files import read as data_files
+from neat_data.sources.files.compressed import sha256
+from neat_data.sources.files.locate import DataFile
+from neat_data.sources.row import Found, Place, Reject, Row, SourceAnswer, Unusable
+from neat_data.sources.shapes import registry
+from neat_data.sources.shapes.values import plain
 
-__all__ = ["Answer", "Place", "Reject", "Row", "Source", "open_source"]
+__all__ = ["Place", "Reject", "Row", "Source", "SourceAnswer", "open_source"]
 
 _ROWS_TO_RECOGNISE = 100
 
@@ -33,7 +34,7 @@ class Source:
     name: str
     format: str
     fingerprint: dict[str, Any]
-    files: Sequence[tuple[DataFile, shapes.Shape]] = field(repr=False)
+    files: Sequence[tuple[DataFile, registry.Shape]] = field(repr=False)
 
     def rows(self) -> Iterator[Row | Reject]:
         """Every source row, in source order.
@@ -60,14 +61,14 @@ def open_source(
     """Open `spec`: a file, folder or glob, or else the hub dataset `ID` or `ID@REVISION`.
 
     A folder or hub dataset is read in its split `train` unless `split` names another (or `all`); a file or glob is
-    read whole unless `split` is given. `format` is `auto` or one of `shapes.NAMES`. With `queries`, files that hold
-    queries alone are read as well (`shapes.QUERY_SHAPES`); their rows have no answers.
+    read whole unless `split` is given. `format` is `auto` or one of `registry.NAMES`. With `queries`, files that hold
+    queries alone are read as well (`registry.QUERY_SHAPES`); their rows have no answers.
 
     Raises:
         InputError: nothing is there, or nothing in it can be read as preference data.
     """
-    known = shapes.QUERY_SHAPES if queries else shapes.SHAPES
-    wanted = None if format == "auto" else shapes.named(format, known)
+    known = registry.QUERY_SHAPES if queries else registry.SHAPES
+    wanted = None if format == "auto" else registry.named(format, known)
     chosen, revision = locate.local(spec, subset, split), None
     if chosen is None:
         chosen, revision = hub.find(spec, subset, split)
@@ -88,16 +89,16 @@ def open_source(
     )
 
 
-def _recognise(file: DataFile, known: Sequence[shapes.Shape]) -> shapes.Shape:
+def _recognise(file: DataFile, known: Sequence[registry.Shape]) -> registry.Shape:
     """The one of the `known` shapes that a file has, by the columns of its first readable rows."""
     readable = (found.columns for found in data_files.rows(file.path) if found.columns is not None)
     columns = dict.fromkeys(name for row in islice(readable, _ROWS_TO_RECOGNISE) for name in row)
     if not columns:
         raise InputError(f"{file.key}: holds no row that can be read; is it JSON Lines, JSON, CSV, Parquet or Arrow?")
-    return shapes.recognise(columns, file.key, known)
+    return registry.recognise(columns, file.key, known)
 
 
-def _understand(found: Found, shape: shapes.Shape, place: Place) -> Row | Reject:
+def _understand(found: Found, shape: registry.Shape, place: Place) -> Row | Reject:
     try:
         if found.problem or found.columns is None:
             raise found.problem or Unusable("not_json")

@@ -21,7 +21,7 @@ import pyarrow.ipc
 from neat_data.errors import InputError
 from neat_data.record import Message, Messages, canonical_json, query_id
 from neat_data.sources import Row, open_source
-from neat_data.sources.compressed import sha256
+from neat_data.sources.files.compressed import sha256
 
 _UNSPACED = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"  # Chinese, Japanese and Korean
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")

@@ -6,10 +6,11 @@ about file formats.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any
 
-from neat_data.record import Messages
+from neat_data.record import Label, Messages
 
 REASONS = {
     "not_json": "The line is not a JSON object.",
@@ -54,7 +55,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SourceAnswer:
     """One response of a source row, stripped, with the reward and the model that the source gives it."""
 
     text: str
@@ -67,7 +68,7 @@ class Understood:
     """What a shape makes of one row: see `Row`, which adds the place and the raw row."""
 
     messages: Messages
-    answers: tuple[Answer, ...]
+    answers: tuple[SourceAnswer, ...]
     order: tuple[int, ...] = ()
     verdict: bool | None = None
     meta: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Row:
 
     place: Place
     messages: Messages
-    answers: tuple[Answer, ...]
+    answers: tuple[SourceAnswer, ...]
     order: tuple[int, ...]
     verdict: bool | None
     meta: dict[str, Any]
@@ -109,3 +110,17 @@ class Found:
     raw: str | bytes
     columns: dict[str, Any] | None = None
     problem: Unusable | None = None
+
+
+def reject_line(reject: Reject) -> dict[str, Any]:
+    """A reject as one JSON line; bytes that are no UTF-8 go in as base64."""
+    line = {**place_of(reject.place), "reason": reject.reason, "detail": reject.detail}
+    raw = reject.raw.encode() if isinstance(reject.raw, str) else reject.raw
+    try:
+        return {**line, "raw": raw.decode()}
+    except UnicodeDecodeError:
+        return {**line, "raw_base64": base64.b64encode(raw).decode()}
+
+
+def place_of(at: Label | Place) -> dict[str, Any]:
+    return {"name": at.name, "subset": at.subset, "split": at.split, "row": at.row}

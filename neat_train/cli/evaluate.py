@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import (
     ChatTemplate,
     Device,
@@ -21,7 +22,6 @@ from neat_data.cli.options import (
     watcher,
 )
 from neat_data.models.arguments import model_arguments
-from neat_data.verb import verb
 from neat_train.cli.options import Base
 
 
@@ -115,8 +115,8 @@ def eval_verb(
 
     The same command again goes on where an earlier one stopped, and shows the figures where it did not.
     """
-    from neat_data.candidates import REFUSAL
-    from neat_train.evaluate import EvalRequest, evaluate
+    from neat_data.rounds.candidates import REFUSAL
+    from neat_train.evaluation.evaluate import EvalRequest, evaluate
 
     request = EvalRequest(
         subject=subject,
@@ -150,6 +150,6 @@ def eval_verb(
     if json_:
         print_json(summary.to_dict())
     elif not quiet:
-        from neat_train.eval_summary import print_eval_summary
+        from neat_train.evaluation.terminal import print_eval_summary
 
         print_eval_summary(summary.out, summary.content, stdout(), already=summary.already)

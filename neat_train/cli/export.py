@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import Json, Quiet, TrustRemoteCode, print_json, stdout, watcher
-from neat_data.verb import verb
 from neat_train.cli.options import Base
 
 if TYPE_CHECKING:
-    from neat_train.export import ExportSummary
+    from neat_train.policy.export import RunExportSummary
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,9 +40,9 @@ def export_verb(
     quiet: Quiet = False,
 ) -> None:
     """Merge a run's adapter into its model, or upload it; without either, say where it is and how it loads."""
-    from neat_train.export import ExportRequest, export
+    from neat_train.policy.export import RunExportRequest, export
 
-    request = ExportRequest(
+    request = RunExportRequest(
         run=run,
         merged=merge,
         out=out,
@@ -61,8 +61,8 @@ def export_verb(
         _print(summary)
 
 
-def _print(summary: ExportSummary) -> None:
-    from neat_train.export import in_words
+def _print(summary: RunExportSummary) -> None:
+    from neat_train.policy.export import in_words
 
     show = stdout()
     kind = "AutoPeftModelForCausalLM" if summary.adapter else "AutoModelForCausalLM"

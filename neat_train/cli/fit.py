@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from neat_data.cli.options import (
-    Dataset,
-    Json,
-    Quiet,
-    RankBy,
-    TrustRemoteCode,
-    Where,
-    print_json,
-    stdout,
-)
+from neat_data.cli.command import verb
+from neat_data.cli.options import Dataset, Json, Quiet, RankBy, TrustRemoteCode, Where, print_json, stdout
 from neat_data.models.arguments import model_arguments
-from neat_data.verb import verb
 from neat_train.cli.options import Base
-from neat_train.launch import launch, launched
+from neat_train.training.launch import launch, launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from neat_train.progress import TrainingProgress
+    from neat_train.training.progress import TrainingProgress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -103,7 +94,7 @@ def fit_verb(
 
     The same command again goes on where an earlier one stopped. Exit status 3: the run diverged and was stopped.
     """
-    from neat_train.config_reading import read_settings
+    from neat_train.config.reading import read_settings
 
     options: dict[str, Any] = {
         "method": method,
@@ -127,7 +118,7 @@ def fit_verb(
         if status := launch([sys.executable, "-m", "neat_train", *sys.argv[1:]], nproc):
             sys.exit(status)
         return
-    from neat_train.fit import FitRequest, fit
+    from neat_train.fitting import FitRequest, fit
 
     with _progress(quiet) as watch:
         summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code, base), watch)
@@ -136,7 +127,7 @@ def fit_verb(
     if json_:
         print_json(summary.to_dict())
     elif not quiet:
-        from neat_train.summary import print_fit_summary
+        from neat_train.reports.summary import print_fit_summary
 
         print_fit_summary(summary.run, summary.figures, stdout(), already=summary.already)
 
@@ -145,7 +136,7 @@ def fit_verb(
 def _progress(quiet: bool) -> Iterator[TrainingProgress]:
     from rich.console import Console
 
-    from neat_train.progress import TrainingProgress
+    from neat_train.training.progress import TrainingProgress
 
     with TrainingProgress(None if quiet else Console(stderr=True, highlight=False)) as watch:
         yield watch
@@ -153,7 +144,7 @@ def _progress(quiet: bool) -> Iterator[TrainingProgress]:
 
 def _last_together() -> bool:
     """Let go of the other ranks; whether this is the main one."""
-    from neat_train.ranks import Ranks
+    from neat_train.distributed import Ranks
 
     ranks = Ranks.here()
     ranks.leave()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from neat_data.cli.command import verb
 from neat_data.cli.options import (
     ChatTemplate,
     Device,
@@ -21,11 +22,10 @@ from neat_data.cli.options import (
 )
 from neat_data.errors import InputError
 from neat_data.models.arguments import model_arguments
-from neat_data.verb import verb
 from neat_train.cli.options import Base
 
 if TYPE_CHECKING:
-    from neat_train.judge import Judgement
+    from neat_train.judging.judge import Judgement
 
 PRESETS = {"paper": 30}
 DEFAULT_N = 300
@@ -109,10 +109,11 @@ def judge_verb(
     """
     if preset is not None and n is not None:
         raise InputError(f"--preset {preset} says --n {PRESETS[preset]}: leave one of the two out")
-    from neat_train.contenders import Answering
-    from neat_train.judge import DEFAULT, JudgeRequest
-    from neat_train.judge import judge as compare
-    from neat_train.judges import JudgeSpec
+    from neat_train.judging.clients.client import JudgeSpec
+    from neat_train.judging.judge import JudgeRequest
+    from neat_train.judging.judge import judge as compare
+    from neat_train.judging.prompt import DEFAULT
+    from neat_train.judging.sides import Answering
 
     local: dict[str, Any] = {
         "device": device,
@@ -153,7 +154,7 @@ def judge_verb(
 
 def _print(found: Judgement) -> None:
     from neat_data.report.terminal import print_tables
-    from neat_train.judge_report import tables
+    from neat_train.judging.terminal import tables
 
     show = stdout()
     if not found.asked:

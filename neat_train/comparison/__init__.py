@@ -1,1 +1,1 @@
-"""What `neat_train.compare` is made of: reading evaluations, figures of an arm, tests between arms, tables and page."""
+"""What `compare` is made of: reading evaluations, figures of an arm, tests between arms, tables and page."""

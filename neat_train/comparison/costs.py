@@ -1,4 +1,4 @@
-"""What a run cost, from its result.json and metrics.jsonl; means over the seeds of an arm."""
+"""What a run cost, and what it logged of its held-out queries while it trained (Figure 3); from the run's own files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_train.comparison.data import Cost
-from neat_train.comparison.places import RESULT
-from neat_train.json_lines import read_rows
+from neat_train.comparison.evaluation import RESULT, stored
+from neat_train.comparison.result import Cost, Curve
+from neat_train.training.json_lines import read_rows
 
 SECONDS = "seconds"
 COLUMNS = {
@@ -28,6 +28,8 @@ COLUMNS = {
 METRICS = "metrics.jsonl"
 _ROUNDED = 0.0005  # transformers tells steps a second with three decimals: with slow steps that is a lot
 _SCORED = "round/dropped/not_kept"  # the one reason for which a sample is dropped after it was scored
+_REWARD = "eval_reward"
+_ASKED = ("held_out", "limit", "where", "rank_by", "max_response")
 
 
 def of_arm(runs: Sequence[Path | None], extra: Mapping[str, Cost] | None = None) -> tuple[dict[str, Cost], list[str]]:
@@ -103,3 +105,52 @@ def _session_steps(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
         if row.get("train_runtime") and row.get("train_steps_per_second"):
             return row["train_runtime"] * (row["train_steps_per_second"] + _ROUNDED)
     return None
+
+
+def curve(arm: str, seed: int | None, run: Path) -> Curve | None:
+    """The mean reward of fresh answers at each evaluation; None where the run measured it less than twice."""
+    rows = [row for row in read_rows(run / METRICS) if row.get(_REWARD) is not None]
+    if len(rows) < 2:
+        return None
+    return Curve(
+        arm,
+        seed,
+        steps=tuple(int(row["step"]) for row in rows),
+        epochs=tuple(float(row["epoch"]) for row in rows),
+        rewards=tuple(float(row[_REWARD]) for row in rows),
+    )
+
+
+def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str]:
+    """What a reader of the curves must know.
+
+    Args:
+        runs: with the names of their arms.
+    """
+    drawn = {curve.arm for curve in curves}
+    found = [
+        f"{arm} has no curve: its runs logged no reward of held-out queries, or only once."
+        for arm in dict.fromkeys(name for name, _ in runs)
+        if arm not in drawn
+    ]
+    asked = [(arm, _asked(run)) for arm, run in runs if arm in drawn]
+    other = dict.fromkeys(arm for arm, what in asked if what != asked[0][1])
+    if other:
+        found.append(
+            f"The curves of {', '.join(other)} were measured on other held-out queries, by another reward model or in "
+            f"another way than those of {asked[0][0]}."
+        )
+    return found
+
+
+def _asked(run: Path) -> dict[str, Any]:
+    """What decides the held-out reward beside the policy."""
+    known = stored(run)
+    content, settings = known.get("content", {}), known.get("settings", {})
+    model = content.get("reward_model") or {}
+    return {
+        "dataset": content.get("held_out") or content.get("dataset"),
+        "prompt": content.get("held_out_prompt"),
+        "reward model": model.get("weights") or model.get("model"),
+        **{name: settings.get(name) for name in _ASKED},
+    }

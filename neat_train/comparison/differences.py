@@ -10,11 +10,11 @@ from itertools import pairwise
 import polars as pl
 
 from neat_data.errors import InputError
-from neat_train.comparison import figures, seeds
+from neat_train.comparison import figures
 from neat_train.comparison.alike import same_tokens
-from neat_train.comparison.data import Difference, Figure, Hypothesis
 from neat_train.comparison.evaluation import Evaluation
-from neat_train.significance import LEVEL, holm
+from neat_train.comparison.result import Difference, Figure, Hypothesis
+from neat_train.statistics import LEVEL, holm
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 Read = Callable[[Evaluation], pl.DataFrame | None]
@@ -99,8 +99,8 @@ def _same_tokens(one: Hypothesis, found: Evaluations) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    better: seeds.Values
-    worse: seeds.Values
+    better: figures.Values
+    worse: figures.Values
     difference: Figure
     p: float
 
@@ -109,7 +109,7 @@ def _result(one: Hypothesis, found: Evaluations, models: Sequence[str]) -> _Resu
     read = FIGURES[one.figure].read(models)
     pair = [found.get(arm, ()) for arm in (one.better, one.worse)]
     values = figures.aligned(pair, read) if read and all(pair) and _same_tokens(one, found) else None
-    told = seeds.difference(*values) if values else None
+    told = figures.difference(*values) if values else None
     return _Result(values[0], values[1], *told) if values and told else None
 
 
@@ -122,7 +122,7 @@ def _difference(
         result.difference,
         result.p,
         adjusted,
-        seeds.detectable(result.better, result.worse, level),
+        figures.detectable(result.better, result.worse, level),
         beside.difference if beside else None,
         len(result.better[0]),
         expected=(result.difference.value > 0) == FIGURES[one.figure].higher_is_better,

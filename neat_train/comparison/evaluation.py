@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +14,20 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.report.tables import number
-from neat_train.comparison.data import Start
-from neat_train.eval_figures import REWARD
-from neat_train.eval_folder import ANSWERS_FILE, EVAL, FORMAT, RECORDS_FILE
+from neat_train.comparison.result import Figure, JudgedArms, ShownAnswer, SideBySide, Start
+from neat_train.evaluation.figures import REWARD
+from neat_train.evaluation.folder import ANSWERS_FILE, EVAL, FORMAT, RECORDS_FILE
 
-# As in `neat_train.evaluate`, which takes torch to import.
+# As in `neat_train.evaluation.evaluate`, which takes torch to import.
 DECODINGS = ("greedy", "sampled", "negative")
 TOKENS = ("tokenizer", "template", "stop_tokens", "stop_string")
 _NEEDED = ("subject", "queries", "prompt", "settings", "decodings")
 _AGREE = 1e-3  # between eval.json's mean rewards and those of its answers
+JUDGE = "judge.json"
+JUDGE_FORMAT = 1
+SETTINGS, RESULT = "settings.json", "result.json"
+EVALUATIONS = "eval"
+SHOWN_DECODING = "sampled"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Evaluation:
 
     Attributes:
         content: eval.json.
-        answers: one row an answer, see `neat_train.evaluate.ANSWERS`.
+        answers: one row an answer, see `neat_train.evaluation.evaluate.ANSWERS`.
         records: query_id, nll and tokens of a chosen response; no rows where queries came without.
     """
 
@@ -129,3 +135,195 @@ def _require_one_piece(found: Evaluation) -> None:
 def _mean(rows: pl.DataFrame, column: str) -> float | None:
     values = rows[column].drop_nulls().to_numpy() if column in rows.columns else np.empty(0)
     return float(values.mean()) if len(values) else None
+
+
+def read_judged(path: Path, arms: Mapping[Path, str]) -> JudgedArms:
+    """A judge.json, given itself or by its folder.
+
+    Args:
+        arms: names of runs by their resolved paths: a side that is one of them is called so.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    file = path / JUDGE if path.is_dir() else path
+    try:
+        content = json.loads(file.read_bytes())
+        if content["format"] != JUDGE_FORMAT:
+            raise InputError(
+                f"{file}: is of format {content['format']}, not {JUDGE_FORMAT}; run neat-train judge again"
+            )
+        return _judged(content, file, arms)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error})") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: is no result of neat-train judge (it lacks {error})") from error
+
+
+def _judged(content: Mapping[str, Any], file: Path, arms: Mapping[Path, str]) -> JudgedArms:
+    verdicts = content["verdicts"]
+    first = (content.get("position_bias") or {}).get("first_preferred")
+    return JudgedArms(
+        _side(content["a"], arms),
+        _side(content["b"], arms),
+        verdicts["win"],
+        verdicts["lose"],
+        verdicts["tie"],
+        _figure(content["win_rate"]),
+        content["sign_test"],
+        source=str(file),
+        judge=_name(content["judge"]),
+        unread=verdicts.get("unreadable", 0) + verdicts.get("failed", 0),
+        length_controlled=_figure(content.get("length_controlled")),
+        first=_figure(first),
+        agreement=_figure((content.get("calibration") or {}).get("agreement")),
+    )
+
+
+def _side(told: Mapping[str, str], arms: Mapping[Path, str]) -> str:
+    return arms.get(Path(told["spec"]).resolve(), told["label"])
+
+
+def _name(judge: Any) -> str:
+    return str(judge.get("model", judge)) if isinstance(judge, dict) else str(judge)
+
+
+def _figure(told: Any) -> Figure | None:
+    if told is None:
+        return None
+    if isinstance(told, (int, float)):
+        return Figure(float(told))
+    return Figure(told["value"], told.get("low"), told.get("high"))
+
+
+def named(given: Sequence[str]) -> dict[str, list[Path]]:
+    """Arms by name, each with its seeds.
+
+    A path without NAME= is called as its folder is; only a NAME that was given may come again.
+
+    >>> named(["runs/sft", "neat=runs/a", "neat=runs/b"])
+    {'sft': [PosixPath('runs/sft')], 'neat': [PosixPath('runs/a'), PosixPath('runs/b')]}
+
+    Raises:
+        InputError: two paths without a name end in the same folder's name.
+    """
+    arms: dict[str, list[Path]] = {}
+    unnamed = set()
+    for text in given:
+        name, path = _split(text)
+        if name is None:
+            name = path.resolve().name
+            if name in arms:
+                raise InputError(f"{text}: something else is called {name}; say NAME={text} (the same NAME for seeds)")
+            unnamed.add(name)
+        elif name in unnamed:
+            raise InputError(f"{text}: another run is called {name} by its folder; give that one a NAME too")
+        arms.setdefault(name, []).append(path)
+    return arms
+
+
+def _split(text: str) -> tuple[str | None, Path]:
+    name, separator, path = text.partition("=")
+    if not separator or Path(text).exists():
+        return None, Path(text)
+    if not name or not path:
+        raise InputError(f"{text!r}: an arm is RUN or NAME=RUN")
+    return name, Path(path)
+
+
+def run_of(path: Path) -> Path | None:
+    """The run's folder that `path` is, or that the evaluation at `path` lies in; None for an evaluation elsewhere."""
+    if (path / SETTINGS).is_file():
+        return path
+    run, as_given = path.resolve().parent.parent, path.parent.parent
+    if not (run / SETTINGS).is_file():
+        return None
+    return as_given if as_given.resolve() == run else run
+
+
+def run_settings(run: Path) -> dict[str, Any]:
+    """The resolved settings of a run, from its settings.json."""
+    return stored(run).get("settings", {})
+
+
+def stored(run: Path) -> dict[str, Any]:
+    """What a run's settings.json holds.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = run / SETTINGS
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def evaluation_of(path: Path, wanted: str) -> Path | None:
+    """The folder of an evaluation: `path` itself, or the wanted one of a run; None where the run has none such."""
+    if (path / EVAL).is_file():
+        return path
+    folder = path / EVALUATIONS / wanted
+    return folder if (folder / EVAL).is_file() else None
+
+
+def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> str:
+    """Which evaluation of the runs is compared.
+
+    Raises:
+        InputError: a path is no run and no evaluation; there is no evaluation at all, or several and none was named;
+            or one was named that no run has, or that no run was given for.
+    """
+    paths = [path for seeds in arms.values() for path in seeds]
+    for path in paths:
+        if not (path / EVAL).is_file() and not (path / SETTINGS).is_file():
+            raise InputError(f"{path}: is no run of neat-train fit, and holds no {EVAL}")
+    runs = [path for path in paths if not (path / EVAL).is_file()]
+    found = sorted({folder for path in runs for folder in _evaluations(path)})
+    if given is not None:
+        if not runs:
+            raise InputError(f"--eval {given}: every path is that of an evaluation itself; leave --eval out")
+        if given not in found:
+            raise InputError(f"--eval {given}: no run has it; there is {', '.join(found) or 'none at all'}")
+        return given
+    if len(found) > 1:
+        raise InputError(f"the runs have several evaluations: {', '.join(found)}; say which with --eval")
+    if not found and len(runs) == len(paths):
+        raise InputError(
+            f"{paths[0]}: was not evaluated, nor was any other;\n"
+            f"neat-train eval {paths[0]} --queries SOURCE --reward-model MODEL"
+        )
+    return found[0] if found else ""
+
+
+def _evaluations(run: Path) -> list[str]:
+    folder = run / EVALUATIONS
+    return [found.name for found in folder.iterdir() if (found / EVAL).is_file()] if folder.is_dir() else []
+
+
+def samples(found: Mapping[str, Sequence[Evaluation]], count: int) -> tuple[SideBySide, ...]:
+    """What the first seed of each arm said to `count` queries: those of the lowest ids, which are hashes.
+
+    So they are the same for any arms, and nobody picked them.
+    """
+    frames = {arm: _first_answers(evaluations[0]) for arm, evaluations in found.items()}
+    if not frames:
+        return ()
+    shared = sorted(set.intersection(*(set(rows) for rows in frames.values())))[:count]
+    return tuple(_sample(query, frames) for query in shared)
+
+
+def _first_answers(evaluation: Evaluation) -> dict[str, dict]:
+    rows = evaluation.answers.filter(pl.col("decoding") == SHOWN_DECODING).unique("query_id", keep="first")
+    return {row["query_id"]: row for row in rows.to_dicts()}
+
+
+def _sample(query: str, frames: Mapping[str, Mapping[str, dict]]) -> SideBySide:
+    one = next(iter(frames.values()))[query]
+    answers = tuple(_answer(arm, rows[query]) for arm, rows in frames.items())
+    return SideBySide(query, one["source"] or "", one["query"], answers)
+
+
+def _answer(arm: str, row: Mapping) -> ShownAnswer:
+    rewards = {name.removeprefix(REWARD): value for name, value in row.items() if name.startswith(REWARD)}
+    return ShownAnswer(arm, row["text"], row["finished"], rewards)

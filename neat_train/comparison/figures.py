@@ -15,13 +15,56 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from neat_train.comparison import seeds
-from neat_train.comparison.data import Figure
+from neat_train import statistics
 from neat_train.comparison.evaluation import DECODINGS, Evaluation
-from neat_train.eval_figures import CHOSEN, REWARD
-from neat_train.significance import ratio_values
+from neat_train.comparison.result import Figure
+from neat_train.evaluation.figures import CHOSEN, REWARD
+from neat_train.statistics import ratio_values
 
+Values = Sequence[np.ndarray]
+"""One array (queries,) a seed, the same queries in the same order."""
 _COLUMNS = {"length": "tokens", "finished": "finished", "empty": "empty", "refusals": "refusal"}
+
+
+def perplexity_values(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """As `statistics.ratio_values`, for exp(sum(nll) / sum(tokens)), both (responses,)."""
+    perplexity = np.exp(nll.sum() / tokens.sum())
+    return perplexity * (1 + statistics.ratio_values(nll, tokens) - np.log(perplexity))
+
+
+def mean_of_seeds(values: Values) -> Figure:
+    """The mean over seeds of the means over queries, with its interval where there are two queries."""
+    found = statistics.two_level(values) if len(values) > 1 else statistics.mean_interval(values[0])
+    if found is None:
+        return Figure(float(np.mean([one.mean() for one in values])))
+    return Figure(found.value, found.low, found.high)
+
+
+def difference(better: Values, worse: Values) -> tuple[Figure, float] | None:
+    """Of means, better minus worse, with the p of no difference; None where that cannot be told: below two queries."""
+    if len(better) == len(worse) == 1:
+        found = statistics.paired_difference(better[0], worse[0])
+    else:
+        found = statistics.two_level_difference(better, worse)
+    return None if found is None else (Figure(found[0].value, found[0].low, found[0].high), found[1])
+
+
+def detectable(better: Values, worse: Values, level: float) -> float | None:
+    """The smallest difference that a test at this level would find; None as of `difference`."""
+    if len(better) > 1 or len(worse) > 1:
+        return statistics.detectable_two_level(better, worse, level=level)
+    if len(better[0]) < 2:
+        return None
+    return statistics.detectable(float((better[0] - worse[0]).std(ddof=1)), len(better[0]), level=level)
+
+
+def win_rate(scores: Values) -> Figure:
+    """Of scores 1, 0.5 and 0 for a win, a tie and a loss."""
+    if len(scores) > 1:
+        return mean_of_seeds(scores)
+    wins, losses = int((scores[0] == 1).sum()), int((scores[0] == 0).sum())
+    found = statistics.win_rate(wins, losses, len(scores[0]) - wins - losses)
+    return Figure(found.value, found.low, found.high)
 
 
 def of(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
@@ -45,8 +88,8 @@ def _found(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | No
     for model in models:
         above = _all(evaluations, partial(against_chosen, decoding="sampled", model=model)) or []
         yield f"negative/against_sampled/{model}", _mean(evaluations, partial(against_sampled, model=model))
-        yield f"sampled/difference/{model}", seeds.mean(above) if above else None
-        yield f"sampled/win_rate/{model}", seeds.win_rate([(np.sign(one) + 1) / 2 for one in above]) if above else None
+        yield f"sampled/difference/{model}", mean_of_seeds(above) if above else None
+        yield f"sampled/win_rate/{model}", win_rate([(np.sign(one) + 1) / 2 for one in above]) if above else None
 
 
 def unscored(evaluations: Sequence[Evaluation]) -> dict[str, tuple[int, int]]:
@@ -68,7 +111,7 @@ def _sampled(one: Evaluation, name: str) -> pl.Series:
 
 def perplexity(one: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the corpus perplexity of the chosen responses."""
-    return _of_records(one, seeds.perplexity_values)
+    return _of_records(one, perplexity_values)
 
 
 def loss(one: Evaluation) -> pl.DataFrame | None:
@@ -152,7 +195,7 @@ def _all(evaluations: Sequence[Evaluation], read: Read) -> list[np.ndarray] | No
 
 def _mean(evaluations: Sequence[Evaluation], read: Read) -> Figure | None:
     values = _all(evaluations, read)
-    return None if values is None else seeds.mean(values)
+    return None if values is None else mean_of_seeds(values)
 
 
 def _perplexity(evaluations: Sequence[Evaluation]) -> Figure | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from neat_data.report.html import document, figure_of, folded, line, table_of, write_page
 from neat_data.report.plots import SENTINELS, VARIABLES
 from neat_data.report.tables import WARNING, Table, number
-from neat_train.comparison.data import Answer, Comparison, Sample
 from neat_train.comparison.plots import FIGURES, drawable, inline_svg, style
+from neat_train.comparison.result import Comparison, ShownAnswer, SideBySide
 from neat_train.comparison.tables import arm_name, name_of, notes, tables
 
 
@@ -94,7 +94,7 @@ def _samples(found: Comparison) -> str:
     return f'<section><h2>Answers side by side</h2><p class="soft">{said}</p>{articles}</section>'
 
 
-def _sample(sample: Sample, found: Comparison) -> str:
+def _sample(sample: SideBySide, found: Comparison) -> str:
     answers = "".join(_answer(answer, found) for answer in sample.answers)
     return (
         f'<article class="card pair"><header><strong>query</strong><span class="soft">{line(sample.source)} · '
@@ -102,7 +102,7 @@ def _sample(sample: Sample, found: Comparison) -> str:
     )
 
 
-def _answer(answer: Answer, found: Comparison) -> str:
+def _answer(answer: ShownAnswer, found: Comparison) -> str:
     told = [
         f"{name} {number(answer.rewards.get(model))}"
         for name, model in zip(("reward", "held-out"), found.reward_models, strict=False)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from neat_train.comparison.data import Figure, Judged, Published
-from neat_train.significance import sign_test, win_rate
+from neat_train.comparison.result import Figure, JudgedArms, Published
+from neat_train.statistics import sign_test, win_rate
 
 TABLE_2 = {
     "sft": Published(13.2, -4.956),
@@ -26,10 +26,10 @@ _TABLE_3 = (
 )
 
 
-def table_3() -> tuple[Judged, ...]:
+def table_3() -> tuple[JudgedArms, ...]:
     """The paper's verdicts, with the interval and the sign test that it does not report."""
     return tuple(
-        Judged(a, b, win, lose, tie, _win_rate(win, lose, tie), p=sign_test(win, lose), source=SOURCE)
+        JudgedArms(a, b, win, lose, tie, _win_rate(win, lose, tie), p=sign_test(win, lose), source=SOURCE)
         for a, b, win, lose, tie in _TABLE_3
     )
 

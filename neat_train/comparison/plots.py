@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from neat_data.errors import RunError
+from neat_data.report.escape import one_line
 from neat_data.report.plots import PAPER, SENTINELS, Palette, inline, legend_of, picture
-from neat_data.report.visible import one_line
-from neat_train.comparison.data import Arm, Comparison, Curve, Figure
+from neat_train.comparison.result import Arm, Comparison, Curve, Figure
 
 SIZE = (7.2, 4.2)  # inches
 _LABEL = 32  # characters of a name

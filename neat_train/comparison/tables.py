@@ -8,12 +8,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
+from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, in_time, number, percent
-from neat_data.report.visible import one_line
 from neat_train.comparison.costs import COLUMNS, SECONDS
-from neat_train.comparison.data import Arm, Comparison, Cost, Difference, Figure, Judged
 from neat_train.comparison.paper import SOURCE, table_3
-from neat_train.significance import FEW, LEVEL
+from neat_train.comparison.result import Arm, Comparison, Cost, Difference, Figure, JudgedArms
+from neat_train.statistics import FEW, LEVEL
 
 _GUTTER = 3  # characters between two columns of a terminal's table
 _NAME = 40  # characters of a name that comes from outside
@@ -283,7 +283,7 @@ def _share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def judged(found: Sequence[Judged]) -> Table:
+def judged(found: Sequence[JudgedArms]) -> Table:
     """Table 3, the paper's own rows below; nothing where no judge was asked."""
     if not found:
         return Table("", (), ())
@@ -301,7 +301,7 @@ def judged(found: Sequence[Judged]) -> Table:
     return Table("Table 3: what a judge prefers", heads, tuple(rows), note)
 
 
-def _judged(one: Judged) -> tuple[str, ...]:
+def _judged(one: JudgedArms) -> tuple[str, ...]:
     names = f"{name_of(one.a)} – {name_of(one.b)}"
     ours = one.source != SOURCE
     return (
@@ -316,7 +316,7 @@ def _judged(one: Judged) -> tuple[str, ...]:
     )
 
 
-def _of_the_judge(found: Iterable[Judged]) -> list[str]:
+def _of_the_judge(found: Iterable[JudgedArms]) -> list[str]:
     """How far the judges can be trusted, where that was measured."""
     said = dict.fromkeys(
         f"{what} {rate(figure)}."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neat_train.eval_folder import EVAL
+from neat_train.evaluation.folder import EVAL
 from pipelines.gold.labels import labels_of
 from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers

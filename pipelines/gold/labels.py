@@ -13,7 +13,7 @@ from typing import Any
 
 import neat_data
 from neat_data.errors import InputError
-from neat_data.models.source import Source, identity_of
+from neat_data.models.weights import ModelSource, identity_of
 from neat_data.record import Message, Record, query_id
 from pipelines.tiny_models.rows import Pair
 
@@ -46,7 +46,7 @@ def read_pairs(file: Path) -> list[Pair]:
 
 def _records(dataset: str, gold: str) -> list[Record]:
     opened = neat_data.open(dataset)
-    scored, given = opened.manifest.settings.get("reward_model") or {}, identity_of(Source.parse(gold, "--gold"))
+    scored, given = opened.manifest.settings.get("reward_model") or {}, identity_of(ModelSource.parse(gold, "--gold"))
     if any(scored.get(name) != value for name, value in given.items()):
         raise InputError(
             f"--train {dataset} was scored by {scored.get('model', 'no model')}, not by --gold {gold}\n"

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 import neat_data
-from neat_train.significance import Interval, mean_interval, paired_difference
+from neat_train.statistics import Interval, mean_interval, paired_difference
 from pipelines.gold.best_of_n import expected, kl_of, sizes
 from pipelines.tiny_models.agreement import Agreement
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from neat_train.evaluate import read_answers
+from neat_train.evaluation.evaluate import read_answers
 from pipelines.gold.experiment import GOLD_SCORES, Gold
 from pipelines.gold.points import Scale, best_of_n, change, point, read_samples
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neat_data.errors import InputError, RunError
-from neat_train.guard import Diverged
+from neat_train.training.divergence import Diverged
 from pipelines.processes import Processes
 
 Command = tuple[str, ...]

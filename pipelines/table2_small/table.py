@@ -13,10 +13,10 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.report.tables import Table
-from neat_train.compare import compare
-from neat_train.comparison.data import Comparison, Cost, Hypothesis
+from neat_train.comparison.compare import compare
 from neat_train.comparison.markdown import write_markdown
 from neat_train.comparison.page import write_report
+from neat_train.comparison.result import Comparison, Cost, Hypothesis
 from neat_train.comparison.tables import differences, tables
 from pipelines.table2_small.arms import ARMS, CONTROLS, DIFFERS, METHODS, ORDER, QUESTIONS, Question
 from pipelines.table2_small.experiment import Experiment

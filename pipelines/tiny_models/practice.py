@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neat_data.models.reward import RewardModel, RewardSpec, Task, load_reward_model
-from neat_data.models.sampler import Ask, SamplerSpec, Sampling, load_sampler
+from neat_data.models.load import load_reward_model, load_sampler
+from neat_data.models.reward_model import RewardModel, RewardSpec, Task
+from neat_data.models.sampler import Ask, SamplerSpec, Sampling
 from neat_data.record import Messages
 from pipelines.tiny_models.contexts import in_context
 from pipelines.tiny_models.rows import Pair

@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm", exc_type=ImportError)
 
 from neat_data.errors import InputError
-from neat_data.models.reward import RewardSpec, Task, load_reward_model
-from neat_data.models.reward_vllm import _raw_logits
+from neat_data.models.load import load_reward_model
+from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_models.vllm import _raw_logits
 from neat_data.record import Message
 
 # The server starts while the engine of this process is tested.
@@ -133,12 +134,12 @@ def test_the_servers_own_template_and_length_give_the_same_ids(server, tiny_rewa
     """What the server makes of messages by itself is what is made here."""
     import httpx
 
-    from neat_data.models.conversations import conversations
-    from neat_data.models.source import Source
+    from neat_data.models.reward_models.conversations import conversations
+    from neat_data.models.reward_models.tokenized import load_tokenizer
     from neat_data.models.templates import ChatTemplate
-    from neat_data.models.tokenized import load_tokenizer
+    from neat_data.models.weights import ModelSource
 
-    template = ChatTemplate(load_tokenizer(Source.parse(str(tiny_reward)), trust_remote_code=False))
+    template = ChatTemplate(load_tokenizer(ModelSource.parse(str(tiny_reward)), trust_remote_code=False))
     for task in TASKS[:5]:
         body = {"messages": conversations([task])[0], "add_generation_prompt": False}
         theirs = httpx.post(f"{server}/tokenize", json=body, timeout=60).json()["tokens"]
@@ -185,7 +186,8 @@ def test_a_path_of_the_transformers_back_end_is_refused(tiny_reward):
 
 BFLOAT16 = """
 import sys
-from neat_data.models.reward import RewardSpec, Task, load_reward_model
+from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.load import load_reward_model
 from neat_data.record import Message
 
 model = load_reward_model(RewardSpec(sys.argv[1], backend="vllm", device="cpu", dtype="bfloat16"))

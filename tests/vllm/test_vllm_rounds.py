@@ -8,12 +8,14 @@ pytest.importorskip("peft", reason="adapters need peft")
 import torch
 
 from neat_data.errors import InputError
-from neat_data.models.sampler import Ask, SamplerSpec, Sampling, load_sampler
+from neat_data.models.load import load_sampler
+from neat_data.models.sampler import Ask, SamplerSpec, Sampling
 from neat_data.record import Message
-from neat_train.config import FitSettings, LoraSettings
-from neat_train.live import live, live_sampler
-from neat_train.policy import PolicySpec, load_policy_to_train
-from neat_train.ranks import Ranks
+from neat_train.config.settings import FitSettings, LoraSettings
+from neat_train.distributed import Ranks
+from neat_train.policy.policy import PolicySpec, load_policy_to_train
+from neat_train.rounds.live_sampler import live_sampler
+from neat_train.rounds.load import live
 
 QUESTIONS = ("How do I bake bread?", "Why is the sky blue?", "Who are you?", "What is rain?")
 ASKS = [Ask((Message("user", text),), 7, Sampling(0.0, 1.0, 24)) for text in QUESTIONS]

@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: make test-vllm", exc_type=ImportError)
 
 from neat_data.errors import InputError
-from neat_data.models import sampler_openai
-from neat_data.models.reward import RewardSpec, Task, load_reward_model
-from neat_data.models.sampler import Ask, SamplerSpec, Sampling, load_sampler
+from neat_data.models.load import load_reward_model, load_sampler
+from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.sampler import Ask, SamplerSpec, Sampling
+from neat_data.models.samplers import openai
 from neat_data.record import Message
 
 # The server starts while the engines of this process are tested.
@@ -247,7 +248,7 @@ def test_a_query_that_is_too_long_for_the_server_is_refused_alone(sampler):
 
 
 def test_where_a_stop_string_ended_an_answer_the_server_says_so(url, monkeypatch):
-    monkeypatch.setattr(sampler_openai, "HUMAN", " you mean")
+    monkeypatch.setattr(openai, "HUMAN", " you mean")
     found = load_sampler(SamplerSpec("tiny-chat", base_url=url, chat_template="hh")).sample(asks()[:6])
     assert any(one.cut and one.finished for one in found)
     assert not any("you mean" in one.text for one in found)

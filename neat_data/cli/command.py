@@ -1,0 +1,116 @@
+"""What both commands and their verbs share: `--version`, `--config`, `--debug`, and errors written to be read."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+import neat_data
+from neat_data.errors import NeatError
+from neat_data.report.escape import visible
+
+
+def command(help: str, *modules: Any) -> typer.Typer:
+    """A command of the console, with the verbs that each module's `add_to` adds."""
+    app = typer.Typer(
+        help=help,
+        callback=_with_version,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for verbs in modules:
+        verbs.add_to(app)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neat-align {neat_data.__version__}")
+        raise typer.Exit()
+
+
+def _with_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of `function`: adds `--config` and `--debug`, and turns exceptions into messages.
+
+    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says, 130 after Ctrl-C.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    shared = [
+        Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG),
+        Parameter("debug", Parameter.KEYWORD_ONLY, default=False, annotation=_DEBUG),
+    ]
+
+    @wraps(function)
+    def run(*args: Any, config: Path | None = None, debug: bool = False, **options: Any) -> None:
+        try:
+            function(*args, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            _fail("stopped. What was committed stays, and the same command goes on from there.", 130)
+        except NeatError as error:
+            _fail(str(error), error.exit_status, debug)
+        except Exception as error:
+            _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
+
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
+    return run
+
+
+def _fail(message: str, status: int, debug: bool = False) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {visible(message)}", err=True)
+    raise typer.Exit(status)
+
+
+def _take_defaults(context: typer.Context, path: Path | None) -> Path | None:
+    """Let the section of a YAML file that is named after the verb fill in what no flag says."""
+    if path is None:
+        return None
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise typer.BadParameter(f"{path}: {error}") from error
+    section = content.get(context.info_name) if isinstance(content, dict) else None
+    if not isinstance(section, dict):
+        raise typer.BadParameter(f"{path} has no section '{context.info_name}:'")
+    defaults = {str(key).replace("-", "_"): value for key, value in section.items()}
+    known = {parameter.name for parameter in context.command.params} - {"config", "debug"}
+    if unknown := sorted(set(defaults) - known):
+        raise typer.BadParameter(f"{path}: no such option of {context.info_name}: {', '.join(unknown)}")
+    context.default_map = defaults
+    return path
+
+
+_CONFIG = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_take_defaults,
+        is_eager=True,
+        show_default=False,
+        help="YAML file; its section named after the verb fills in what no flag says.",
+    ),
+]
+_DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

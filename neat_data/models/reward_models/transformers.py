@@ -1,0 +1,259 @@
+"""The reference back end: a transformers sequence classifier, over token trees where they are exact, else over batches.
+
+`score` turns tasks into token sequences, packs them to the token budget within this one call, and runs pack after pack.
+Rewards therefore depend on nothing but the tasks given and the settings, whichever process does the work.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from neat_data.errors import InputError
+from neat_data.models.device import (
+    device_name,
+    dtype_name,
+    out_of_memory_as_ours,
+    release,
+    resolve_device,
+    resolve_dtype,
+)
+from neat_data.models.encode import Encoded, encode
+from neat_data.models.out_of_memory import OutOfMemory
+from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.templates import ChatTemplate
+from neat_data.models.trees.attention_choice import without_argument
+from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
+from neat_data.models.trees.forward import Head, linear_head, run_batch, run_trees
+from neat_data.models.trees.tree import TokenTree, grow, pack, split
+from neat_data.models.weights import load_classifier
+
+# Tokens in one pass. On a CPU longer rows no longer pay; accelerators want more to do at once.
+CPU_BUDGET = 2_048
+ACCELERATOR_BUDGET = 16_384
+LONGEST = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some responses of one task that run together: which task, which responses, their tree."""
+
+    task: int
+    responses: tuple[int, ...]
+    tree: TokenTree
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passes:
+    """A classifier and the way it runs: token sequences in, logits out, pack after pack.
+
+    Attributes:
+        model: on its device, with the attention that is named set.
+        head: its linear score head, applied in float32; None: its own forward pass gives the logits.
+        path: token trees, or length-sorted padded batches.
+        attention: of the model, over trees where these are taken.
+        pad: the token id that batches are padded with.
+    """
+
+    model: PreTrainedModel
+    head: Head | None
+    path: Literal["trees", "batches"]
+    attention: str
+    pad: int
+
+    def over(self, encoded: Sequence[Encoded], budget: int) -> Iterator[tuple[list[_Piece], torch.Tensor, list[int]]]:
+        """Pack after pack: what ran, its logits in order  # (responses of the pack,), and the tokens of each piece.
+
+        Raises:
+            OutOfMemory: the device has no room for a pass of `budget` tokens.
+        """
+        trees = self.path == "trees"
+        pieces = list(_tree_pieces(encoded, budget) if trees else _row_pieces(encoded))
+        sizes = [piece.tree.tokens for piece in pieces]
+        for chosen in pack(sizes, budget) if trees else _rectangles(sizes, budget):
+            together = [pieces[index] for index in chosen]
+            width = max(sizes[index] for index in chosen)
+            tokens = [sizes[index] if trees else width for index in chosen]
+            with out_of_memory_as_ours(self.model.device, budget):
+                logits = self.forward([piece.tree for piece in together]).cpu()
+            yield together, logits, tokens
+
+    def forward(self, trees: Sequence[TokenTree]) -> torch.Tensor:
+        """Logits of every branch, tree by tree, in float32  # (branches,)"""
+        if self.path == "trees":
+            assert self.head is not None
+            return run_trees(self.model, self.head, trees, self.attention)
+        sequences = [[*tree.prefix, *tree.branches[0]] for tree in trees]
+        return run_batch(self.model, self.head, sequences, self.pad)
+
+
+class TransformersRewardModel:
+    """See `neat_data.models.reward_model.RewardModel`."""
+
+    def __init__(self, spec: RewardSpec) -> None:
+        """Load the model, choose the path, fill in whatever `spec` leaves open; errors as `load_reward_model`."""
+        self.device = resolve_device(spec.device)
+        dtype = resolve_dtype(spec.dtype, self.device)
+        found = load_classifier(spec, dtype)
+        self.model = found.model
+        if not hasattr(self.model, "hf_device_map"):
+            nn.Module.to(self.model, self.device)
+        self.template = ChatTemplate(found.tokenizer, spec.chat_template)
+        spec = with_lengths(spec, window(self.model, found.tokenizer), self.device)
+        pad = found.tokenizer.pad_token_id or 0
+        choice = choose_path(self.model, self.template, spec, pad)
+        head = linear_head(self.model) if choice.linear else None
+        self.passes = Passes(self.model, head, choice.path, choice.attention, pad)
+        self.spec = replace(
+            spec,
+            model=found.source.reference,
+            device=device_name(spec.device, self.device),
+            dtype=dtype_name(dtype),
+            path=choice.path,
+        )
+        self.spec = replace(self.spec, token_budget=self._probed_budget())
+        self.settings = self._settings(found.source.label, found.identity)
+        self.notes = self._notes(choice)
+
+    def score(
+        self,
+        tasks: Sequence[Task],
+        *,
+        token_budget: int | None = None,
+        advance: Callable[[int, int], None] | None = None,
+    ) -> list[Scored]:
+        """See `RewardModel.score`."""
+        budget = token_budget or self.spec.token_budget
+        assert budget is not None
+        encoded = [self._encode(task) for task in tasks]
+        rewards: list[list[float | None]] = [[None] * len(task.texts) for task in tasks]
+        run = [0] * len(tasks)
+        waiting = [sum(ids is not None for ids in one.sequences) for one in encoded]
+        if advance is not None:
+            advance(waiting.count(0), 0)
+        for pieces, logits, tokens in self.passes.over(encoded, budget):
+            done = 0
+            values = iter(logits.tolist())
+            for piece, share in zip(pieces, tokens, strict=True):
+                for response in piece.responses:
+                    rewards[piece.task][response] = next(values)
+                run[piece.task] += share
+                waiting[piece.task] -= len(piece.responses)
+                done += waiting[piece.task] == 0
+            if advance is not None:
+                advance(done, sum(tokens))
+        return [_scored(*parts) for parts in zip(encoded, rewards, run, strict=True)]
+
+    def close(self) -> None:
+        """See `RewardModel.close`."""
+        del self.model, self.passes
+        gc.collect()
+        release()
+
+    def _encode(self, task: Task) -> Encoded:
+        assert self.spec.max_length is not None
+        assert self.spec.max_response is not None
+        return encode(task, self.template, self.spec.max_length, self.spec.max_response)
+
+    def _probed_budget(self) -> int:
+        """The budget, halved on an accelerator until one full pass fits; a CPU swaps instead of saying no."""
+        budget, longest = self.spec.token_budget, self.spec.max_length
+        assert budget is not None
+        assert longest is not None
+        while self.device.type != "cpu":
+            sizes = [min(longest, budget)] * max(1, budget // longest)
+            try:
+                with out_of_memory_as_ours(self.device, budget):
+                    self.passes.forward([TokenTree([0] * (size - 1), ([0],)) for size in sizes])
+                break
+            except OutOfMemory:
+                if budget <= longest:
+                    raise
+                budget = max(budget // 2, longest)
+        release()
+        return budget
+
+    def _settings(self, name: str, identity: dict[str, str]) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "model": name,
+            **identity,
+            **self.template.fingerprint,
+            "backend": "transformers",
+            "device": self.device.type,
+            "dtype": spec.dtype,
+            "max_length": spec.max_length,
+            "max_response": spec.max_response,
+            "token_budget": spec.token_budget,
+            "path": spec.path,
+            "attention": self.passes.attention,
+            "head": "own" if self.passes.head is None else "float32",
+            "model_args": without_argument(spec.model_args),  # `attention` says what came of it
+        }
+
+    def _notes(self, choice: ScoringChoice) -> list[str]:
+        spec = self.spec
+        line = f"{spec.device}, {spec.dtype}, at most {spec.max_length} tokens, {spec.token_budget} in one pass"
+        notes = [line, *choice.note.splitlines()]
+        if self.template.unasked_header:
+            notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
+        return notes
+
+
+def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:
+    tokens = sum(len(ids) for ids in encoded.sequences if ids is not None)
+    return Scored(tuple(rewards), encoded.refused, encoded.turns_cut, tokens, run)
+
+
+def _tree_pieces(encoded: Sequence[Encoded], budget: int) -> Iterator[_Piece]:
+    """One tree a task, or several where one would exceed the budget."""
+    for task, one in enumerate(encoded):
+        kept = [(i, ids) for i, ids in enumerate(one.sequences) if ids is not None]
+        if not kept:
+            continue
+        tree = grow([ids for _, ids in kept])
+        for part in split([len(branch) for branch in tree.branches], len(tree.prefix), budget):
+            some = [kept[index] for index in part]
+            yield _Piece(task, tuple(i for i, _ in some), grow([ids for _, ids in some]))
+
+
+def _row_pieces(encoded: Sequence[Encoded]) -> Iterator[_Piece]:
+    """Every response by itself, as a tree of one branch."""
+    for task, one in enumerate(encoded):
+        for response, ids in enumerate(one.sequences):
+            if ids is not None:
+                yield _Piece(task, (response,), grow([ids]))
+
+
+def _rectangles(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Length-sorted batches, longest first, whose padded area stays within the budget."""
+    batch: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if batch and sizes[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) -> RewardSpec:
+    """`spec` with its lengths and budget filled in; `longest` is the model's window in tokens, None without one."""
+    max_length = spec.max_length or min(longest or LONGEST, LONGEST)
+    if longest is not None and max_length > longest:
+        raise InputError(f"--max-length {max_length}: the model's window is {longest} tokens")
+    max_response = spec.max_response or max_length // 2
+    if not 0 < max_response < max_length:
+        raise InputError(
+            f"--max-response {max_response}: must be between 1 and --max-length {max_length} less the query"
+        )
+    budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
+    if budget < 1:
+        raise InputError(f"--token-budget {budget}: must be at least 1")
+    return replace(spec, max_length=max_length, max_response=max_response, token_budget=budget)

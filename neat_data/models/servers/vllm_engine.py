@@ -1,0 +1,111 @@
+"""vLLM itself, for the back ends that run in it: imported quietly, started for one model, and ended.
+
+On a CPU an engine runs in this process, and the first one to end takes with it what all of them share: what is to
+follow in the same process waits for `end`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from neat_data.errors import InputError, RunError
+from neat_data.models.device import is_out_of_memory, release, resolve_device
+from neat_data.models.out_of_memory import OutOfMemory
+
+_LEAST_CACHE = 64 << 20
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout belongs to --json
+}
+
+
+def first_device(name: str) -> torch.device:
+    """The device that `name` stands for; InputError for a card that is not the first one."""
+    device = resolve_device(name)
+    if device.index:
+        raise InputError(
+            f"--device {name}: vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,\n"
+            "or spread one model over several with --model-arg tensor_parallel_size=N and --workers 1"
+        )
+    return device
+
+
+def import_vllm(device: torch.device, option: str) -> Any:
+    """vLLM, told to be quiet; on a CPU inside this process, which starts it in seconds.
+
+    Raises:
+        InputError: it is not installed, or was built for another device; `option` is what asked for it.
+    """
+    environment = dict(_ENVIRONMENT)
+    if device.type == "cpu":
+        environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise InputError(
+            f"{option} needs vLLM: pip install 'neat-align[vllm]' ({error})\non a machine without a GPU: make vllm"
+        ) from error
+    if current_platform.device_type != device.type:
+        raise InputError(f"--device {device.type}: the vLLM installed here runs on {current_platform.device_type}")
+    return vllm
+
+
+def sleeps(options: dict[str, Any]) -> bool:
+    """Whether an engine can sleep; an option that its platform lacks is taken out of `options`."""
+    from vllm.platforms import current_platform
+
+    if options.get("enable_sleep_mode") and not current_platform.is_sleep_mode_available():
+        del options["enable_sleep_mode"]
+    return bool(options.get("enable_sleep_mode"))
+
+
+def start(vllm: Any, path: str, revision: str | None, options: dict[str, Any]) -> Any:
+    """An engine for the model at `path`; InputError with vLLM's reason where it does not start."""
+    try:
+        return vllm.LLM(model=path, revision=revision, tokenizer_revision=revision, use_tqdm_on_load=False, **options)
+    except Exception as error:  # what vLLM raises while starting is of every kind
+        raise InputError(f"vLLM cannot run {path}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def end(engine: Any) -> None:
+    """Give the memory back, so that another engine or a model of transformers can take it."""
+    engine.llm_engine.engine_core.shutdown()
+    gc.collect()
+    release()
+
+
+@contextmanager
+def errors_in_our_words() -> Iterator[None]:
+    """Raises OutOfMemory or RunError for what stops a running engine."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory("vLLM ran out of memory; try a smaller --token-budget") from error
+        raise RunError(f"vLLM stopped: {first_line(error)}; run the same command again to go on") from error
+
+
+def cache_bytes(config: PreTrainedConfig, tokens: int, bytes_each: int) -> int:
+    """Memory for the keys and values of so many tokens, numbers of `bytes_each`.
+
+    It is given to vLLM because its own guess fails on some memory layouts of CPUs, and takes most of a card.
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return max(_LEAST_CACHE, 2 * bytes_each * text.num_hidden_layers * heads * width * tokens)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,1 @@
+"""Token trees: packed, attended to, run in one forward pass, and probed for exactness."""

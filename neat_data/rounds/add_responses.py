@@ -1,0 +1,127 @@
+"""Grow a dataset by responses that somebody else wrote: other models, or experts.
+
+`take` is behind `neat-data expand --responses`. Rows are joined with records on the query, whatever their order; a row
+whose query no record asks is rejected. The rest is `expand`'s second phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.progress import Silent, Watcher
+from neat_data.record import Response, query_id, response_id
+from neat_data.rounds.candidates import Candidate
+from neat_data.rounds.finish import (
+    GrowSummary,
+    Scoring,
+    finished_round,
+    full_settings,
+    load_settings,
+    score_staged,
+    take_up,
+)
+from neat_data.sources import Source, open_source
+from neat_data.sources.row import Reject, Row, reject_line
+from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.folder import DatasetFolder
+from neat_data.store.shard import read_shard
+
+
+@dataclass(frozen=True)
+class GivenRequest:
+    """What `neat-data expand --responses` was asked for; `source`, `subset`, `split`, `format` as in `score`.
+
+    Attributes:
+        limit: rows read at most.
+    """
+
+    dataset: Path
+    source: str
+    subset: str | None = None
+    split: str | None = None
+    format: str = "auto"
+    scoring: Scoring = field(default_factory=Scoring)
+    limit: int | None = None
+
+
+@dataclass
+class _Joined:
+    """Rows joined with records: candidates by base shard, and the rows that found none."""
+
+    candidates: dict[int, list[Candidate]] = field(default_factory=dict)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+
+
+def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
+    """Append the responses of a source as a round; the same call again goes on where an earlier one stopped.
+
+    Raises:
+        InputError: no finished dataset, a bad source, none of its queries in the dataset, another unfinished round.
+        RunError: as `expand`.
+    """
+    watch = watch or Silent()
+    dataset = PreferenceDataset.open(request.dataset)
+    source = open_source(request.source, subset=request.subset, split=request.split, format=request.format)
+    with DatasetFolder.claim(request.dataset) as folder:
+        folder.require_finished()
+        settings = {"source": source.fingerprint, "limit": request.limit}
+        round_settings = full_settings(settings, request.scoring.rules, load_settings(folder, request.scoring, watch))
+        if (done := finished_round(folder, round_settings)) is not None:
+            return GrowSummary(request.dataset, done.round, True, done.summary)
+        watch.phase("reading", request.limit)
+        round = folder.next_round
+        joined = _join(islice(source.rows(), request.limit), _shards(dataset, request.dataset), round, source)
+        queries = {
+            number: list(dict.fromkeys(candidate.query_id for candidate in joined.candidates[number]))
+            for number in sorted(joined.candidates)
+        }
+        if not queries:
+            raise InputError(
+                f"{request.source}: none of its {joined.rows:,} rows asks a query of {request.dataset}.\n"
+                "Rows are joined on the whole query, every turn of it."
+            )
+        staging = take_up(folder, "responses", settings, round_settings, lambda: queries)
+        rejects = joined.rejects
+        for number in queries:
+            staging.commit(number, joined.candidates[number], {"usage": {}, "rejects": rejects})
+            rejects = []  # they belong to no shard; the first one keeps them
+        return score_staged(folder, request.scoring, watch)
+
+
+def _shards(dataset: PreferenceDataset, root: Path) -> dict[bytes, int]:
+    """The base shard of every query."""
+    return {
+        bytes.fromhex(query): number
+        for number, entry in dataset.manifest.round(0).numbers().items()
+        for query in read_shard(root / entry.name)["query_id"].to_pylist()
+    }
+
+
+def _join(rows: Iterator[Row | Reject], shards: dict[bytes, int], round: int, source: Source) -> _Joined:
+    joined = _Joined()
+    for row in rows:
+        joined.rows += 1
+        if isinstance(row, Reject):
+            joined.rejects.append(reject_line(row))
+            continue
+        query = query_id(row.messages)
+        shard = shards.get(bytes.fromhex(query))
+        if shard is None:
+            unmatched = Reject(row.place, "unmatched_query", "no record of the dataset asks this query", row.raw)
+            joined.rejects.append(reject_line(unmatched))
+        else:
+            joined.candidates.setdefault(shard, []).extend(_candidates(row, query, round))
+    return joined
+
+
+def _candidates(row: Row, query: str, round: int) -> Iterator[Candidate]:
+    for answer in row.answers:
+        identifier = response_id(query, answer.text)
+        response = Response(identifier, answer.text, origin="given", model=answer.model, round=round)
+        yield Candidate(query, answer.model or "given", response)

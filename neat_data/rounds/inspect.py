@@ -1,0 +1,79 @@
+"""The rounds of a dataset: what each added, and the removal of the newest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from neat_data.errors import InputError
+from neat_data.report.card import write_card
+from neat_data.rounds.staging import Staging
+from neat_data.store.folder import DatasetFolder
+
+if TYPE_CHECKING:
+    from neat_data.store.dataset import PreferenceDataset
+    from neat_data.store.manifest import Round
+
+
+@dataclass(frozen=True, slots=True)
+class RoundInfo:
+    """One line of `neat-data rounds`.
+
+    Attributes:
+        kind: `score`, `expand` or `responses`.
+        models: whose responses these are, as far as they say.
+        prompts: names of the prompts that they were sampled under.
+        responses, reward: how many readers see, and their mean reward.
+    """
+
+    round: int
+    kind: str
+    complete: bool
+    models: tuple[str, ...]
+    prompts: tuple[str, ...]
+    responses: int
+    reward: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def rounds(dataset: PreferenceDataset) -> list[RoundInfo]:
+    """Every round, the dataset's own first."""
+    grouped = dataset.scan().group_by("round").agg(pl.len(), pl.col("reward").mean(), pl.col("model").unique().sort())
+    found = {row["round"]: row for row in grouped.collect().to_dicts()}
+    return [_info(at, found.get(at.round), dataset.manifest.kind) for at in dataset.manifest.rounds]
+
+
+def _info(at: Round, found: dict[str, Any] | None, kind: str) -> RoundInfo:
+    found = found or {"len": 0, "reward": None, "model": []}
+    models = tuple(model for model in found["model"] if model)
+    prompts = tuple(prompt["name"] for prompt in at.settings.get("prompts", {}).get("prompts", ()))
+    return RoundInfo(at.round, at.kind or kind, at.complete, models, prompts, found["len"], found["reward"])
+
+
+def drop(path: Path, number: int) -> None:
+    """Remove the newest round, finished or not; what is staged for it goes as well.
+
+    Raises:
+        InputError: it is not the newest, or another process writes to the folder.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    with DatasetFolder.claim(path) as folder:
+        folder.require_finished()
+        staging = Staging.found(path)
+        if staging is not None and staging.round > number:  # its samples were drawn beside those of this round
+            raise InputError(
+                f"{path}: samples of round {staging.round} wait to be scored. Score them, or remove them first: "
+                f"--drop-round {staging.round}"
+            )
+        if staging is not None and staging.round == number:
+            staging.remove()
+        if staging is None or folder.manifest.newest.round == number:
+            folder.drop_round(number)
+            write_card(folder)

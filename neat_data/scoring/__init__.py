@@ -1,0 +1,1 @@
+"""Rewards for responses: `score`, `rescore`, `compact`, and what they share."""

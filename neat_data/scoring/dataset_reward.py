@@ -1,0 +1,153 @@
+"""The reward model that a dataset was scored with: found again for new responses, and compared with what is found.
+
+Rewards of two models cannot be ranked against each other, so responses that join a dataset are scored by its own model.
+The manifest names that model by its hashes and tells no path; a folder is found by the note that `remember` leaves in
+the user's cache, a name on the hub is followed, and a function is for the user to name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.models import places
+from neat_data.models.reward_model import RewardSpec
+from neat_data.store import recorded
+
+# What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
+_DECISIVE = ("weights", "revision", "sha256", "template", "tokenizer", "max_length", "max_response", "rubric")
+_NOTED_BY = ("weights", "revision", "template", "tokenizer")
+_LOADED = ("transformers", "vllm")  # back ends that load a model from a folder or from the hub
+_SERVERS = ("http://", "https://", "judge:")
+_OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
+
+
+def remember(spec: RewardSpec, settings: dict[str, Any]) -> None:
+    """Note where a model was loaded from, for `spec_of`.
+
+    Servers and functions are not noted: an address may hold a secret, and code runs only where it is named.
+
+    Args:
+        settings: what the model says of itself.
+    """
+    if settings.get("backend") in _LOADED:
+        place = {"model": places.absolute(spec.model), "chat_template": _template_place(spec.chat_template)}
+        places.note("reward model", _key(settings), place)
+
+
+def _template_place(template: str) -> str:
+    return template if template in ("auto", "hh") else places.absolute(template)
+
+
+def _key(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in _NOTED_BY if name in settings}
+
+
+def template_of(settings: dict[str, Any]) -> str:
+    """The chat template that a model with these settings was loaded with, as far as it is noted."""
+    return places.noted("reward model", _key(settings)).get("chat_template", "auto")
+
+
+def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
+    """What loads the model that the dataset in `folder` was scored with; `require_same_files` comes before loading.
+
+    Args:
+        settings: of that model, as the manifest has them.
+
+    Raises:
+        InputError: the dataset's rewards came with its source, or from where nothing can be loaded any more; the
+            manifest names a function, a path, or arguments that are for the user to say.
+    """
+    name, backend = settings.get("model"), settings.get("backend")
+    if backend == "callable":
+        raise InputError(
+            f"{folder}: was scored with the function {name}, and no function is run on a dataset's word.\n"
+            "If you trust it, name it with --reward-model FILE.py:FUNCTION; its hash tells whether it is the same."
+        )
+    if backend not in _LOADED:
+        kind = "came with its source" if name == "given" else f"came from {name}"
+        raise InputError(f"{folder}: its rewards {kind}; say with --reward-model what scores the new responses.")
+    return RewardSpec(
+        _place(folder, settings),
+        backend="vllm" if backend == "vllm" else "auto",
+        device=device,
+        chat_template=template_of(settings),
+        model_args=recorded.arguments(settings, "Name the model yourself, with --reward-model."),
+        **recorded.scoring(settings),
+    )
+
+
+def _place(folder: Path, settings: dict[str, Any]) -> str:
+    name = settings.get("model")
+    if "revision" in settings:
+        if recorded.is_hub_id(name):
+            return str(name)
+        lacking = "which is no model of the hub, and no path is followed on a dataset's word"
+    else:
+        noted = places.noted("reward model", _key(settings)).get("model")
+        if noted is not None and Path(noted).is_dir():
+            return noted
+        lacking = f"which is no longer at {noted}" if noted else "and where that lies is not noted here"
+        if (folder / _OLD_HINT).exists():
+            lacking += f" ({_OLD_HINT} in a dataset is not read any more)"
+    raise InputError(
+        f"{folder}: was scored with {name}, {lacking}.\n"
+        "Say with --reward-model where it is; its hashes tell whether it is the same."
+    )
+
+
+def completed(spec: RewardSpec, settings: dict[str, Any]) -> RewardSpec:
+    """`spec` with the lengths of the dataset's model where the user said nothing of them."""
+    if "weights" not in settings and "revision" not in settings:
+        return spec
+    told = recorded.scoring(settings)
+    return replace(
+        spec,
+        max_length=spec.max_length or told.get("max_length"),
+        max_response=spec.max_response or told.get("max_response"),
+        lengths_inherited=spec.max_length is None and spec.max_response is None,
+    )
+
+
+def mismatches(own: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What makes the rewards of two models incomparable, a line each, given the settings that they state."""
+    shared = [key for key in _DECISIVE if key in own and key in found]
+    if not any(key in shared for key in ("weights", "revision", "sha256")):
+        shared.append("model")
+    return [f"{key}: {own.get(key)} -> {found.get(key)}" for key in shared if own.get(key) != found.get(key)]
+
+
+def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> None:
+    """Raise InputError where `found` is not the model that the dataset was scored with."""
+    if different := mismatches(own, found):
+        raise InputError(
+            f"{folder}: was scored with {own.get('model')}; this is another reward model ({'; '.join(different)}).\n"
+            "Rewards of two models cannot be ranked together. Name its own, or say --mix-rewards to do so all the same."
+        )
+
+
+def require_same_files(own: dict[str, Any], spec: RewardSpec, folder: Path) -> None:
+    """`require_same` by what files tell, before any of them is run or loaded."""
+    if (found := _files(spec.model)) is not None:
+        require_same(own, found, folder)
+
+
+def _files(model: str) -> dict[str, Any] | None:
+    """What a function or a folder will say of itself; None for servers, the hub, and what is not there."""
+    from neat_data.models.weights import ModelSource, identity_of  # torch takes seconds to import
+
+    if model.startswith(_SERVERS):
+        return None
+    if ".py:" in model:
+        file, _, function = model.rpartition(":")
+        if not Path(file).is_file():
+            return None
+        sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return {"model": f"{Path(file).name}:{function}", "sha256": sha256}
+    if not (Path(model) / "config.json").is_file():
+        return None
+    source = ModelSource.parse(model)
+    return {"model": source.label, **identity_of(source)}

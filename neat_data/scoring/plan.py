@@ -1,0 +1,261 @@
+"""Source rows -> the plan that `score` works from.
+
+One pass reads the source, and writes under `.plan/` every understood row as a record of its own and every other row
+as a reject, cut into shards of a fixed number of source rows. Rows that repeat an earlier row's query are found on an
+array of 16-byte ids; `Plan.records` then folds them into the record of the first, wherever that stands. Workers map
+these files and never see the source, so a source that breaks off fails here, before any model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from neat_data.record import Label, Record, Response, canonical_json, from_table, query_id, response_id, to_table
+from neat_data.sources.row import Place, Reject, Row
+from neat_data.store.atomic import write_atomically
+from neat_data.store.shard import read_shard, write_shard
+
+FOLDER = ".plan"
+_REJECT = pa.schema(
+    [
+        ("name", pa.string()),
+        ("subset", pa.string()),
+        ("split", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.binary()),
+    ]
+)
+
+
+def record_of(row: Row) -> Record:
+    """A source row as a record of its own; responses stand in source order and carry the rewards that came along."""
+    query = query_id(row.messages)
+    ids = [response_id(query, answer.text) for answer in row.answers]
+    responses = tuple(
+        Response(identifier, answer.text, reward=answer.reward, model=answer.model)
+        for identifier, answer in zip(ids, row.answers, strict=True)
+    )
+    place = row.place
+    order = tuple(ids[index] for index in row.order)
+    label = Label(place.name, place.subset, place.split, place.row, order, row.verdict)
+    meta = canonical_json(row.meta) if row.meta else None
+    return Record(query, row.messages, responses, (label,), meta)
+
+
+def merge(records: Iterable[Record]) -> Record:
+    """Records of one query as one: the first's, with the distinct responses and all labels of those that follow.
+
+    Later metadata that differs from the first's is kept in a list under `repeats`. A response that occurs twice keeps
+    the first reward that any of them carries.
+    """
+    first, *others = records
+    if not others:
+        return first
+    responses: dict[str, Response] = {}
+    for record in (first, *others):
+        for response in record.responses:
+            known = responses.setdefault(response.response_id, response)
+            if known.reward is None and response.reward is not None:
+                responses[response.response_id] = response
+    labels = tuple(label for record in (first, *others) for label in record.labels)
+    repeats = [json.loads(other.meta) for other in others if other.meta and other.meta != first.meta]
+    meta = first.meta
+    if repeats:
+        meta = canonical_json({**json.loads(first.meta or "{}"), "repeats": repeats})
+    return replace(first, responses=tuple(responses.values()), labels=labels, meta=meta)
+
+
+def repeated(ids: np.ndarray) -> np.ndarray:
+    """Which rows repeat an earlier row's query.
+
+    Args:
+        ids: (rows, 2) uint64, the query ids; a row of zeros stands for a reject.
+
+    Returns:
+        (repeats, 2) int64: the repeating row and the first row with its query, in order of the repeating row.
+    """
+    rows = np.flatnonzero(ids.any(axis=1))
+    order = rows[np.lexsort((rows, ids[rows, 1], ids[rows, 0]))]
+    same = (ids[order][1:] == ids[order][:-1]).all(axis=1)
+    starts = np.concatenate(([True], ~same)) if len(order) else np.zeros(0, bool)
+    first = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    pairs = np.stack([order, first], axis=1)[~starts]
+    return pairs[np.argsort(pairs[:, 0])]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan on disk.
+
+    Attributes:
+        folder: `.plan` inside the dataset's folder.
+        rows: source rows, those rejected included.
+        usable: source rows that were understood.
+        shard_rows: source rows a shard.
+    """
+
+    folder: Path
+    rows: int
+    usable: int
+    shard_rows: int
+
+    @property
+    def shards(self) -> int:
+        """Number of shards, at least one."""
+        return max(1, -(-self.rows // self.shard_rows))
+
+    def source_rows(self, shard: int) -> int:
+        """Source rows that this shard accounts for."""
+        return min(self.shard_rows, self.rows - shard * self.shard_rows)
+
+    @cached_property
+    def _repeats(self) -> np.ndarray:  # (repeats, 2): repeating row, first row
+        table = read_shard(self.folder / "repeats.arrow")
+        return np.stack([table["row"].to_numpy(), table["first"].to_numpy()], axis=1)
+
+    @property
+    def repeated_rows(self) -> int:
+        """Source rows whose query an earlier row asked."""
+        return len(self._repeats)
+
+    def records(self, shard: int) -> list[Record]:
+        """The records of a shard, responses unscored and in source order; repeats from later shards folded in."""
+        start = shard * self.shard_rows
+        table, numbers = self._rows(shard)
+        repeating, first = self._repeats[:, 0], self._repeats[:, 1]
+        leave = set(repeating[(repeating >= start) & (repeating < start + self.shard_rows)].tolist())
+        followers: dict[int, list[Record]] = {}
+        for row, head in self._repeats[(first >= start) & (first < start + self.shard_rows)].tolist():
+            followers.setdefault(head, []).append(self._row(row))
+        return [
+            merge([record, *followers.get(number, ())])
+            for number, record in zip(numbers, from_table(table), strict=True)
+            if number not in leave
+        ]
+
+    def rejects(self, shard: int) -> list[Reject]:
+        """The rows of a shard that could not be understood, or were left out by `--exclude`."""
+        rows = read_shard(self.folder / f"rejects-{shard:05d}.arrow").to_pylist()
+        return [
+            Reject(
+                Place(row["name"], row["subset"], row["split"], row["row"]),
+                row["reason"],
+                row["detail"],
+                row["raw"],
+            )
+            for row in rows
+        ]
+
+    def _rows(self, shard: int) -> tuple[pa.Table, list[int]]:
+        table = read_shard(self.folder / f"rows-{shard:05d}.arrow")
+        return table.drop_columns("number"), table["number"].to_pylist()
+
+    def _row(self, number: int) -> Record:
+        table, numbers = self._rows(number // self.shard_rows)
+        return from_table(table.slice(numbers.index(number), 1))[0]
+
+
+def make_plan(
+    rows: Callable[[], Iterator[Row | Reject]],
+    out: Path,
+    fingerprint: str,
+    *,
+    shard_rows: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Plan:
+    """Write the plan for a source into `out/.plan`, or take up the one that lies there for the same source.
+
+    Args:
+        rows: gives the source's rows in source order.
+        out: the dataset's folder, locked by the caller.
+        fingerprint: hash of everything that decides what the rows are; a plan with another one is made anew.
+        shard_rows: source rows a shard.
+        advance: called with the number of rows read since the last call.
+    """
+    folder = out / FOLDER
+    done = folder / "plan.json"
+    wanted = {"fingerprint": fingerprint, "shard_rows": shard_rows}
+    if done.exists():
+        found = json.loads(done.read_text())
+        if {key: found.get(key) for key in wanted} == wanted:
+            return Plan(folder, found["rows"], found["usable"], shard_rows)
+        done.unlink()  # first, so that a kill in between leaves no plan that looks whole
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ids = bytearray()
+    total = 0
+    stream = rows()
+    while shard := list(islice(stream, shard_rows)):
+        ids += _write_shard(folder, total // shard_rows, total, shard)
+        total += len(shard)
+        advance(len(shard))
+    if not total:
+        _write_shard(folder, 0, 0, [])
+    array = np.frombuffer(bytes(ids), np.uint64).reshape(-1, 2)
+    usable = int(array.any(axis=1).sum())
+    pairs = repeated(array)
+    write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
+    content = canonical_json({**wanted, "rows": total, "usable": usable}).encode()
+    write_atomically(done, lambda file: file.write(content))
+    return Plan(folder, total, usable, shard_rows)
+
+
+def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject]) -> bytes:
+    """Write one shard's rows and rejects; returns 16 bytes a row, zeros for a reject."""
+    ids = bytearray()
+    records, numbers, rejects = [], [], []
+    for number, row in enumerate(rows, start):
+        if isinstance(row, Reject):
+            rejects.append(_reject_dict(row))
+            ids += bytes(16)
+        else:
+            record = record_of(row)
+            records.append(record)
+            numbers.append(number)
+            ids += bytes.fromhex(record.query_id)
+    table = to_table(records).append_column("number", pa.array(numbers, pa.int64()))
+    write_shard(folder / f"rows-{shard:05d}.arrow", table, {})
+    write_shard(folder / f"rejects-{shard:05d}.arrow", pa.Table.from_pylist(rejects, schema=_REJECT), {})
+    return bytes(ids)
+
+
+def _reject_dict(reject: Reject) -> dict[str, Any]:
+    raw = reject.raw.encode("utf-8", "surrogatepass") if isinstance(reject.raw, str) else reject.raw
+    place = reject.place
+    return {
+        "name": place.name,
+        "subset": place.subset,
+        "split": place.split,
+        "row": place.row,
+        "reason": reject.reason,
+        "detail": reject.detail,
+        "raw": raw,
+    }
+
+
+def excluding(rows: Iterable[Row | Reject], reason: Callable[[Any], str | None]) -> Iterator[Row | Reject]:
+    """The same rows, those whose query `reason` names something against turned into rejects."""
+    for row in rows:
+        against = reason(row.messages) if isinstance(row, Row) else None
+        if against is None or isinstance(row, Reject):
+            yield row
+        else:
+            yield Reject(row.place, against, "the query occurs in an excluded dataset", row.raw)
+
+
+def count_reasons(rejects: Iterable[Reject]) -> dict[str, int]:
+    """How many rejects there are of each reason, by name."""
+    return dict(sorted(Counter(reject.reason for reject in rejects).items()))

@@ -1,0 +1,213 @@
+"""Score a preference dataset with a reward model: source -> plan -> shards of ranked records.
+
+`score` is the verb. It claims the folder, plans, loads the model, makes every shard that is missing, and finishes the
+manifest and the card. What becomes of one record is decided in `assemble`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.models.load import load_reward_model
+from neat_data.models.out_of_memory import score_tasks
+from neat_data.models.reward_model import RewardModel, RewardSpec, Task
+from neat_data.progress import Silent, Watcher
+from neat_data.record import canonical_json, to_table
+from neat_data.report.card import write_card
+from neat_data.scoring.assemble import assemble, check_finite, given
+from neat_data.scoring.dataset_reward import remember
+from neat_data.scoring.plan import FOLDER as PLAN_FOLDER
+from neat_data.scoring.plan import Plan, count_reasons, excluding, make_plan
+from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.sources import Source, open_source
+from neat_data.sources.exclude import Exclusion
+from neat_data.sources.row import Reject, Row, reject_line
+from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.manifest import package_versions
+from neat_data.store.shard import ShardEntry, shard_metadata
+
+SHARD_ROWS = 512
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What `neat-data score` was asked for.
+
+    Attributes:
+        source: a file, folder, glob or hub id.
+        out: the dataset's folder.
+        reward: the reward model; None keeps the rewards that the source carries.
+        subset, split, format: as `open_source` takes them.
+        exclude: datasets or sources whose queries are left out.
+        limit: source rows read at most.
+        shard_rows: source rows a shard.
+        compression: `zstd` for shipping, None for shards that can be mapped.
+        workers: processes, one a device; 0 takes one for every device.
+    """
+
+    source: str
+    out: Path
+    reward: RewardSpec | None
+    subset: str | None = None
+    split: str | None = None
+    format: str = "auto"
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    shard_rows: int = SHARD_ROWS
+    compression: str | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What came of it. `already` says that the folder was complete before; `counts` is the manifest's summary."""
+
+    out: Path
+    already: bool
+    counts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"out": str(self.out), "already": self.already, **self.counts}
+
+
+def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
+    """Score a source and store it; the same call again goes on where an earlier one stopped.
+
+    Raises:
+        InputError: bad source or model, or a folder that holds something else.
+        RunError: the device ran out of memory at the smallest budget, a reward is not finite, the disk is full.
+    """
+    watch = watch or Silent()
+    source = open_source(request.source, subset=request.subset, split=request.split, format=request.format)
+    exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
+    rows_settings = _rows_settings(source, exclusion, request)
+    with DatasetFolder.claim(request.out) as folder:
+        already = folder.begun and folder.finished
+        plan = None
+        if not already:
+            watch.phase("reading", request.limit)
+            plan = make_plan(
+                lambda: _rows(source, exclusion, request.limit),
+                request.out,
+                hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
+                shard_rows=request.shard_rows,
+                advance=watch.advance,
+            )
+            if not plan.usable:
+                raise InputError(_nothing_left(request.source, plan))
+        watch.phase("loading the reward model", None)
+        model = load_reward_model(request.reward) if request.reward else None
+        reward_settings = model.settings if model else {"model": "given"}
+        settings = {**rows_settings, "compression": request.compression, "reward_model": reward_settings}
+        folder.begin(settings, versions=package_versions())
+        if model:
+            remember(model.spec, model.settings)
+        for note in [*(model.notes if model else ()), *folder.notes]:
+            watch.say(note)
+        if plan is not None:
+            _make_missing(folder, plan, request, model, watch)
+            folder.finish(0, _counts(folder, plan))
+        if not already or (request.out / PLAN_FOLDER).exists():  # killed behind `finish`: the card may be missing
+            write_card(folder)
+            shutil.rmtree(request.out / PLAN_FOLDER, ignore_errors=True)
+        return ScoreSummary(request.out, already, folder.summary(0))
+
+
+def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:
+    """The settings that decide which rows the dataset holds and how they are cut into shards."""
+    return {
+        "source": source.fingerprint,
+        "exclude": exclusion.fingerprint if exclusion else None,
+        "limit": request.limit,
+        "shard_rows": request.shard_rows,
+    }
+
+
+def _rows(source: Source, exclusion: Exclusion | None, limit: int | None) -> Iterator[Row | Reject]:
+    rows = islice(source.rows(), limit)
+    return excluding(rows, exclusion.reason) if exclusion else rows
+
+
+def _nothing_left(source: str, plan: Plan) -> str:
+    rejects = count_reasons(reject for shard in range(plan.shards) for reject in plan.rejects(shard))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.items())
+    return f"{source}: none of its {plan.rows:,} rows can be used ({reasons or 'it is empty'})"
+
+
+@dataclass(frozen=True)
+class _ShardWork:
+    """Everything a worker needs to make and commit a shard; picklable."""
+
+    out: Path
+    plan: Plan
+    fingerprint: str
+    settings: dict[str, Any]
+    spec: RewardSpec | None
+
+    def on_device(self, device: str) -> Work[ShardEntry]:
+        """Load the model on `device`; the result makes one shard."""
+        assert self.spec is not None
+        return self.with_model(load_reward_model(replace(self.spec, device=device)))
+
+    def with_model(self, model: RewardModel | None) -> Work[ShardEntry]:
+        return lambda shard, advance: self.commit(shard, model, advance)
+
+    def commit(self, shard: int, model: RewardModel | None, advance: Advance) -> ShardEntry:
+        records = self.plan.records(shard)
+        tasks = [Task(record.messages, tuple(r.text for r in record.responses)) for record in records]
+        if model is None:
+            scored, budget = [given(record) for record in records], None
+            advance(len(tasks), 0)
+        else:
+            scored, budget = score_tasks(tasks, model, advance)
+        check_finite(records, scored, model.settings if model else {})
+        assembled = [assemble(record, answer) for record, answer in zip(records, scored, strict=True)]
+        stored = [record for record, _ in assembled if record is not None]
+        rejects = [reject_line(reject) for reject in self.plan.rejects(shard)]
+        rejects += [reject for _, refused in assembled for reject in refused]
+        metadata = {
+            "kind": "score",
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "source_rows": self.plan.source_rows(shard),
+            "queries_cut": sum(answer.turns_cut > 0 for answer in scored),
+        }
+        if budget is not None:
+            metadata["token_budget"] = budget
+        # Rows without a model or a token count still move the bar; repeats folded in elsewhere are made up for here.
+        advance(self.plan.source_rows(shard) - len(tasks), 0)
+        return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata, self.settings["compression"])
+
+
+def _make_missing(
+    folder: DatasetFolder, plan: Plan, request: ScoreRequest, model: RewardModel | None, watch: Watcher
+) -> None:
+    done = folder.done(0)
+    watch.phase("scoring", plan.rows)
+    for shard in done:
+        watch.advance(plan.source_rows(shard))
+    missing = [shard for shard in range(plan.shards) if shard not in done]
+    work = _ShardWork(request.out, plan, folder.fingerprint, folder.settings, model.spec if model else None)
+    if model is None or request.workers == 1 or len(missing) < 2:
+        make = work.with_model(model)
+        for shard in missing:
+            folder.record(0, make(shard, watch.advance))
+        return
+    assert request.reward is not None
+    model.close()
+    device, workers = request.reward.device, request.workers
+    spread(missing, work.on_device, device, workers, watch, lambda entry: folder.record(0, entry))
+
+
+def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:
+    """What the manifest's summary of round 0 says beyond the counts that the store makes itself."""
+    cut = (shard_metadata(folder.path / entry.name)["queries_cut"] for entry in folder.entries(0))
+    return {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": sum(cut)}

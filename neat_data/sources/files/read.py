@@ -1,0 +1,90 @@
+"""One data file -> its rows, whatever the file is called: its content says which format it has.
+
+JSON Lines, JSON arrays, CSV, Parquet, Arrow file and stream, any of them behind gzip, xz or zstd.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from neat_data.errors import InputError
+from neat_data.sources.files import json_lines, tables
+from neat_data.sources.files.compressed import open_bytes
+from neat_data.sources.row import Found
+
+ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
+PACKINGS = ("", ".gz", ".gzip", ".xz", ".zst", ".zstd")
+# A whole folder is read by ending, as it may hold anything; these describe data and are none.
+_DESCRIPTIONS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "dataset.json"}
+_READERS = {
+    "lines": json_lines.lines,
+    "array": json_lines.array,
+    "csv": tables.csv_rows,
+    "parquet": tables.parquet,
+    "arrow": tables.arrow_file,
+    "stream": tables.arrow_stream,
+}
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file in a folder or repository is data, by its name's ending."""
+    base = name.rsplit("/", 1)[-1].lower()
+    if base.startswith((".", "_")) or base in _DESCRIPTIONS:
+        return False
+    return base.endswith(tuple(ending + packing for ending in ENDINGS for packing in PACKINGS))
+
+
+def rows(path: Path) -> Iterator[Found]:
+    """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable."""
+    try:
+        kind = _kind(path)
+        with open_bytes(path) as stream:
+            yield from _READERS[kind](stream)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(path.name) else f"{path.name}: {message}") from None
+    except OSError as error:
+        raise InputError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+
+
+def _kind(path: Path) -> str:
+    with open_bytes(path) as stream:
+        head = stream.read(8)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1"):
+        return "arrow"
+    if head.startswith(b"\xff\xff\xff\xff"):
+        return "stream"
+    return _text_kind(path)
+
+
+def _text_kind(path: Path) -> str:
+    """`array` where the text opens one, `lines` where one of the first lines opens an object, else `csv`."""
+    with open_bytes(path) as stream:
+        written = (line.removeprefix(json_lines.BOM).strip() for line in stream)
+        first = list(islice((line for line in written if line), 50))
+    if not first:
+        raise InputError("the file is empty")
+    if json_lines.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_array(first[0])):
+        return "array"
+    if any(line.startswith(b"{") for line in first):
+        return "lines"
+    is_table = b"," in first[0] or b"\t" in first[0] or not _named_json(path.name)
+    return "csv" if is_table else "lines"
+
+
+def _is_array(line: bytes) -> bool:
+    """Whether a line is a whole JSON array: more lines behind it make the file JSON Lines, and this a bad one."""
+    try:
+        return isinstance(json.loads(line), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _named_json(name: str) -> bool:
+    """The hint of the ending, for a text that looks neither like JSON nor like a table."""
+    return any(part in ("json", "jsonl", "ndjson") for part in name.lower().split(".")[1:])

@@ -1,0 +1,152 @@
+"""CSV, Parquet and Arrow, row by row. A row's raw form is JSON of its columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+
+from neat_data.errors import InputError
+from neat_data.sources.row import Found, Unusable
+from neat_data.sources.shapes.values import plain
+
+_ROWS_AT_ONCE = 1_000
+# A stream's end marker: a continuation and a length of zero. Without it a cut stream reads as a shorter one.
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_MAXIMUM_FIELD = 2**31 - 1
+
+
+def csv_rows(stream: BinaryIO) -> Iterator[Found]:
+    """The rows of a CSV file with a header (tabs where the header has tabs and no comma)."""
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    first = text.readline()
+    delimiter = "\t" if "\t" in first and "," not in first else ","
+    csv.field_size_limit(_MAXIMUM_FIELD)
+    taken = _Taken(first, text)
+    reader = csv.reader(taken, delimiter=delimiter, strict=True)
+    header = next(reader)
+    while True:
+        taken.lines.clear()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _broken_csv(taken, error)
+            continue
+        if fields:
+            yield _csv_row(header, fields, taken)
+
+
+class _Taken:
+    """Lines of a text stream, remembering those that the CSV reader took for its present row."""
+
+    def __init__(self, first: str, rest: io.TextIOWrapper) -> None:
+        self.first: str | None = first
+        self.rest = rest
+        self.lines: list[str] = []
+
+    def __iter__(self) -> _Taken:
+        return self
+
+    def __next__(self) -> str:
+        line, self.first = (self.first, None) if self.first is not None else (next(self.rest), None)
+        self.lines.append(line)
+        return line
+
+    @property
+    def raw(self) -> str | bytes:
+        """The lines as they stood: text, or bytes where they are not UTF-8."""
+        raw = "".join(self.lines).rstrip("\r\n").encode("utf-8", "surrogateescape")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+
+def _broken_csv(taken: _Taken, error: csv.Error) -> Found:
+    if "unexpected end" in str(error):
+        raise InputError(f"a quote is opened and never closed: {taken.lines[0][:60]!r}; is the file cut short?")
+    return Found(taken.raw, problem=Unusable("not_csv", str(error)))
+
+
+def _csv_row(header: list[str], fields: list[str], taken: _Taken) -> Found:
+    if isinstance(taken.raw, bytes):
+        return Found(taken.raw, problem=Unusable("not_utf8"))
+    if len(fields) != len(header):
+        return Found(taken.raw, problem=Unusable("not_csv", f"{len(fields)} fields, {len(header)} in the header"))
+    return _row(dict(zip(header, fields, strict=True)))
+
+
+def parquet(stream: BinaryIO) -> Iterator[Found]:
+    """The rows of a Parquet file."""
+    try:
+        batches = pa.parquet.ParquetFile(_seekable(stream)).iter_batches(_ROWS_AT_ONCE)
+        for batch in batches:
+            yield from _batch_rows(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the Parquet data is damaged or cut short ({error})") from None
+
+
+def arrow_file(stream: BinaryIO) -> Iterator[Found]:
+    """The rows of an Arrow IPC file."""
+    try:
+        reader = pa.ipc.open_file(_seekable(stream))
+        for number in range(reader.num_record_batches):
+            yield from _batch_rows(reader.get_batch(number))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the Arrow file is damaged or cut short ({error})") from None
+
+
+def arrow_stream(stream: BinaryIO) -> Iterator[Found]:
+    """The rows of an Arrow IPC stream (what `datasets` writes), refused where its end marker is missing."""
+    seekable = _seekable(stream)
+    seekable.seek(-len(_END_OF_STREAM), io.SEEK_END)
+    if seekable.read() != _END_OF_STREAM:
+        raise InputError("the Arrow stream has no end marker: the file is cut short")
+    seekable.seek(0)
+    try:
+        for batch in pa.ipc.open_stream(seekable):
+            yield from _batch_rows(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the Arrow stream is damaged ({error})") from None
+
+
+def _seekable(stream: BinaryIO) -> BinaryIO:
+    """The stream itself if it is a plain file; a decompressed one is held in memory."""
+    return stream if isinstance(getattr(stream, "raw", None), io.FileIO) else io.BytesIO(stream.read())
+
+
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[Found]:
+    _check_offsets(batch)
+    try:
+        yield from map(_row, batch.to_pylist())
+    except UnicodeDecodeError:  # before the first row is yielded: the whole batch is converted at once
+        yield from (_lone_row(batch.slice(number, 1)) for number in range(batch.num_rows))
+
+
+def _check_offsets(batch: pa.RecordBatch) -> None:
+    """ArrowInvalid where the buffers lie: reading them would leave the process's memory."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):  # a text that is not UTF-8 costs its row only
+            raise
+
+
+def _lone_row(batch: pa.RecordBatch) -> Found:
+    try:
+        return _row(batch.to_pylist()[0])
+    except UnicodeDecodeError as error:
+        return Found(error.object, problem=Unusable("not_utf8", f"byte {error.start} of a text"))
+
+
+def _row(columns: dict[str, Any]) -> Found:
+    columns = {name: plain(value) for name, value in columns.items()}
+    return Found(json.dumps(columns, ensure_ascii=False), columns=columns)

@@ -1,0 +1,1 @@
+"""Rewards of further reward models beside a dataset's own, and rankings made of them."""

@@ -1,0 +1,1 @@
+"""The methods that NEAT is compared with, on the same records, steps and terms."""

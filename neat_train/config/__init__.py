@@ -1,0 +1,1 @@
+"""The settings of a run: declared, read, and checked against each other."""

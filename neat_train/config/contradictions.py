@@ -1,0 +1,100 @@
+"""Settings that cannot both be meant, each refused in one message that names both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_train.config.settings import BASELINES, FitSettings
+
+# These of `rounds` say something of a run that samples nothing, too: held-out answers are scored.
+_ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
+
+
+def refuse_contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> None:
+    """Raise InputError with the first of them.
+
+    Args:
+        said: what the user set, without defaults: only that can contradict by being there.
+        for_method: the part of it that was set with this method in view: not a file that serves several methods.
+    """
+    if found := next(_contradictions(settings, said, for_method), None):
+        raise InputError(found)
+
+
+def _contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> Iterator[str]:
+    yield from _of_lengths(settings)
+    yield from _idle(settings, for_method)
+    yield from _of_the_method(settings, said)
+    yield from _of_rounds(settings)
+    yield from _of_the_policy(settings, said)
+    yield from _of_held_out(settings, said)
+
+
+def _of_lengths(settings: FitSettings) -> Iterator[str]:
+    response, new = settings.max_response, settings.rounds.max_new_tokens
+    if response >= settings.max_length:
+        yield f"max_response {response} leaves no room for a query in max_length {settings.max_length}"
+    if new is not None and new > response:
+        yield f"rounds.max_new_tokens {new} is more than max_response {response}: samples would be cut for training"
+
+
+def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    """What the method has no use for."""
+    method = settings.method
+    for section in BASELINES:
+        if section in said and method != section:
+            yield f"{section}.{_first(said[section])} has no meaning for method {method}: say method {section}"
+    if method in BASELINES and "loss" in said:
+        hint = "; its own is dpo.beta" if method == "dpo" else ""
+        yield f"loss.{_first(said['loss'])} has no meaning for method {method}, which TRL's trainer trains{hint}"
+    if not settings.online and (idle := set(said.get("rounds", {})) - _ALSO_OFFLINE):
+        yield f"rounds.{min(idle)} has no meaning for method {method}, which samples nothing: rounds.prompts"
+
+
+def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    method = settings.method
+    if method in BASELINES and settings.online:
+        yield f"rounds.prompts {settings.rounds.prompts} and method {method}, which trains offline: sample first"
+    penalty = said.get("loss", {}).get("penalty", {})
+    if penalty.get("kind") == "none" and said["loss"].get("beta"):
+        yield f"loss.beta {settings.loss.beta} weighs a penalty, and loss.penalty.kind is none: leave one out"
+    if settings.rounds.prompts == "plain" and penalty.get("target") == "negative_prompt":
+        yield "loss.penalty.target negative_prompt has nothing to penalise: rounds.prompts is plain"
+
+
+def _of_rounds(settings: FitSettings) -> Iterator[str]:
+    rounds = settings.rounds
+    if settings.online and settings.rank_by is not None:
+        yield f"rank_by {settings.rank_by} and rounds.prompts {rounds.prompts}: samples have the run's rewards alone"
+    if rounds.every is None:
+        return
+    if rounds.queries == "epoch":
+        yield f"rounds.every {rounds.every} and rounds.queries epoch: a block of a whole epoch comes once an epoch"
+    queries = settings.records_per_step if rounds.queries == "step" else rounds.queries
+    if isinstance(queries, int) and rounds.every < queries:
+        yield f"rounds.every {rounds.every} is less than the {queries} queries of a block (rounds.queries)"
+
+
+def _of_the_policy(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    if settings.full and settings.load_in_4bit:
+        yield "full and load_in_4bit contradict each other: weights in 4 bits cannot be trained, an adapter can"
+    if settings.full and "lora" in said:
+        yield f"full trains all weights, and lora.{_first(said['lora'])} is of an adapter: leave one out"
+    if settings.dtype == "float16" and settings.full:
+        yield "full and dtype float16 contradict each other: half-precision weights diverge; set bf16 or fp16 alone"
+
+
+def _of_held_out(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    held, evaluates = settings.held_out, settings.training.get("eval_strategy") != "no"
+    if held.data is not None and "share" in said.get("held_out", {}):
+        yield f"held_out.data {held.data} and held_out.share {held.share} contradict each other: leave one out"
+    if evaluates and held.data is None and held.share == 0:
+        yield "held_out.share 0 holds nothing out for eval_strategy: set eval_strategy no, or say held_out.data"
+    if not evaluates and settings.training.get("load_best_model_at_end"):
+        yield "load_best_model_at_end needs measurements, and eval_strategy is no"
+
+
+def _first(section: Any) -> str:
+    return min(section) if isinstance(section, dict) and section else "*"

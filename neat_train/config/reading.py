@@ -1,0 +1,177 @@
+"""Defaults of the method and the preset, a settings file, options and `--set a.b=c` -> `FitSettings`.
+
+Later ones win over earlier ones. What is misspelt, of the wrong type or contradicts something else is an `InputError`
+of one or two lines. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import ValidationError
+
+from neat_data.errors import InputError
+from neat_train.config import trainer_arguments
+from neat_train.config.contradictions import refuse_contradictions
+from neat_train.config.objective import PRESETS
+from neat_train.config.settings import METHODS, PRESET_SETTINGS, TRAINING, FitSettings
+
+Tree = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2 has it: 5e-5 is a number, which 1.1 wants a dot for, and `no` is a word, as in eval_strategy."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":bool")]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def read_settings(
+    file: Path | None = None, options: Mapping[str, Any] | None = None, sets: Iterable[str] = (), preset: str = ""
+) -> FitSettings:
+    """The settings of a run.
+
+    Args:
+        file: YAML; settings by their names.
+        options: what flags of the command line set, by dotted name.
+        sets: `a.b=c`, values read as YAML.
+        preset: `recommended` or `paper`; "" leaves it to the file, and then to the default.
+
+    Raises:
+        InputError: what is wrong, where, and what to do.
+    """
+    said: Tree = _file(file) if file else {}
+    preset = preset or said.pop("preset", "recommended")
+    said.pop("preset", None)
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r}: unknown; choose {' or '.join(PRESETS)}")
+    spoken = _spoken(options or {}, sets)
+    serves_all = "method" not in said  # a file that names no method may set what only some of them use
+    _lay(said, spoken)
+    return resolve(said, preset, spoken if serves_all else said)
+
+
+def resolve(said: Tree, preset: str = "recommended", for_method: Tree | None = None) -> FitSettings:
+    """What was said, over the defaults of its method and of the preset.
+
+    Args:
+        for_method: the part of it that was said with the method in view; None: all.
+    """
+    method = said.get("method", "neat")
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
+    said = _with_trainer_s_gathered(said)
+    base: Tree = {"training": dict(TRAINING), "loss": PRESETS[preset].model_dump(mode="json")}
+    _lay(base, PRESET_SETTINGS.get(preset, {}))
+    _lay(base, METHODS[method])
+    _lay(base, said)
+    try:
+        settings = FitSettings.model_validate(base)
+    except ValidationError as error:
+        raise InputError(_explained(error)) from error
+    refuse_contradictions(settings, said, said if for_method is None else for_method)
+    return settings
+
+
+def _file(path: Path) -> Tree:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--settings {path}: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"--settings {path}: holds no settings: it should say NAME: VALUE, line by line.")
+    return content
+
+
+def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
+    """Options and `--set` together, of which the last one counts; an option and a `--set` may not disagree."""
+    pairs = dict(map(_pair, sets))
+    found: Tree = {}
+    for name, value in {**options, **pairs}.items():
+        if name in options and options[name] != value:
+            raise InputError(f"--{name} {options[name]} and --set {name}={value} contradict each other: leave one out.")
+        _lay(found, _nested(name, value))
+    return found
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not all(name.split(".")):
+        raise InputError(f"--set takes NAME=VALUE, say loss.beta=0.2, not {text!r}")
+    try:
+        return name, yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {text}: the value is no YAML ({' '.join(str(error).split())})") from error
+
+
+def _nested(name: str, value: Any) -> Tree:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+def _lay(under: Tree, over: Mapping[str, Any]) -> None:
+    """Put `over` onto `under`, mapping into mapping; one of another `kind` takes the place of the whole."""
+    for key, value in over.items():
+        old = under.get(key)
+        if not isinstance(value, Mapping):
+            under[key] = value
+        elif not isinstance(old, dict) or value.get("kind", old.get("kind")) != old.get("kind"):
+            under[key] = dict(value)
+        else:
+            under[key] = dict(old)
+            _lay(under[key], value)
+
+
+def _with_trainer_s_gathered(said: Tree) -> Tree:
+    """The same with the names of TrainingArguments under `training`; each is checked here."""
+    own = set(FitSettings.model_fields) - {"training"}
+    if "training" in said:
+        raise InputError("training: these settings stand at the top level, by their own names: max_steps: 4")
+    gathered: Tree = {}
+    for name in sorted(set(said) - own):
+        if name not in trainer_arguments.kinds():
+            raise InputError(f"{name}: there is no such setting.{_meant(name, [*own, *trainer_arguments.kinds()])}")
+        trainer_arguments.check(name, said[name])
+        gathered[name] = said[name]
+    kept = {name: value for name, value in said.items() if name in own}
+    return {**kept, "training": gathered} if gathered else kept
+
+
+def _meant(name: Any, known: Iterable[str]) -> str:
+    close = get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _explained(error: ValidationError) -> str:
+    """pydantic's first complaint, by the setting's dotted name."""
+    first = error.errors(include_url=False)[0]
+    # Inside a union pydantic puts the kind into the place: loss.penalty.npo.target.
+    place = [str(part) for part in first["loc"] if part not in ("likelihood", "unlikelihood", "npo", "none")]
+    name = ".".join(part for part in place if not part.startswith(("constrained-", "literal[", "int", "str", "list[")))
+    if first["type"] == "extra_forbidden":
+        of = " of this kind" if "penalty" in place else ""
+        return f"{name}: there is no such setting{of}.{_meant(place[-1], _siblings(place))}"
+    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+
+
+def _siblings(place: list[str]) -> list[str]:
+    """The settings that stand beside the last part of a place."""
+    found: Any = FitSettings(training={}).model_dump()
+    for part in place[:-1]:
+        found = found.get(part, {})
+    return [name for name in found if name != place[-1]]

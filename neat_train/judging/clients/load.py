@@ -1,0 +1,44 @@
+"""A judge opened by its name; importing this module imports no back end, `open_judge` the one that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_train.judging.clients.client import Judge, JudgeSpec
+
+
+def open_judge(spec: JudgeSpec) -> Judge:
+    """Open the back end that `spec` names; nothing is asked yet.
+
+    Raises:
+        InputError: no key, no address, no such local model, a back end that is not installed.
+    """
+    if not spec.name:
+        raise InputError(f"--judge {spec.model}: name the model, as in openai:NAME")
+    if spec.api == "local":
+        from neat_train.judging.clients.local import LocalJudge
+
+        try:
+            return LocalJudge(spec)
+        except InputError as error:
+            if "/" in spec.name or Path(spec.name).exists():
+                raise
+            raise InputError(f"{error}\nof a server say openai:{spec.name} or anthropic:{spec.name}") from error
+    from neat_train.judging.clients.served import ServedJudge
+
+    return ServedJudge(_chat(spec), spec.concurrency)
+
+
+def _chat(spec: JudgeSpec) -> Any:
+    try:
+        if spec.api == "openai":
+            from neat_train.judging.clients.openai import OpenAIChat
+
+            return OpenAIChat(spec)
+        from neat_train.judging.clients.anthropic import AnthropicMessages
+
+        return AnthropicMessages(spec)
+    except ImportError as error:
+        raise InputError(f"--judge {spec.model}: needs neat-align[judge]: pip install 'neat-align[judge]'") from error

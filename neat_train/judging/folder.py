@@ -1,0 +1,144 @@
+"""The folder of a comparison: what was asked for, the texts that are compared, every verdict, and the figures.
+
+`settings.json` comes first, `texts.jsonl` when all texts are there, `verdicts.jsonl` grows by a line a pair, and
+`judge.json` comes last. A kill loses the pairs under way and nothing else. A pair that is judged again has another line
+until `finish` leaves the last ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neat_data.errors import InputError
+from neat_data.record import Message, Messages, canonical_json
+from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
+from neat_data.store.manifest import differences
+from neat_train.judging.verdicts import JudgedPair
+from neat_train.training.json_lines import append, keep, read_rows
+
+SETTINGS, TEXTS, VERDICTS, RESULT = "settings.json", "texts.jsonl", "verdicts.jsonl", "judge.json"
+_NOT_TAKEN = "not_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A query and what is compared on it; None where a side has nothing to say, `cut` where max_new_tokens ended it."""
+
+    query_id: str
+    messages: Messages
+    a: str | None
+    b: str | None
+    chosen: str | None
+    rejected: str | None
+    a_cut: bool = False
+    b_cut: bool = False
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Texts:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**row, "messages": tuple(Message(**turn) for turn in row["messages"])})
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFolder:
+    """OUT, held by this process."""
+
+    path: Path
+
+    @classmethod
+    @contextmanager
+    def claim(cls, path: Path) -> Iterator[JudgeFolder]:
+        """Make the folder and hold it.
+
+        Raises:
+            InputError: another process holds it, or it holds something else than a comparison.
+        """
+        if path.exists() and not _is_comparison(path) and (not path.is_dir() or _strange(path)):
+            raise InputError(f"--out {path}: is not empty and holds no comparison; give another folder.")
+        with full_disk_explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(path):
+                remove_leftovers(path)
+                keep(path / VERDICTS, lambda row: True)
+                yield cls(path)
+        finally:
+            if not any(path.iterdir()):  # what was asked for could not be begun
+                path.rmdir()
+
+    def require(self, settings: dict[str, Any]) -> None:
+        """Raise InputError where a comparison with other settings lies here."""
+        stored = self._stored()
+        changed = differences(stored, settings) if stored else []
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise InputError(
+                f"--out {self.path}: holds another comparison ({'; '.join(changed[:3])}{more}).\n"
+                "Go on with its own settings, give another --out, or remove it."
+            )
+
+    def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:
+        """Write what is compared, before anything is judged, and which of its arguments the judge does not take."""
+        self._put(SETTINGS, {**settings, _NOT_TAKEN: list(not_taken)})
+        lines = "".join(canonical_json(asdict(text)) + "\n" for text in texts)
+        write_atomically(self.path / TEXTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
+
+    def not_taken(self) -> list[str]:
+        """What `begin` was given."""
+        return list((self._read(SETTINGS) or {}).get(_NOT_TAKEN, []))
+
+    def texts(self) -> list[Texts] | None:
+        """What is compared; None where that is not known yet."""
+        if not (self.path / TEXTS).exists():
+            return None
+        return [Texts.from_dict(row) for row in read_rows(self.path / TEXTS)]
+
+    def judged(self) -> list[JudgedPair]:
+        """The pairs that were judged so far."""
+        return [JudgedPair.from_dict(row) for row in read_rows(self.path / VERDICTS)]
+
+    def add(self, judged: JudgedPair) -> None:
+        """Write one more pair."""
+        append(self.path / VERDICTS, judged.to_dict())
+
+    def finish(self, judged: Sequence[JudgedPair], result: dict[str, Any]) -> None:
+        """Put the verdicts into the order of the pairs, whichever came first, and mark the comparison as finished."""
+        lines = "".join(json.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in judged)
+        write_atomically(self.path / VERDICTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
+        self._put(RESULT, result)
+
+    def result(self) -> dict[str, Any] | None:
+        """What `finish` was given; None before."""
+        return self._read(RESULT)
+
+    def _stored(self) -> dict[str, Any]:
+        return {name: value for name, value in (self._read(SETTINGS) or {}).items() if name != _NOT_TAKEN}
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            return dict(json.loads(path.read_bytes())) if path.exists() else None
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); give another --out, or remove the folder.") from error
+
+    def _put(self, name: str, content: dict[str, Any]) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(self.path / name, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+def _is_comparison(path: Path) -> bool:
+    """The folder of a run or of an evaluation has a settings.json too."""
+    try:
+        stored = json.loads((path / SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and {"a", "b", "judge"} <= set(stored)
+
+
+def _strange(path: Path) -> bool:
+    return any(not entry.name.startswith(".") for entry in path.iterdir())

@@ -1,0 +1,312 @@
+"""RUN/README.md: the model card of a run, made of its settings.json and metrics.jsonl.
+
+The same run has the same card whenever it is made. What the user writes around it stays, and keys that the user puts
+into its header win. Names are escaped, folders are told without the way to them, and nothing secret is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from neat_data.report.card import markdown, plain
+from neat_data.report.tables import WARNING, Table
+from neat_data.store.atomic import write_atomically
+from neat_data.store.markers import Marks, with_body
+from neat_train.config.settings import BASELINES
+from neat_train.reports.summary import figures, held_out_table
+
+if TYPE_CHECKING:
+    from neat_data.store.dataset import PreferenceDataset
+
+_NEAT = "NEAT (negative-prompt-driven alignment, arXiv 2410.12194)"
+_RRHF = "RRHF (arXiv 2304.05302)"
+_METHODS = {
+    "neat": _NEAT,
+    "neat-pp": f"{_NEAT}, its variant with a positive prompt beside the negative one",
+    "rrhf": f"{_RRHF}, lengths counted as its paper says",
+    "rrhf-official": f"{_RRHF} with the denominator of its published code",
+    "rrhf-online": f"{_RRHF} with fresh answers",
+    "dpo": "DPO (arXiv 2305.18290), by TRL's trainer",
+    "sft": "supervised fine-tuning, by TRL's trainer",
+}
+_KINDS = {
+    "npo": "what makes {it} less likely than the start found it, and fades as it does",
+    "unlikelihood": "- log(1 - probability) of the tokens of {it}",
+    "likelihood": "the log-likelihood of {it}, which is to fall",
+}
+MARKS = Marks.of("neat-train")
+_IDENTITY = ("model", "revision", "weights", "sha256", "adapter", "template", "dtype", "max_length")
+_LOADING = {
+    False: """```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, GenerationConfig
+
+folder = "path/to/this/folder"
+model = AutoPeftModelForCausalLM.from_pretrained(folder)
+model.generation_config = GenerationConfig.from_pretrained(folder)  # its stop tokens, which peft leaves aside""",
+    True: """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+model = AutoModelForCausalLM.from_pretrained(folder)""",
+}
+_GENERATING = """tokenizer = AutoTokenizer.from_pretrained(folder)
+query = [{"role": "user", "content": "How do I bake bread?"}]
+inputs = tokenizer.apply_chat_template(query, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=128, do_sample=True)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```"""
+
+
+def method_in_words(settings: dict[str, Any]) -> str:
+    """The method, and where its responses come from.
+
+    Args:
+        settings: resolved (`FitSettings.resolved`).
+    """
+    prompts = settings["rounds"]["prompts"]
+    rest = "" if prompts is None else f", the policy answering anew under the prompts {plain(place_less(prompts))}"
+    return _METHODS[settings["method"]] + rest
+
+
+def place_less(value: str) -> str:
+    """Of a path on this machine its last part alone.
+
+    >>> place_less("/home/me/prompts.yaml"), place_less("neat:negative")
+    ('prompts.yaml', 'neat:negative')
+    """
+    return Path(value).name if Path(value).is_absolute() else value
+
+
+def objective_in_words(settings: dict[str, Any]) -> str:
+    """What was minimised, as Markdown.
+
+    Args:
+        settings: resolved (`FitSettings.resolved`).
+    """
+    if settings["method"] == "dpo":
+        return _dpo(settings["dpo"])
+    if settings["method"] == "sft":
+        what = "what people chose" if settings["sft"]["target"] == "chosen" else "the response with the highest reward"
+        return f"The negative log-likelihood of {what}, a mean over the tokens of a step."
+    return _neat(settings["loss"])
+
+
+def _dpo(dpo: dict[str, Any]) -> str:
+    chosen = dpo["pairs"] == "chosen"
+    pairs = "what people chose and what they rejected" if chosen else "the highest and the lowest reward"
+    return (
+        "The mean over pairs of - log sigmoid(beta (log-ratio of the better - log-ratio of the worse)), log-ratios\n"
+        f"being those of the policy to its start; beta {dpo['beta']:g}; a pair is {pairs}."
+    )
+
+
+def _neat(loss: dict[str, Any]) -> str:
+    over = "mean over its tokens" if loss["reduction"] == "token_mean" else "sum over its tokens"
+    pairs = "mean" if loss["ranking"]["reduction"] == "mean_pairs" else "sum"
+    own = loss["normaliser"] == "response"
+    p = "mean log-probability" if own else "log-probability divided by the padded length of query and response"
+    terms = [
+        f"- SFT: the negative log-likelihood of the response with the highest reward, {over}",
+        f"- ranking, weighed by alpha {loss['alpha']:g}: the {pairs} over pairs of max(0, p of the lower reward - p of "
+        f"the higher), p being a response's {p}",
+    ]
+    if loss["beta"] and loss["penalty"]["kind"] in _KINDS:
+        terms.append(_penalty(loss["penalty"], loss["beta"], over))
+    return "\n".join(["The sum of these terms, each a mean over the records of a step:", "", *terms])
+
+
+def _penalty(penalty: dict[str, Any], beta: float, over: str) -> str:
+    worst = penalty["target"] == "worst"
+    it = "the response with the lowest reward" if worst else "the worst response to a negative prompt"
+    behind = "" if penalty["context"] == "query" else ", behind the prompt that it answers"
+    what = _KINDS[penalty["kind"]].format(it=it)
+    return f"- penalty, weighed by beta {beta:g}: {what} ({penalty['kind']}){behind}, {over}"
+
+
+def write_card(run: Path, dataset: PreferenceDataset | None = None) -> Path:
+    """Write RUN/README.md, leaving alone what the user wrote around our part.
+
+    Args:
+        dataset: what was trained on, for its source's name and its fingerprint.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        InputError: metrics.jsonl is damaged.
+        RunError: the disk is full.
+    """
+    path = run / "README.md"
+    told = json.loads((run / "settings.json").read_bytes())
+    text = card(
+        told, figures(run), None if dataset is None else _of_dataset(dataset), curves=(run / "curves.png").exists()
+    )
+    readme = with_body(path.read_bytes() if path.exists() else b"", text, MARKS)
+    write_atomically(path, lambda file: file.write(readme))
+    return path
+
+
+def _of_dataset(dataset: PreferenceDataset) -> dict[str, Any]:
+    """What a dataset's manifest says of it."""
+    source = dataset.manifest.settings.get("source") or {}
+    return {"source": source.get("name"), "fingerprint": dataset.manifest.fingerprint}
+
+
+def card(told: dict[str, Any], found: dict[str, Any], dataset: dict[str, Any] | None, *, curves: bool) -> str:
+    """The card as Markdown behind its YAML header; the same for the same arguments.
+
+    Args:
+        told: what settings.json holds.
+        found: what `summary.figures` gives.
+        dataset: its source's name and its fingerprint, where known.
+        curves: whether curves.png lies beside it.
+    """
+    settings, content = told["settings"], told["content"]
+    parts = [
+        _header(settings, content, dataset),
+        f"# {plain(_model(content))}, trained by {settings['method']}",
+        _what(settings, content, found),
+        _warning(settings, content),
+        "## Objective",
+        objective_in_words(settings),
+        "## Held-out queries",
+        *_held_out(found, curves),
+        "## Data and models",
+        _data(content, dataset),
+        _found("Policy at the start:", _policy(content)),
+        _found("Reward model:", content.get("reward_model") or {}),
+        "## How to load it",
+        f"{_LOADING[settings['full']]}\n{_GENERATING}",
+        "It ends its turn by itself: the chat template and the stop tokens lie beside the weights.",
+        "## Settings",
+        markdown(Table("", ("setting", "value"), tuple(_settings(settings)))),
+        _versions(told),
+        "## Licence",
+        _licence(content),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _header(settings: dict[str, Any], content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
+    source = (dataset or {}).get("source")
+    keys = {
+        "license": "unknown",
+        "base_model": _hub_id(content),
+        "base_model_relation": None if _hub_id(content) is None else "finetune" if settings["full"] else "adapter",
+        "library_name": "transformers" if settings["full"] else "peft",
+        "pipeline_tag": "text-generation",
+        "datasets": [source] if isinstance(source, str) and source.count("/") == 1 else None,
+        "tags": ["neat-align", "alignment", settings["method"], *([] if settings["full"] else ["lora"])],
+    }
+    kept = {key: value for key, value in keys.items() if value is not None}
+    return f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)}---"
+
+
+def _policy(content: dict[str, Any]) -> dict[str, Any]:
+    return content.get("policy") or {}
+
+
+def _model(content: dict[str, Any]) -> str:
+    """What was trained, by name."""
+    return str(_policy(content).get("model") or "a policy").partition("@")[0]
+
+
+def _hub_id(content: dict[str, Any]) -> str | None:
+    """The base model on the hub; None where it was a folder, which has hashes instead of a revision."""
+    return _model(content) if "revision" in _policy(content) else None
+
+
+def _what(settings: dict[str, Any], content: dict[str, Any], found: dict[str, Any]) -> str:
+    whole = "All weights" if settings["full"] else "A LoRA adapter"
+    begun = f", going on from the adapter {_policy(content)['adapter'][:12]}" if _policy(content).get("adapter") else ""
+    trained, sampled = found["trained"], found["sampled"]
+    lines = [
+        f"{whole} of {plain(_model(content))}{begun}, trained by {method_in_words(settings)}.",
+        f"{found['steps']:,} optimiser steps of up to {settings['records_per_step']:,} records"
+        + (f", {trained['tokens']:,} tokens" if trained["tokens"] else "")
+        + (f"; {sampled:,} responses were sampled on the way" if sampled else "")
+        + ".",
+    ]
+    return "\n".join(lines)
+
+
+def _warning(settings: dict[str, Any], content: dict[str, Any]) -> str:
+    asked = any(prompt.get("polarity") == "negative" for prompt in content.get("prompts") or ())
+    lines = ["> **Content warning.** " + WARNING]
+    if asked:
+        lines.append("> While it was trained, this model was asked for bad answers on purpose, so as to unlearn them.")
+    lines.append("> It can still say what is wrong or harmful; nobody has vouched for its safety.")
+    return "\n".join(lines)
+
+
+def _held_out(found: dict[str, Any], curves: bool) -> Iterator[str]:
+    table = held_out_table(found["held_out"])
+    if table is None:
+        yield "Nothing was measured on held-out queries."
+    else:
+        yield markdown(Table("", table.columns, table.rows, table.note))
+        yield "The reward is that of the model named below: one that was trained against it can please it alone."
+    if curves:
+        yield "![Curves of the run](curves.png)"
+
+
+def _data(content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
+    held = content.get("dataset") or {}
+    told = {**(dataset or {}), "rounds": held.get("rounds"), "sha256 of its shards": held.get("sha256")}
+    return _list("Trained on a preference dataset of neat-data:", told)
+
+
+def _found(title: str, model: dict[str, Any]) -> str:
+    """Which model it was, by content."""
+    return _list(title, {name: model.get(name) for name in _IDENTITY}) if model else f"{title} none was loaded."
+
+
+def _list(title: str, told: dict[str, Any]) -> str:
+    lines = [f"- {name}: {plain(_cell(value))}" for name, value in told.items() if value is not None]
+    return "\n".join([title, "", *lines])
+
+
+def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every setting of the run that means something for its method, by its dotted name."""
+    skipped = {"dpo", "sft"} - {settings["method"]}
+    if settings["method"] in BASELINES:
+        skipped |= {"loss", "rounds"}
+    if settings["rounds"].get("prompts") is None:
+        skipped.add("rounds")
+    if settings["full"]:
+        skipped.add("lora")
+    for name, value in _flat({name: value for name, value in settings.items() if name not in skipped}):
+        if value is not None and not name.endswith("token"):  # model_args may hold the hub's
+            yield name.removeprefix("training."), _cell(value)
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _cell(value: Any) -> str:
+    return place_less(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _versions(told: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in (told.get("versions") or {}).items())
+    return f"Made with {plain(versions)}; fingerprint {told['fingerprint'][:16]}." if versions else ""
+
+
+def _licence(content: dict[str, Any]) -> str:
+    reward = (content.get("reward_model") or {}).get("model")
+    rest = f", of the reward model {plain(str(reward))} and of the data" if reward else " and of the data"
+    return (
+        f"Not decided here: it depends on the licences of {plain(_model(content))}{rest}.\n"
+        "Look them up, then put `license:` into the header above."
+    )

@@ -1,0 +1,153 @@
+"""What `neat-train fit` ends with: the figures of a run, read from its metrics.jsonl, and one short table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from neat_data.report.escape import one_line
+from neat_data.report.tables import MISSING, Table, in_time, number
+from neat_data.report.terminal import print_tables
+from neat_train.training.metrics_file import read
+
+_EVAL = "eval_"
+_AMOUNTS = ("records", "responses", "response_tokens", "tokens")
+_SAMPLED = "round/responses"
+# Counts of the encoder that tell of a loss, once for every time that a record is met.
+_CUT = {
+    "queries_cut": "queries lost their oldest turns to max_length",
+    "query_too_long": "records left out, their query being too long",
+    "template_refused": "records left out, refused by the chat template",
+    "responses_cut": "responses cut at max_response",
+    "empty": "empty responses left out",
+    "retokenised": "samples tokenised again",
+}
+_SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")
+
+
+def figures(run: Path) -> dict[str, Any]:
+    """The figures of a run, JSON-able.
+
+    Returns:
+        `steps` and `epochs`; `held_out`: what was measured at the `start`, the `end` and the `best` mean reward, each
+        with its `step`, empty where nothing was measured; `trained`: `records`, `responses`, `response_tokens` and all
+        `tokens` that ran, of all steps, those of later epochs again; `encoded`: how often it happened that something
+        was cut or left out; `sampled`: responses of online rounds, and `dropped` those of them that were not used, by
+        reason; `seconds` of the last session's training, None where it was not measured.
+    """
+    frame = read(run)
+    measured = _measured(frame)
+    scored = [found for found in measured if "reward" in found]
+    return {
+        "steps": int(_last(frame, "step") or 0),
+        "epochs": _last(frame, "epoch"),
+        "held_out": {
+            "start": measured[0] if measured else {},
+            "end": measured[-1] if measured else {},
+            "best": max(scored, key=lambda found: found["reward"]) if scored else {},
+        },
+        "trained": {name: _total(frame, name) for name in _AMOUNTS},
+        "encoded": _totals(frame, "encoder/"),
+        "sampled": _total(frame, _SAMPLED),
+        "dropped": _totals(frame, "round/dropped/"),
+        "seconds": _last(frame, "train_runtime"),
+    }
+
+
+def _measured(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Every evaluation, in order, its names without their prefix."""
+    names = [name for name in frame.columns if name.startswith(_EVAL)]
+    rows = frame.select("step", *names).to_dicts() if names else []
+    found = [{name.removeprefix(_EVAL): value for name, value in row.items() if value is not None} for row in rows]
+    return [row for row in found if len(row) > 1]
+
+
+def _last(frame: pl.DataFrame, column: str) -> float | None:
+    values = frame[column].drop_nulls().to_list() if column in frame.columns else []
+    return values[-1] if values else None
+
+
+def _total(frame: pl.DataFrame, column: str) -> int:
+    return int(frame[column].sum()) if column in frame.columns else 0
+
+
+def _totals(frame: pl.DataFrame, prefix: str) -> dict[str, int]:
+    names = [name for name in frame.columns if name.startswith(prefix)]
+    return {name.removeprefix(prefix): _total(frame, name) for name in names}
+
+
+def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, already: bool = False) -> None:
+    """One short table of `figures(run)`, where the run is, and what to do next."""
+    if already:
+        _line(console, f"{run} was complete already: same data, same settings; nothing was done.")
+    _line(console, f"{found['steps']:,} steps{_amounts(found)}.")
+    if lost := _losses(found):
+        _line(console, f"{'; '.join(lost)}.")
+    console.print()
+    if table := held_out_table(found["held_out"]):
+        print_tables([table], console)
+    adapter = (run / "adapter_config.json").exists()
+    there = [name for name in _SHOWN if (run / name).exists()]
+    _line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
+    if adapter:
+        _line(console, f"next: neat-train export {run} --merge --out {run}-merged")
+
+
+def _losses(found: dict[str, Any]) -> list[str]:
+    """What was cut or left out on the way, in words."""
+    lost = [f"{found['encoded'][name]:,} {words}" for name, words in _CUT.items() if found["encoded"].get(name)]
+    if found["dropped"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found["dropped"].items()))
+        lost.append(f"samples not used: {reasons}")
+    return lost
+
+
+def _amounts(found: dict[str, Any]) -> str:
+    trained = found["trained"]
+    parts = [f"{trained['records']:,} records with {trained['responses']:,} responses"] if trained["responses"] else []
+    if not parts and trained["records"]:
+        parts.append(f"{trained['records']:,} records")
+    if found["sampled"]:
+        parts.append(f"{found['sampled']:,} responses sampled")
+    if trained["tokens"]:
+        parts.append(f"{trained['tokens']:,} tokens")
+    if found["seconds"]:
+        parts.append(in_time(found["seconds"]))
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
+    """Held-out figures at the start, at the best mean reward where that is another step, and at the end."""
+    start, best, end = held_out["start"], held_out["best"], held_out["end"]
+    if not end:
+        return None
+    steps = [start, end] if start["step"] != end["step"] else [end]
+    if best and best["step"] not in (start["step"], end["step"]):
+        steps.insert(1, best)
+    rows = tuple((_when(at, best), *_cells(at)) for at in steps)
+    columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
+    queries = end.get("answers")
+    note = (
+        f"Rewards of fresh answers, one a query ({queries:,.0f}); perplexity of the chosen responses."
+        if queries
+        else ""
+    )
+    return Table("Held-out queries", columns, rows, note)
+
+
+def _when(at: dict[str, Any], best: dict[str, Any]) -> str:
+    return f"{at['step']:,}{', best' if at['step'] == best.get('step') else ''}"
+
+
+def _cells(at: dict[str, Any]) -> tuple[str, ...]:
+    interval = f"{number(at['reward_low'])} to {number(at['reward_high'])}" if "reward_low" in at else MISSING
+    length = f"{at['length']:.0f}" if "length" in at else MISSING
+    finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING
+    return (number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(one_line(text), markup=False, soft_wrap=True)

@@ -1,0 +1,217 @@
+"""Checkpoints that count only when they are whole, and resuming from the newest of them.
+
+A checkpoint is the folder that transformers writes (weights, optimiser, scheduler, random states, trainer state); when
+all of it is on the disk, `complete.json` with the size of every file is put beside it. What has no such mark, or not
+the files it names, was left by a run that was killed: it is never read, and removed. Older checkpoints go only once a
+newer one is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from neat_data.errors import InputError, RunError
+from neat_data.store.atomic import write_atomically
+from neat_train.distributed import Ranks
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from neat_train.policy.policy import Policy
+
+    _Base = Trainer
+else:
+    _Base = object
+
+MARK = "complete.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of torch.save and safetensors, which give no errno.
+_FULL_SAID = ("no space left", "quota exceeded", "file too large", "pytorchstreamwriter failed", "unexpected pos")
+
+
+class WholeCheckpoints(_Base):
+    """For a `transformers.Trainer`: a checkpoint counts only when it is whole. The mixin stands in front of it.
+
+    Attributes:
+        policy: writes and reads the weights in the place of transformers, which loads adapters into float32 whatever
+            they were trained in, and saves the frozen one beside the trained one.
+    """
+
+    policy: Policy
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        ranks = Ranks.here()
+        run = Path(self._get_output_dir(trial))
+        folder = _folder(run, self.state.global_step)
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers' turn would come too early
+        try:
+            with full_disk_explained(folder), _torn_removed(folder):
+                super()._save_checkpoint(model, trial)
+                ranks.barrier()
+                if ranks.main:
+                    seal(folder)
+        finally:
+            self.args.save_total_limit = limit
+        ranks.barrier()
+        if ranks.main:
+            rotate(run, limit, self.state.best_model_checkpoint)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if state_dict is not None:  # gathered from the shards of FSDP
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            assert output_dir is not None
+            self.policy.save(Path(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.policy.restore(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
+        # By its name: the path is what the state of a resumed run says, and that may come from anybody.
+        best = Path(self._get_output_dir(None)) / Path(self.state.best_model_checkpoint).name
+        self.state.best_model_checkpoint = str(best)
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self.policy.restore(best)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _pickles_refused(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _pickles_refused(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+
+def newest_whole(run: Path) -> Path | None:
+    """The newest checkpoint of a run that is whole; those that are not are removed on the way."""
+    whole = []
+    for folder in _all(run):
+        if is_whole(folder):
+            whole.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return whole[-1] if whole else None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint was finished and still has every file, of its size."""
+    try:
+        sizes = json.loads((folder / MARK).read_bytes())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise InputError for a checkpoint in shards (of FSDP, of DeepSpeed), whose libraries read pickles from it."""
+    shards = (path for pattern in (".metadata", "*_states.pt") for path in folder.rglob(pattern))
+    if (found := next(shards, None)) is not None:
+        raise InputError(
+            f"{found}: is a pickle, which can run code; checkpoints in shards are not gone on from\n"
+            "remove this checkpoint, and have whole ones written (fsdp_state_dict_type FULL_STATE_DICT)"
+        )
+
+
+def seal(folder: Path) -> None:
+    """Flush every file of a checkpoint to the disk, then mark it as whole."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in [*files, folder]:
+        _flush(path)
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
+    write_atomically(folder / MARK, lambda file: file.write(json.dumps({"sizes": sizes}).encode()))
+
+
+def rotate(run: Path, limit: int | None, best: str | None) -> None:
+    """Remove the oldest whole checkpoints until `limit` are left; the newest and the best one stay."""
+    whole = [folder for folder in _all(run) if is_whole(folder)]
+    kept = {whole[-1], *([Path(best)] if best else [])} if whole else set()
+    spare = [folder for folder in whole if folder not in kept]
+    if limit is not None:
+        for folder in spare[: max(0, len(whole) - max(limit, len(kept)))]:
+            (folder / MARK).unlink()
+            shutil.rmtree(folder)
+
+
+def step_of(folder: Path) -> int:
+    """How many optimiser steps were taken when the checkpoint was.
+
+    >>> step_of(Path("run/checkpoint-12"))
+    12
+    """
+    return int(folder.name.rpartition("-")[2])
+
+
+@contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn what the system, torch and safetensors say of a full disk into a RunError."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, RunError) as error:
+        if not _is_full(error):
+            raise
+        raise RunError(
+            f"the disk is full: {path} could not be written; the last whole checkpoint stays.\n"
+            "Free some space and run the same command again."
+        ) from error
+
+
+@contextmanager
+def _pickles_refused(checkpoint: str | None) -> Iterator[None]:
+    """torch reads nothing but numbers and plain values (weights_only), and says so at length."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{checkpoint}: its optimiser, schedule or random state holds more than numbers, so it was not made by "
+            "this program or is damaged\nremove this checkpoint: the same command goes on from the one before"
+        ) from error
+
+
+@contextmanager
+def _torn_removed(folder: Path) -> Iterator[None]:
+    """What an error leaves of a checkpoint goes at once: where the disk is full, its space is wanted."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _is_full(error: BaseException) -> bool:
+    said = str(error).lower()
+    return getattr(error, "errno", None) in _FULL or any(words in said for words in _FULL_SAID)
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / f"checkpoint-{step}"
+
+
+def _all(run: Path) -> list[Path]:
+    """Every checkpoint's folder, the oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(found, key=step_of)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

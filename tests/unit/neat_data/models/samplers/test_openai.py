@@ -1,0 +1,343 @@
+"""The OpenAI sampler against a real server on loopback that misbehaves on purpose. Waits are milliseconds here."""
+
+import json
+import re
+import signal
+import threading
+
+import polars as pl
+import pytest
+
+from neat_data.errors import InputError, RunError
+from neat_data.models.load import load_sampler
+from neat_data.models.sampler import Ask, Sample, SamplerSpec, Sampling
+from neat_data.models.samplers.openai import HUMAN, OpenAISampler
+from neat_data.models.servers.json_server import Patience
+from neat_data.record import Message
+from tests.support.loopback import Reply
+
+QUICK = Patience(attempts=4, first_wait=0.002, longest_wait=0.01, timeout=60)
+ASKS = [
+    Ask((Message("user", f"Question {i}"),), seed=2**62 + i, sampling=Sampling(max_new_tokens=9)) for i in range(20)
+]
+EXPECTED = [Sample(f"answer to Question {i}", None, finished=True) for i in range(20)]
+
+
+def completion(text, finish_reason="stop", usage=(7, 3), **more):
+    """What `/chat/completions` answers."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason, **more}
+    reply = {"object": "chat.completion", "model": "parrot", "choices": [choice]}
+    if usage:
+        reply["usage"] = dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
+    return Reply(body=reply)
+
+
+def parrot(method, path, body):
+    if path == "/v1/models":
+        return Reply(body={"object": "list", "data": [{"id": "parrot"}, {"id": "/srv/models/crow"}]})
+    if path == "/v1/chat/completions":
+        return completion(f" answer to {body['messages'][-1]['content']}\n")
+    return Reply(404, {"error": "no such page"})
+
+
+def says(*args, **options):
+    """A server whose every completion is this one."""
+    return lambda method, path, body: completion(*args, **options) if method == "POST" else parrot(method, path, body)
+
+
+def troubled(*troubles):
+    """Every request for a completion meets `troubles` one after the other, then is answered."""
+    left: dict[str, list[Reply]] = {}
+
+    def answer(method, path, body):
+        rest = left.setdefault(json.dumps(body), list(troubles))
+        return rest.pop(0) if method == "POST" and rest else parrot(method, path, body)
+
+    return answer
+
+
+def load(server, patience=QUICK, **options):
+    return OpenAISampler(SamplerSpec("parrot", base_url=f"{server.url}/v1", **options), patience)
+
+
+def posts(server):
+    return [body for method, _, body in server.requests if method == "POST"]
+
+
+def test_every_ask_gets_its_own_answer_in_order(serve):
+    assert load(serve(parrot)).sample(ASKS) == EXPECTED
+
+
+def test_answers_are_in_the_order_of_the_asks_whatever_order_they_came_in(serve):
+    second_done = threading.Event()  # the first ask is answered only when another one has been
+
+    def answer(method, path, body):
+        content = body["messages"][-1]["content"] if body else ""
+        if content == "Question 0":
+            assert second_done.wait(5)
+        if content == "Question 1":
+            second_done.set()
+        return parrot(method, path, body)
+
+    assert load(serve(answer)).sample(ASKS) == EXPECTED
+
+
+def test_a_request_holds_messages_seed_and_sampling_and_nothing_else(serve):
+    server = serve(parrot)
+    messages = (Message("system", "Be kind."), Message("user", "Hi"))
+    load(server).sample([Ask(messages, 2**63 - 1, Sampling(temperature=0.5, top_p=0.9, max_new_tokens=17))])
+    turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    wanted = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 17, "seed": 2**63 - 1}
+    assert posts(server) == [{"model": "parrot", "messages": turns, **wanted}]
+
+
+def test_model_arguments_go_into_every_request_and_into_the_settings(serve):
+    server = serve(parrot)
+    sampler = load(server, model_args={"top_k": 50})
+    sampler.sample(ASKS[:1])
+    assert posts(server)[0]["top_k"] == 50
+    assert sampler.settings["model_args"] == {"top_k": 50}
+
+
+@pytest.mark.parametrize("name", ["seed", "messages", "temperature", "api_key", "Authorization"])
+def test_a_model_argument_that_would_overrule_the_run_or_hold_a_secret_is_refused(serve, name):
+    with pytest.raises(InputError, match=f"--model-arg {name}"):
+        load(serve(parrot), model_args={name: "x"})
+
+
+def test_no_more_requests_run_at_once_than_were_allowed(serve):
+    gate = threading.Barrier(3, timeout=60)
+
+    def answer(method, path, body):
+        if method == "POST":
+            gate.wait()  # passes only when three requests are here together
+        return parrot(method, path, body)
+
+    server = serve(answer)
+    load(server, concurrency=3).sample(ASKS[:18])
+    assert server.most_at_once == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "sample"),
+    [
+        (completion("cut sho", "length"), Sample("cut sho", None, finished=False)),
+        (completion(None), Sample("", None, finished=True)),
+        (completion("withheld", "content_filter"), Sample("withheld", None, finished=False)),
+        (completion(f"Yes.{HUMAN} And"), Sample(f"Yes.{HUMAN} And", None, finished=True)),
+    ],
+    ids=["cut at the length", "no text", "filtered", "a stop string that was not asked for"],
+)
+def test_how_an_answer_ended_is_kept(serve, reply, sample):
+    assert load(serve(lambda *request: reply if request[0] == "POST" else parrot(*request))).sample(ASKS[:1]) == [
+        sample
+    ]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [completion("Yes.", stop_reason=HUMAN), completion(f"Yes.{HUMAN} And", "length")],
+    ids=["a server that stops there", "a server that does not know stop strings"],
+)
+def test_the_plain_form_stops_where_the_next_turn_begins(serve, reply):
+    server = serve(lambda *request: reply if request[0] == "POST" else parrot(*request))
+    sampler = load(server, chat_template="hh")
+    assert sampler.sample(ASKS[:1]) == [Sample("Yes.", None, finished=True, cut=True)]
+    assert posts(server)[0]["stop"] == sampler.settings["stop"] == [HUMAN]
+
+
+def test_an_end_by_itself_under_the_plain_form_cuts_nothing(serve):
+    sampler = load(serve(says("Yes.", stop_reason=None)), chat_template="hh")
+    assert sampler.sample(ASKS[:1]) == [Sample("Yes.", None, finished=True)]
+
+
+def test_tokens_are_summed_over_calls_and_told_as_they_come(serve):
+    sampler, steps = load(serve(parrot)), []
+    sampler.sample(ASKS, advance=lambda *step: steps.append(step))
+    sampler.sample(ASKS[:2])
+    assert steps == [(1, 3)] * 20
+    assert sampler.usage == {"prompt_tokens": 22 * 7, "completion_tokens": 22 * 3, "unreported": 0}
+
+
+@pytest.mark.parametrize("usage", [None, (None, None)])
+def test_answers_that_leave_out_their_tokens_are_counted(serve, usage):
+    sampler = load(serve(says("Yes.", usage=usage)))
+    sampler.sample(ASKS[:5])
+    assert sampler.usage == {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 5}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Reply(429, "slow down", {"Retry-After": "0"}),
+        Reply(500, b"<html>"),
+        Reply(body=b'{"choices": [', announce=100),
+        Reply(close=True),
+    ],
+    ids=["429", "500", "half a body", "a broken connection"],
+)
+def test_a_passing_trouble_costs_nothing_but_time(serve, trouble):
+    server = serve(troubled(trouble, trouble))
+    assert load(server).sample(ASKS) == EXPECTED
+    assert len(posts(server)) == 3 * len(ASKS)
+
+
+def test_a_server_that_says_nothing_for_a_while_is_asked_again(serve):
+    released, asked = threading.Event(), []
+
+    def answer(method, path, body):
+        if method == "POST":
+            asked.append(body)
+            if len(asked) == 1:
+                released.wait(60)
+        return parrot(method, path, body)
+
+    sampler = load(serve(answer), Patience(attempts=100, first_wait=0.002, longest_wait=0.01, timeout=0.1))
+    assert sampler.sample(ASKS[:1]) == EXPECTED[:1]
+    released.set()
+    assert len(asked) >= 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hello</html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"text": 1}]}']
+)
+def test_garbage_is_an_error_that_quotes_it(serve, body):
+    with pytest.raises(RunError, match=re.escape(body.decode().replace('"', "'"))):
+        load(serve(troubled(Reply(body=body)))).sample(ASKS)
+
+
+def test_a_server_that_is_gone_for_good_ends_the_run_and_says_what_to_do(serve):
+    server = serve(parrot)
+    sampler = load(server)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(RunError, match=r"no answer after 4 attempts, .*\nwhat was committed stays: run the same"):
+        sampler.sample(ASKS)
+
+
+TOO_LONG = Reply(400, {"error": {"message": "This model's maximum context length is 16 tokens."}})
+
+
+@pytest.mark.parametrize("first", [0, 13])
+def test_one_refused_request_is_one_refused_ask(serve, first):
+    refused = {f"Question {first}", "Question 15"}
+
+    def answer(method, path, body):
+        return TOO_LONG if body and body["messages"][-1]["content"] in refused else parrot(method, path, body)
+
+    found = load(serve(answer), concurrency=1).sample(ASKS)
+    nothing = Sample("", None, finished=False, refused="server_refused")
+    assert found == [nothing if ask.messages[0].content in refused else EXPECTED[i] for i, ask in enumerate(ASKS)]
+
+
+def test_a_server_that_refuses_everything_ends_the_run_with_its_own_words(serve):
+    def answer(method, path, body):
+        return Reply(400, "max_tokens is not supported") if method == "POST" else parrot(method, path, body)
+
+    with pytest.raises(RunError, match=r"says 400: '\"max_tokens is not supported\"'\na plain question is refused as"):
+        load(serve(answer)).sample(ASKS)
+
+
+def test_a_wrong_name_is_answered_with_the_names_there_are(serve):
+    url = serve(parrot).url
+    with pytest.raises(InputError, match=r"serves no model 'parot'; it serves 'parrot', '/srv/models/crow'"):
+        OpenAISampler(SamplerSpec("parot", base_url=f"{url}/v1"), QUICK)
+
+
+def test_a_server_that_lists_no_models_is_believed(serve):
+    server = serve(lambda *request: Reply(404) if request[1] == "/v1/models" else parrot(*request))
+    assert load(server).sample(ASKS[:3]) == EXPECTED[:3]
+
+
+def test_a_wrong_address_is_bad_input(serve):
+    with pytest.raises(InputError, match=r"the server says 404: .*; check the address"):
+        OpenAISampler(SamplerSpec("parrot", base_url=serve(parrot).url), QUICK).sample(ASKS)
+
+
+def test_the_key_comes_from_its_own_variable_and_goes_nowhere_else(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "open-sesame\n")
+    monkeypatch.setenv("NEAT_REWARD_API_KEY", "another")
+
+    def answer(method, path, body):
+        repeating = Reply(400, "open-sesame is a nice key")
+        return repeating if method == "POST" else parrot(method, path, body)
+
+    server = serve(answer)
+    sampler = load(server)
+    with pytest.raises(RunError, match="… is a nice key") as raised:
+        sampler.sample(ASKS[:1])
+    assert {headers["Authorization"] for headers in server.headers_seen} == {"Bearer open-sesame"}
+    assert "sesame" not in repr((sampler.settings, sampler.spec, sampler.notes, sampler.label, str(raised.value)))
+
+
+def test_a_refused_key_names_its_variable(serve):
+    with pytest.raises(InputError, match=re.escape("refuses access (401); set OPENAI_API_KEY to its key")):
+        load(serve(lambda *_: Reply(401))).sample(ASKS)
+
+
+def test_a_key_that_cannot_be_sent_is_refused_without_being_repeated(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "ses\name")
+    with pytest.raises(InputError, match="OPENAI_API_KEY holds characters") as raised:
+        load(serve(parrot))
+    assert "ses" not in str(raised.value)
+
+
+def test_settings_name_the_model_and_not_the_host(serve):
+    here, there = load(serve(parrot)), load(serve(parrot), concurrency=2)
+    assert here.settings == there.settings == {"backend": "openai", "model": "parrot", "stop": [], "model_args": {}}
+    assert (here.label, here.tokenizer) == ("parrot", None)
+
+
+def test_a_model_that_is_called_by_its_folder_is_named_without_it(serve):
+    sampler = OpenAISampler(SamplerSpec("/srv/models/crow", base_url=f"{serve(parrot).url}/v1"), QUICK)
+    assert "/srv" not in repr((sampler.settings, sampler.label))
+    assert sampler.label == "crow"
+
+
+def test_a_base_url_alone_chooses_this_sampler(serve):
+    assert isinstance(load_sampler(SamplerSpec("parrot", base_url=f"{serve(parrot).url}/v1")), OpenAISampler)
+
+
+def test_the_address_may_come_from_the_environment(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{serve(parrot).url}/v1")
+    assert load_sampler(SamplerSpec("parrot", backend="openai")).sample(ASKS[:2]) == EXPECTED[:2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "bfloat16"}, "--dtype"),
+        ({"max_length": 100}, "--max-length"),
+        ({"adapter": "x"}, "--adapter"),
+        ({"chat_template": "x.jinja"}, "--chat-template"),
+        ({"concurrency": 0}, "--concurrency 0"),
+    ],
+)
+def test_options_that_mean_nothing_to_a_server_are_refused(serve, options, message):
+    with pytest.raises(InputError, match=message):
+        load(serve(parrot), **options)
+
+
+def test_no_address_is_bad_input(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(InputError, match="OPENAI_BASE_URL"):
+        OpenAISampler(SamplerSpec("parrot"), QUICK)
+
+
+def test_ctrl_c_ends_the_run_while_answers_are_awaited_and_leaves_no_thread(serve):
+    pl.LazyFrame({"a": [1]}).collect()  # from here on polars handles the signal, and lets waits go on after it
+    released, arrived, gave_up = threading.Event(), threading.Barrier(4), []
+
+    def answer(method, path, body):
+        if method == "POST":
+            if arrived.wait(60) == 0:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            gave_up.append(not released.wait(60))
+        return parrot(method, path, body)
+
+    sampler = load(serve(answer), concurrency=4)
+    with pytest.raises(KeyboardInterrupt):
+        sampler.sample(ASKS)
+    assert not gave_up  # the answers are still awaited at the server
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    released.set()

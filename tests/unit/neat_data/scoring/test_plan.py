@@ -1,0 +1,130 @@
+"""The plan: rows become records, repeats are folded into the first, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neat_data.record import Message, Record
+from neat_data.scoring.plan import Plan, excluding, make_plan, merge, record_of, repeated
+from neat_data.sources.row import Place, Reject, Row, SourceAnswer
+
+
+def row(number: int, question: str, *texts: str, meta: dict[str, object] | None = None) -> Row:
+    return Row(
+        Place("rows.jsonl", None, "train", number),
+        (Message("user", question),),
+        tuple(SourceAnswer(text) for text in texts),
+        tuple(range(len(texts))),
+        None,
+        meta or {},
+        "raw",
+    )
+
+
+def reject(number: int) -> Reject:
+    return Reject(Place("rows.jsonl", None, "train", number), "not_json", "", b"\xff")
+
+
+def planned(rows: list[Row | Reject], folder: Path, shard_rows: int) -> Plan:
+    return make_plan(lambda: iter(rows), folder, "f", shard_rows=shard_rows)
+
+
+def all_records(plan: Plan) -> list[Record]:
+    return [record for shard in range(plan.shards) for record in plan.records(shard)]
+
+
+def test_a_repeated_query_is_folded_into_the_first_wherever_it_stands(tmp_path: Path) -> None:
+    rows = [row(0, "a", "1", "2"), row(1, "b", "1", "2"), row(2, "c", "1", "2"), row(3, "a", "2", "3"), reject(4)]
+    plan = planned(rows, tmp_path, shard_rows=2)
+
+    assert plan.shards == 3
+    assert plan.repeated_rows == 1
+    assert [[r.messages[0].content for r in plan.records(shard)] for shard in range(3)] == [["a", "b"], ["c"], []]
+    first = plan.records(0)[0]
+    assert [response.text for response in first.responses] == ["1", "2", "3"]
+    assert [label.row for label in first.labels] == [0, 3]
+    one, two, three = (response.response_id for response in first.responses)
+    assert [label.order for label in first.labels] == [(one, two), (two, three)]
+    assert [r.place.row for shard in range(3) for r in plan.rejects(shard)] == [4]
+    assert plan.rejects(2)[0].raw == b"\xff"
+
+
+@given(st.lists(st.integers(0, 5) | st.none(), max_size=40), st.integers(1, 7))
+def test_every_row_is_in_a_label_or_rejected_and_every_query_in_one_record(
+    tmp_path_factory: pytest.TempPathFactory, queries: list[int | None], shard_rows: int
+) -> None:
+    rows = [reject(n) if q is None else row(n, f"question {q}", f"answer {n % 3}") for n, q in enumerate(queries)]
+    plan = planned(rows, tmp_path_factory.mktemp("plan"), shard_rows)
+    records = all_records(plan)
+
+    labelled = [label.row for record in records for label in record.labels]
+    rejected = [r.place.row for shard in range(plan.shards) for r in plan.rejects(shard)]
+    assert sorted(labelled + rejected) == list(range(len(queries)))
+    asked = [record.messages[0].content for record in records]
+    assert asked == list(dict.fromkeys(f"question {q}" for q in queries if q is not None))
+    assert sum(plan.source_rows(shard) for shard in range(plan.shards)) == len(queries)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=60))
+def test_repeats_agree_with_a_dictionary(pairs: list[tuple[int, int]]) -> None:
+    seen: dict[tuple[int, int], int] = {}
+    expected = []
+    for number, pair in enumerate(pairs):
+        if pair != (0, 0) and seen.setdefault(pair, number) != number:
+            expected.append([number, seen[pair]])
+    found = repeated(np.array(pairs, np.uint64).reshape(-1, 2))
+    assert found.tolist() == expected
+
+
+def test_a_whole_plan_is_taken_up_and_another_source_makes_it_anew(tmp_path: Path) -> None:
+    plan = planned([row(0, "a", "1")], tmp_path, 2)
+
+    def unread() -> Iterator[Row]:
+        raise AssertionError("the source was read again")
+
+    assert make_plan(unread, tmp_path, "f", shard_rows=2) == plan
+    other = make_plan(lambda: iter([row(0, "b", "1"), row(1, "c", "1")]), tmp_path, "g", shard_rows=2)
+    assert len(other.records(0)) == 2
+
+
+def test_an_unfinished_plan_is_made_anew(tmp_path: Path) -> None:
+    def breaks_off() -> Iterator[Row]:
+        yield row(0, "a", "1")
+        yield row(1, "b", "1")
+        raise OSError("the file is cut")
+
+    with pytest.raises(OSError, match="cut"):
+        make_plan(breaks_off, tmp_path, "f", shard_rows=1)
+    plan = planned([row(0, "a", "1")], tmp_path, 1)
+    assert plan.rows == 1
+    assert len(all_records(plan)) == 1
+
+
+def test_metadata_and_rewards_of_repeats_are_kept() -> None:
+    first = record_of(row(0, "a", "1", "2", meta={"id": 1}))
+    same = record_of(row(1, "a", "1", meta={"id": 1}))
+    rewarded = row(2, "a", "x", meta={"id": 2})
+    second = record_of(Row(**{**_fields(rewarded), "answers": (SourceAnswer("2", reward=0.5),), "order": (0,)}))
+
+    merged = merge([first, same, second])
+    assert json.loads(merged.meta or "") == {"id": 1, "repeats": [{"id": 2}]}
+    assert [response.reward for response in merged.responses] == [None, 0.5]
+
+
+def test_excluded_queries_become_rejects() -> None:
+    rows = [row(0, "keep", "1"), row(1, "leave", "1"), reject(2)]
+    out = list(excluding(rows, lambda messages: "excluded_query_id" if messages[0].content == "leave" else None))
+    assert [type(r) for r in out] == [Row, Reject, Reject]
+    assert Counter(r.reason for r in out if isinstance(r, Reject)) == {"excluded_query_id": 1, "not_json": 1}
+
+
+def _fields(row: Row) -> dict[str, object]:
+    return {name: getattr(row, name) for name in Row.__slots__}

@@ -1,0 +1,7 @@
+"""Small valid records and datasets for the tests of the store."""
+
+from __future__ import annotations
+
+from tests.support.stores import add_round, commit, dataset, files, make_record, settings, stored, write_dataset
+
+__all__ = ["add_round", "commit", "dataset", "files", "make_record", "settings", "stored", "write_dataset"]

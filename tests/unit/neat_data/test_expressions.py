@@ -1,0 +1,86 @@
+"""`--where` and `--by`: what they may name, and what a bad one is answered with."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from neat_data.errors import InputError
+from neat_data.expressions import grouping, select
+from neat_data.record import SCHEMA, to_table
+
+
+@pytest.fixture
+def frame(record_of):
+    records = [
+        record_of("one", {"a": 3.0, "b": 1.0}, [("a", "b")], place=("x.jsonl", "helpful", "train"), meta='{"k":"v"}'),
+        record_of(["q", "r", "two"], {"a": 0.0, "b": 2.5}, [("a", "b"), ("b", "a")], place=("y.jsonl", None, "test")),
+        record_of("three", {"a": 1.0, "b": None, "c": 0.5}, [("a", "b")], meta='{"k\\"]":1,"deep":{"k":2}}'),
+        record_of("four", {"a": 1.0}, [("a",)], verdict=True),
+        record_of("five", {"a": 1.0, "b": 2.0, "c": 4.0}, [("c", "a", "b")]),
+    ]
+    return pl.from_arrow(to_table(records)).lazy()
+
+
+def kept(frame: pl.LazyFrame, where: str) -> list[str]:
+    found = select(frame, where).collect(engine="streaming")
+    assert found.columns == SCHEMA.names
+    return [messages[-1]["content"] for messages in found["messages"].to_list()]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("gap > 1", ["one", "five"]),  # of a ranking: the first against the last
+        ("gap < 0", ["two"]),
+        ("gap IS NULL", ["three", "four"]),
+        ("gap_abs BETWEEN 2 AND 2.2", ["one", "five"]),
+        ("turns = 2", ["two"]),
+        ("n_responses = 3 AND reward_best > 1", ["five"]),
+        ("reward_worst < 0.7", ["two", "three"]),
+        ("source = 'x.jsonl' OR split = 'test'", ["one", "two"]),
+        ("subset LIKE 'help%'", ["one"]),
+        ("meta IS NOT NULL", ["one", "three"]),
+    ],
+)
+def test_an_expression_selects_records(frame, where, expected):
+    assert kept(frame, where) == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("nope > 1", "no column 'nope'"),
+        ("gap >", "gap >"),
+        ("gap", "neither true nor false"),
+        ("gap > 'a' AND", "gap"),
+        ("gap > source", "gap > source"),
+    ],
+)
+def test_a_bad_expression_lists_the_columns(frame, where, said):
+    with pytest.raises(InputError) as error:
+        kept(frame, where)
+    assert said in str(error.value)
+    assert "columns: query_id, messages, responses, labels, meta, source, subset, split, turns" in str(error.value)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_python_is_not_evaluated(frame, tmp_path):
+    with pytest.raises(InputError):
+        kept(frame, f"__import__('pathlib').Path('{tmp_path}/x').touch()")
+    assert not list(tmp_path.iterdir())
+
+
+def test_meta_is_read_by_its_exact_key(frame):
+    values = {
+        by: frame.select(grouping(by)).collect().to_series().to_list() for by in ("meta.k", 'meta.k"]', "meta.deep")
+    }
+    assert values["meta.k"] == ["v", None, None, None, None]
+    assert values['meta.k"]'] == [None, None, "1", None, None]
+    assert values["meta.deep"] == [None, None, '{"k":2}', None, None]
+
+
+@pytest.mark.parametrize("by", ["colour", "meta.", "meta", ""])
+def test_an_unknown_grouping_is_refused(by):
+    with pytest.raises(InputError, match=r"source, subset, split, turns, meta\.KEY"):
+        grouping(by)
