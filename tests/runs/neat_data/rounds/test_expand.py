@@ -125,6 +125,7 @@ def test_two_phases_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_
     assert expand(_request(dataset, phase="sample")).already
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path):
     alone = shutil.copytree(scored, tmp_path / "alone")
     expand(_request(alone))
