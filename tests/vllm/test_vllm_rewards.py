@@ -47,13 +47,6 @@ def reference(tiny_reward):
     return model.score(TASKS)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_reward):
-    model = load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
-    yield model
-    model.close()
-
-
 def rewards(found):
     """All rewards that were given, in order; what was refused is compared by itself."""
     return [reward for one in found for reward in one.rewards if reward is not None]
@@ -76,51 +69,65 @@ def test_the_dialogues_reach_every_branch(reference):
     assert min(values) < 0  # a sigmoid never is
 
 
-def test_vllm_agrees_with_transformers(model, reference):
-    assert_same(model.score(TASKS), reference)
+class TestOneEngine:
+    """In a class, so that whatever the order it has ended before another engine starts: one a process on CPUs."""
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, tiny_reward):
+        model = load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
+        yield model
+        model.close()
 
-def test_rewards_do_not_depend_on_order_or_company(model, reference):
-    order = list(range(len(TASKS)))
-    random.Random(2).shuffle(order)
-    found = model.score([TASKS[number] for number in order])
-    assert_same(found, [reference[number] for number in order])
-    for number in order[:5]:
-        assert_same(model.score([TASKS[number]]), [reference[number]])
+    def test_vllm_agrees_with_transformers(self, model, reference):
+        assert_same(model.score(TASKS), reference)
 
+    def test_rewards_do_not_depend_on_order_or_company(self, model, reference):
+        order = list(range(len(TASKS)))
+        random.Random(2).shuffle(order)
+        found = model.score([TASKS[number] for number in order])
+        assert_same(found, [reference[number] for number in order])
+        for number in order[:5]:
+            assert_same(model.score([TASKS[number]]), [reference[number]])
 
-def test_scoring_again_gives_the_same_bits_whatever_was_scored_before(model):
-    first = model.score(TASKS)
-    model.score(TASKS[30:])
-    assert rewards(model.score(TASKS)) == rewards(first)
+    def test_scoring_again_gives_the_same_bits_whatever_was_scored_before(self, model):
+        first = model.score(TASKS)
+        model.score(TASKS[30:])
+        assert rewards(model.score(TASKS)) == rewards(first)
 
+    def test_the_same_response_gets_the_same_reward_wherever_it_stands(self, model):
+        """A reward that preferred one place would call one of two equal answers the better one."""
+        query = TASKS[1].messages
+        forwards, backwards = model.score([Task(query, ("Yes, do.", "No.")), Task(query, ("No.", "Yes, do."))])
+        assert forwards.rewards == backwards.rewards[::-1]
 
-def test_the_same_response_gets_the_same_reward_wherever_it_stands(model):
-    """A reward that preferred one place would call one of two equal answers the better one."""
-    query = TASKS[1].messages
-    forwards, backwards = model.score([Task(query, ("Yes, do.", "No.")), Task(query, ("No.", "Yes, do."))])
-    assert forwards.rewards == backwards.rewards[::-1]
+    def test_progress_counts_every_task_and_token(self, model):
+        steps = []
+        found = model.score(TASKS, advance=lambda *step: steps.append(step))
+        assert sum(tasks for tasks, _ in steps) == len(TASKS)
+        assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in found)
 
+    def test_settings_are_those_of_transformers_but_for_how_the_model_is_run(self, model, tiny_reward):
+        reference = load_reward_model(RewardSpec(str(tiny_reward), device="cpu", dtype="float32")).settings
+        shared = (
+            "model",
+            "weights",
+            "config",
+            "template",
+            "tokenizer",
+            "dtype",
+            "max_length",
+            "max_response",
+            "device",
+        )
+        assert {key: model.settings[key] for key in shared} == {key: reference[key] for key in shared}
+        assert str(tiny_reward.parent) not in str(model.settings)
 
-def test_progress_counts_every_task_and_token(model):
-    steps = []
-    found = model.score(TASKS, advance=lambda *step: steps.append(step))
-    assert sum(tasks for tasks, _ in steps) == len(TASKS)
-    assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in found)
-
-
-def test_settings_are_those_of_transformers_but_for_how_the_model_is_run(model, tiny_reward):
-    reference = load_reward_model(RewardSpec(str(tiny_reward), device="cpu", dtype="float32")).settings
-    shared = ("model", "weights", "config", "template", "tokenizer", "dtype", "max_length", "max_response", "device")
-    assert {key: model.settings[key] for key in shared} == {key: reference[key] for key in shared}
-    assert str(tiny_reward.parent) not in str(model.settings)
-
-
-def test_the_resolved_spec_holds_what_another_process_needs(model):
-    assert model.spec.max_length == 512
-    assert model.spec.max_response == 256
-    assert model.spec.dtype == "float32"
-    assert None not in (model.spec.token_budget, model.spec.max_length)
+    def test_the_resolved_spec_holds_what_another_process_needs(self, model):
+        assert model.spec.max_length == 512
+        assert model.spec.max_response == 256
+        assert model.spec.dtype == "float32"
+        assert None not in (model.spec.token_budget, model.spec.max_length)
 
 
 def test_a_server_of_vllm_agrees_with_transformers(server, tiny_reward, reference):
