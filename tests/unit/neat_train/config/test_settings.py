@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import TrainingArguments
 
 from neat_data.errors import InputError
 from neat_train.config.objective import NPO, Likelihood, Settings
 from neat_train.config.reading import read_settings
 from neat_train.config.settings import METHODS, FitSettings, fingerprint, identifying
-from neat_train.config.trainer_arguments import REFUSED, kinds, training_arguments
 
 
 def read(*sets: str, **options) -> FitSettings:
@@ -189,12 +187,6 @@ def test_the_fingerprint_covers_what_can_change_a_byte_and_nothing_else():
     assert of("method=rrhf", "save_steps=7") == of("method=rrhf")
 
 
-def test_the_names_read_from_transformers_source_are_those_of_its_class():
-    assert set(kinds()) >= set(REFUSED)
-    assert set(kinds()) <= set(TrainingArguments.__dataclass_fields__)
-    assert {"learning_rate", "bf16", "save_steps", "report_to"} <= set(kinds())
-
-
 def every(model: type[Settings]) -> list[type[Settings]]:
     return [model, *(sub for child in model.__subclasses__() for sub in every(child))]
 
@@ -213,9 +205,3 @@ def test_help_and_mistakes_are_answered_without_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("0 set()" if "--help" in arguments else "2 set() error: a: there is no such setting")
-
-
-def test_a_reporter_that_is_not_there_is_named_before_anything_loads(tmp_path):
-    with pytest.raises(InputError, match=r"--report-to trackio: is not installed"):
-        training_arguments(read("method=rrhf", "report_to=trackio", "device=cpu"), tmp_path)
-    assert training_arguments(read("method=rrhf", "device=cpu"), tmp_path).report_to == []

@@ -33,13 +33,13 @@ ATTACK = (
 BASE = np.random.default_rng(0).normal(0, 1, 30)
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """Three arms of two seeds, each more rewarded than the one before it."""
-    found = {}
+    folder, found = tmp_path_factory.mktemp("runs"), {}
     for level, name in enumerate(("sft", "rrhf", "neat")):
         for seed in (0, 1):
-            run = write_run(tmp_path / name / str(seed), method=name, seed=seed, sampled=(level * 10, level))
+            run = write_run(folder / name / str(seed), method=name, seed=seed, sampled=(level * 10, level))
             rewards = {A: BASE + 0.5 * level + 0.1 * seed, B: BASE}
             negative = {A: BASE - 1, B: BASE}
             write_evaluation(
@@ -47,6 +47,17 @@ def runs(tmp_path):
             )
             found.setdefault(name, []).append(run)
     return found
+
+
+@pytest.fixture(scope="module")
+def compared(runs):
+    return compare(runs)
+
+
+@pytest.fixture(scope="module")
+def judged(runs, tmp_path_factory):
+    """The same, and a judge's verdicts."""
+    return compare(runs, judged=[write_judge(tmp_path_factory.mktemp("judged") / "judge", 18, 9, 3)])
 
 
 def shown(found, width: int) -> str:
@@ -73,9 +84,8 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def test_the_tables_say_what_the_comparison_holds(runs, tmp_path):
-    found = compare(runs, judged=[write_judge(tmp_path / "judge", 18, 9, 3)])
-    main, differences, judged, distance, answers, chosen, costs = tables(found)
+def test_the_tables_say_what_the_comparison_holds(judged):
+    main, differences, verdicts, distance, answers, chosen, costs = tables(judged)
     assert main.rows[2][:3] == ("neat ×2", "7.39", "14.45")  # exp(20 / 10)
     value = BASE.mean() + 1.05
     assert main.rows[2][3].startswith(f"{value:.2f} [" if value >= 1 else f"{value:.3f} [")
@@ -83,7 +93,7 @@ def test_the_tables_say_what_the_comparison_holds(runs, tmp_path):
     assert "the order of its rows compares, the numbers do not" in main.note
     assert cells(differences, 0)["hypothesis"] == "sft → rrhf"
     assert cells(differences, 0)["verdict"] == "holds"
-    assert cells(judged, 0) | {"at equal length": ""} == {
+    assert cells(verdicts, 0) | {"at equal length": ""} == {
         "pair": "neat – chosen",
         "win": "18",
         "lose": "9",
@@ -93,10 +103,10 @@ def test_the_tables_say_what_the_comparison_holds(runs, tmp_path):
         "sign test p": "0.040",
         "at equal length": "",
     }
-    paper = {row[0]: row[6] for row in judged.rows[1:]}
+    paper = {row[0]: row[6] for row in verdicts.rows[1:]}
     assert paper["paper: NEAT – RRHF"] == "0.122"
-    assert cells(judged, 1)["pair"] == "paper: NEAT – chosen"
-    assert cells(judged, 1)["win rate"] == "86.7 % [72.5, 93.8]"  # Tango's of 24, 2 and 4
+    assert cells(verdicts, 1)["pair"] == "paper: NEAT – chosen"
+    assert cells(verdicts, 1)["win rate"] == "86.7 % [72.5, 93.8]"  # Tango's of 24, 2 and 4
     assert "with a power of 80 % at 2.5 %, Holm's first step." in differences.note
     assert "With three seeds that spread much, about nine of ten such intervals hold the truth." in main.note
     assert cells(distance, 0)["KL a token"].startswith("0.100")
@@ -129,8 +139,8 @@ def test_what_the_negative_answers_are_compared_with_is_named(tmp_path, prompts,
 
 
 def test_an_arm_has_as_many_seeds_as_were_evaluated(runs, tmp_path):
-    runs["neat"].append(write_run(tmp_path / "neat/2", method="neat", seed=2))
-    assert [row[0] for row in tables(compare(runs))[0].rows] == ["sft ×2", "rrhf ×2", "neat ×2"]
+    more = {**runs, "neat": [*runs["neat"], write_run(tmp_path / "neat/2", method="neat", seed=2)]}
+    assert [row[0] for row in tables(compare(more))[0].rows] == ["sft ×2", "rrhf ×2", "neat ×2"]
 
 
 def test_a_mean_without_some_answers_says_so(tmp_path):
@@ -175,16 +185,15 @@ def test_an_interval_that_ends_at_zero_reaches_up_to_it():
     assert _reach(Figure(-1.0)) == [[0.0], [0.0]]
 
 
-def test_without_a_judge_there_is_no_table_3(runs):
-    assert not any("judge" in table.title for table in tables(compare(runs)))
+def test_without_a_judge_there_is_no_table_3(compared):
+    assert not any("judge" in table.title for table in tables(compared))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_a_terminal_of_any_width_shows_every_cell_whole(runs, tmp_path, width):
-    found = compare(runs, judged=[write_judge(tmp_path / "judge", 18, 9, 3)])
-    text = shown(found, width)
+def test_a_terminal_of_any_width_shows_every_cell_whole(judged, width):
+    text = shown(judged, width)
     assert max(map(len, text.splitlines())) <= width
-    for table in tables(found):
+    for table in tables(judged):
         for row in table.rows:
             for cell in row:
                 assert cell in text
@@ -249,8 +258,8 @@ def test_nothing_hostile_reaches_the_terminal_or_markdown(hostile):
         at += len(group)
 
 
-def test_the_page_stands_alone_and_shows_everything(runs):
-    content = page(compare(runs))
+def test_the_page_stands_alone_and_shows_everything(compared, runs):
+    content = page(compared)
     found = Elements(content)
     metas = [attrs for tag, attrs in found.tags if tag == "meta"]
     assert [a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy"] == [POLICY]
@@ -301,8 +310,8 @@ def test_an_evaluation_without_a_reward_model_is_compared_in_perplexity(tmp_path
     page(found)
 
 
-def test_pictures_are_files_of_their_own_too(runs, tmp_path):
-    write_plots(compare(runs), tmp_path / "plots")
+def test_pictures_are_files_of_their_own_too(compared, tmp_path):
+    write_plots(compared, tmp_path / "plots")
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
         "distance.png",
         "distance.svg",
@@ -313,10 +322,10 @@ def test_pictures_are_files_of_their_own_too(runs, tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_report, write_plots, lambda found, path: write_markdown(tables(found), path)])
-def test_what_cannot_be_written_is_said(runs, tmp_path, write):
+def test_what_cannot_be_written_is_said(compared, tmp_path, write):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
-        write(compare(runs), tmp_path / "file" / "below")
+        write(compared, tmp_path / "file" / "below")
 
 
 def test_arms_are_named_or_called_as_their_folders(tmp_path):
