@@ -18,7 +18,7 @@ from torch import nn
 from transformers import Trainer
 
 from neat_data.errors import InputError
-from neat_data.labels import chosen
+from neat_data.labels import chosen_or_best
 from neat_data.models.out_of_memory import halving
 from neat_data.models.reward_model import RewardModel, Task
 from neat_data.models.sampler import Ask, Sample, Sampler, Sampling, sample_seed
@@ -269,8 +269,9 @@ class HeldOut:
 
 
 def _examples(records: Sequence[Record], encoder: Encoder) -> list[Example]:
-    """Every record with its chosen response alone."""
-    found = [encoder.example(replace(record, responses=(chosen(record),))) for record in records if record.responses]
+    """Every record with its chosen response alone; without those of which people only rejected something."""
+    chosen = [(record, chosen_or_best(record)) for record in records]
+    found = [encoder.example(replace(record, responses=(response,))) for record, response in chosen if response]
     return [example for example in found if example is not None]
 
 
