@@ -196,13 +196,6 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
 
 
 def _check(spec: PolicySpec) -> None:
-    if spec.full and spec.load_in_4bit:
-        raise InputError("--full and --load-in-4bit: 4-bit weights cannot be trained, only an adapter over them can")
-    if spec.full and spec.dtype not in ("auto", "float32"):
-        raise InputError(
-            f"--full and --dtype {spec.dtype}: weights that are trained stay in float32\n"
-            "leave out --dtype; `--set bf16=true` computes in bfloat16"
-        )
     if spec.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise InputError("--load-in-4bit needs bitsandbytes: pip install bitsandbytes")
     folder = Path(spec.model)
