@@ -35,6 +35,7 @@ from neat_data.models.trees.exactness import (
 from neat_train.data.batches import MicroBatch, PackingMode, micro_batches
 from neat_train.data.examples import Example, TrainedResponse
 from neat_train.policy.head import log_probabilities, logits_of
+from neat_train.policy.undisturbed import evaluating
 
 _READY = "_neat_gives_logps"
 _ATTENTION = "_neat_tree_attention"  # what `prepare` chose for token trees
@@ -72,13 +73,8 @@ def prepare(
     """
     _give_keyword(body)
     setattr(body, _ATTENTION, TREES_SDPA)  # needs no compiler: whether the model suits trees is asked with it
-    training = body.training
-    body.eval()
-    try:
-        with torch.no_grad():
-            choice = in_float32_where_it_fits(body, lambda exact: _choose(body, path, exact))
-    finally:
-        body.train(training)
+    with evaluating(body), torch.no_grad():
+        choice = in_float32_where_it_fits(body, lambda exact: _choose(body, path, exact))
     if choice.path == "batches":
         return choice
     chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device, backward=backward)
