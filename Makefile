@@ -32,6 +32,7 @@ quick: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: env
 	$(BIN)/mypy

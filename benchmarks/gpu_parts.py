@@ -32,7 +32,8 @@ from neat_data.models.trees.attention import KINDS, TREES_FLEX, laid_out
 from neat_data.models.trees.attention_choice import AUTO, Heads, choose_attention, disagreement
 from neat_data.models.trees.attention_varlen import parts_of
 from neat_data.models.trees.forward import linear_head
-from neat_data.models.trees.tree import TokenTree, grow, lay, pack
+from neat_data.models.trees.packing import pack
+from neat_data.models.trees.tree import TokenTree, grow, lay
 from neat_data.models.trees.visibility import sees, until
 from neat_data.sources import open_source
 from neat_data.sources.row import Row

@@ -25,25 +25,26 @@ def inner(column: str, field: str) -> pl.Expr:
     return pl.col(column).list.eval(pl.element().struct.field(field))
 
 
-def first_label_gap(frame: pl.DataFrame) -> pl.Series:
-    """Signed gap of each record's first label: reward of its first response minus reward of its last, float64."""
-    first = pl.col("labels").list.get(0, null_on_oob=True).struct.field("order")
-    ends = frame.with_row_index("at").select(
-        "at", "responses", best=first.list.get(0, null_on_oob=True), worst=first.list.get(-1, null_on_oob=True)
-    )
+def pair_gap(frame: pl.DataFrame) -> pl.Series:
+    """Signed gap of each record's `labels.pair`: reward of its first response minus reward of its last, float64.
+
+    The rule of `neat_data.labels` once more, over columns: a stored label names responses of its own record alone.
+    """
+    compared = pl.element().struct.field("order").list
+    order = pl.col("labels").list.eval(pl.element().struct.field("order").filter(compared.len() >= 2)).list
+    first = order.get(0, null_on_oob=True).list
+    ends = frame.with_row_index("at").select("at", "responses", best=first.get(0), worst=first.get(-1))
     answers = ends.explode("responses").with_columns(pl.col("responses").struct.unnest())
     gaps = answers.group_by("at", maintain_order=True).agg(
         best=pl.col("reward").filter(pl.col("response_id") == pl.col("best")).first(),
         worst=pl.col("reward").filter(pl.col("response_id") == pl.col("worst")).first(),
-        several=(pl.col("best") != pl.col("worst")).first(),
     )
-    gap = pl.col("best").cast(pl.Float64) - pl.col("worst").cast(pl.Float64)
-    return gaps.select(pl.when("several").then(gap).alias("gap")).to_series()
+    return gaps.select(gap=pl.col("best").cast(pl.Float64) - pl.col("worst").cast(pl.Float64)).to_series()
 
 
 def _gap() -> pl.Expr:
     return pl.struct("responses", "labels").map_batches(
-        lambda structs: first_label_gap(structs.struct.unnest()), return_dtype=pl.Float64, is_elementwise=True
+        lambda structs: pair_gap(structs.struct.unnest()), return_dtype=pl.Float64, is_elementwise=True
     )
 
 
@@ -52,7 +53,7 @@ def _first_label(field: str) -> pl.Expr:
 
 
 def worked_out() -> dict[str, pl.Expr]:
-    """The columns beside the record's own. Where a record has several labels, its first one speaks."""
+    """The columns beside the record's own: source, subset and split of its first label, gaps of `labels.pair`."""
     return {
         "source": _first_label("name"),
         "subset": _first_label("subset"),
@@ -69,7 +70,7 @@ def worked_out() -> dict[str, pl.Expr]:
 def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
     """The records for which `where` is true, with the columns of `frame`; all of them where it is None.
 
-    `gap` is the signed gap of a record's first label (reward of its first response minus reward of its last).
+    `gap` is the signed gap of the pair that people put in order (reward of its first response minus that of its last).
 
     Raises:
         InputError: the expression cannot be read, names an unknown column, or is neither true nor false.

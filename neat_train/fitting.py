@@ -21,10 +21,12 @@ from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash
 from neat_data.models.reward_model import RewardModel
 from neat_data.models.trees.attention_choice import asked_attention
+from neat_data.models.trees.exactness import PathChoice
 from neat_data.models.weights import ModelSource, identity_of, silence
 from neat_data.progress import Silent, Watcher, say
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import Record
+from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.objective import NoPenalty
 from neat_train.config.settings import BASELINES, FitSettings
 from neat_train.config.trainer_arguments import keywords, training_arguments
@@ -94,6 +96,7 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
         InputError: bad data, models or settings; a folder that holds something else.
         RunError: the run diverges, runs out of memory or of disk.
     """
+    refuse_contradictions(request.settings)
     args = training_arguments(request.settings, request.out)
     ranks = Ranks.here()
     watch = watch if watch is not None and ranks.main else Silent()
@@ -244,7 +247,7 @@ def _prepared(
     )
 
 
-def _path(policy: Policy, settings: FitSettings, args: TrainingArguments, watch: Watcher) -> logprobs.TrainingChoice:
+def _path(policy: Policy, settings: FitSettings, args: TrainingArguments, watch: Watcher) -> PathChoice:
     """How the policy's log-probabilities are computed, the same way for the copy of its start."""
     half = {torch.bfloat16: args.bf16, torch.float16: args.fp16}
     dtype = next((dtype for dtype, computed in half.items() if computed), None)

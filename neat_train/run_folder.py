@@ -10,18 +10,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
-from neat_data.store.manifest import differences
+from neat_data.store.claim import changes, claimed, others, put, read, readable
+from neat_data.store.manifest import package_versions
 from neat_train.config.settings import FitSettings, fingerprint, identifying
 from neat_train.distributed import Ranks
 
 SETTINGS, RESULT = "settings.json", "result.json"
-_PACKAGES = ("neat-align", "torch", "transformers", "peft", "accelerate", "trl", "tokenizers", "pyarrow", "vllm")
+_PACKAGES = ("accelerate", "peft", "trl")  # beside those that making a dataset uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +59,11 @@ class RunFolder:
         Raises:
             InputError: another process holds it, or it holds something else than a run.
         """
-        if path.is_dir() and not (path / SETTINGS).exists() and _strange(path):
+        if others(path) and not (path / SETTINGS).exists():
             raise InputError(f"--out {path}: is not empty and holds no run; give another folder.")
-        if ranks.main:
-            with full_disk_explained(path):
-                path.mkdir(parents=True, exist_ok=True)
-        ranks.barrier()
-        try:
-            with locked(path) if ranks.main else nullcontext():
-                if ranks.main:
-                    remove_leftovers(path)
-                yield cls(path, ranks)
-        finally:
-            if ranks.main and not any(path.iterdir()):  # what was asked for could not be begun
-                path.rmdir()
+        with claimed(path) if ranks.main else nullcontext():
+            ranks.barrier()
+            yield cls(path, ranks)
 
     @property
     def finished(self) -> bool:
@@ -89,11 +79,9 @@ class RunFolder:
         if stored is None:
             return
         shared = {key: value for key, value in stored["content"].items() if key in identity.content}
-        changed = differences({**stored["identifying"], **shared}, {**identity.settings, **identity.content})
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        if changed := changes({**stored["identifying"], **shared}, {**identity.settings, **identity.content}):
             raise InputError(
-                f"--out {self.path}: holds a run of another configuration ({'; '.join(changed[:3])}{more}).\n"
+                f"--out {self.path}: holds a run of another configuration ({changed}).\n"
                 "Go on with its own settings, give another --out, or remove it."
             )
 
@@ -106,14 +94,14 @@ class RunFolder:
                 "identifying": identity.settings,
                 "content": identity.content,
                 "ranks": self.ranks.world,
-                "versions": _versions(),
+                "versions": package_versions(*_PACKAGES),
             }
-            self._put(SETTINGS, content)
+            put(self.path / SETTINGS, content, sort_keys=True)
         self.ranks.barrier()
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as finished."""
-        self._put(RESULT, result)
+        put(self.path / RESULT, result, sort_keys=True)
 
     def result(self) -> dict[str, Any]:
         """What `finish` was given."""
@@ -126,17 +114,11 @@ class RunFolder:
 
     def _stored(self) -> dict[str, Any] | None:
         path = self.path / SETTINGS
-        if not path.exists():
+        stored = read(path)
+        if stored is None:
             return None
-        try:
-            stored = json.loads(path.read_bytes())
+        with readable(path):
             return {"content": dict(stored["content"]), "identifying": dict(stored["identifying"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); give another --out, or remove the run.") from error
-
-    def _put(self, name: str, content: dict[str, Any]) -> None:
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(self.path / name, lambda file: file.write(text.encode()))
 
 
 def run_of(folder: Path) -> Path | None:
@@ -145,17 +127,3 @@ def run_of(folder: Path) -> Path | None:
         return folder
     checkpoint = folder.name.startswith("checkpoint-") and (folder.parent / SETTINGS).is_file()
     return folder.parent if checkpoint else None
-
-
-def _strange(path: Path) -> bool:
-    return any(not entry.name.startswith(".") for entry in path.iterdir())
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

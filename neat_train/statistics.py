@@ -22,6 +22,16 @@ _QUANTILES = (LEVEL / 2, 1 - LEVEL / 2)
 NORMAL = float(stats.norm.ppf(_QUANTILES[1]))  # 1.96
 _BESIDE = 1e-6
 _CHUNK = 500  # resamples at a time, which bounds the memory
+_HIGHEST = 700.0  # nats a token: beyond it exp overflows
+
+
+def perplexity_of(nats: float) -> float:
+    """exp of the negative log-likelihood of a token; kept below what overflows.
+
+    >>> perplexity_of(0.0), perplexity_of(1e9) < math.inf
+    (1.0, True)
+    """
+    return math.exp(min(float(nats), _HIGHEST))
 
 
 def bootstrap(values: np.ndarray) -> tuple[float, float] | None:

@@ -6,11 +6,12 @@ hash of the text) decides which of them speaks, never the place at which the sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from neat_data.record import Label, Record, Response
+from neat_data.labels import best, best_first, labels_over, orders
+from neat_data.record import Record, Response
 
 
 class Skipped(Exception):
@@ -59,7 +60,7 @@ def every(record: Record, min_gap: float | None = None) -> list[Pair]:
     Raises:
         Skipped: there is none.
     """
-    ordered = sorted(scored(record), key=_best_first)
+    ordered = sorted(scored(record), key=best_first)
     return _wide_enough([Pair(*two) for two in combinations(ordered, 2)], min_gap or 0.0)
 
 
@@ -73,26 +74,10 @@ def labelled(record: Record, min_gap: float | None = None) -> list[Pair]:
     Raises:
         Skipped: people stated no pair, or none that is wide enough.
     """
-    orders = [[record.response(identifier) for identifier in label.order] for label in record.labels]
-    pairs = [Pair(*two) for order in orders for two in combinations(order, 2)]
+    pairs = [Pair(*two) for order in orders(record) for two in combinations(order, 2)]
     if not pairs:
         raise Skipped("no_label")
     return pairs if min_gap is None else _wide_enough(pairs, min_gap)
-
-
-def verdicts(record: Record) -> list[tuple[Response, bool]]:
-    """Single responses that people accepted or refused, each statement once."""
-    found = [
-        (label.order[0], label.verdict)
-        for label in record.labels
-        if label.verdict is not None and len(label.order) == 1
-    ]
-    return [(record.response(identifier), verdict) for identifier, verdict in dict.fromkeys(found)]
-
-
-def best(responses: Sequence[Response]) -> Response:
-    """The response with the highest reward."""
-    return min(responses, key=_best_first)
 
 
 def scored(record: Record, at_least: int = 2) -> list[Response]:
@@ -115,21 +100,12 @@ def only(record: Record, polarities: frozenset[str]) -> Record:
     if len(kept) == len(record.responses):
         return record
     ids = {response.response_id for response in kept}
-    narrowed = [_over(label, ids) for label in record.labels]
-    return replace(record, responses=kept, labels=tuple(label for label in narrowed if label is not None))
+    return replace(record, responses=kept, labels=labels_over(record.labels, ids))
 
 
 def polarity(response: Response) -> str:
     """The polarity of the prompt that a response was sampled under, `none` where there was none."""
     return response.polarity or "none"
-
-
-def _over(label: Label, ids: set[str]) -> Label | None:
-    """The label as far as it speaks of `ids`; None where it says nothing any more."""
-    order = tuple(identifier for identifier in label.order if identifier in ids)
-    if len(order) == len(label.order):
-        return label
-    return replace(label, order=order) if len(order) >= 2 else None
 
 
 def _wide_enough(pairs: list[Pair], min_gap: float) -> list[Pair]:
@@ -143,14 +119,6 @@ def _wide_enough(pairs: list[Pair], min_gap: float) -> list[Pair]:
     raise Skipped("gap_too_small" if any(known) else "tie")
 
 
-def _best_first(response: Response) -> tuple[float, str]:
-    return -_reward(response), response.response_id
-
-
 def _worst_first(response: Response) -> tuple[float, str]:
-    return _reward(response), response.response_id
-
-
-def _reward(response: Response) -> float:
-    assert response.reward is not None
-    return response.reward
+    reward, identifier = best_first(response)
+    return -reward, identifier

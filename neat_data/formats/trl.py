@@ -19,7 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from neat_data.dialogue import hh_text
-from neat_data.formats.preferences import Choose, Pair, Skipped, best, best_worst, labelled, polarity, scored, verdicts
+from neat_data.formats.preferences import Choose, Pair, Skipped, best_worst, labelled, polarity, scored
+from neat_data.labels import best, firsts, verdicts
 from neat_data.record import MESSAGE, Record, Response
 
 SCHEMA = pa.schema([("query", pa.string()), ("responses", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
@@ -84,10 +85,10 @@ def sft_best(record: Record) -> list[Row]:
 
 def sft_chosen(record: Record) -> list[Row]:
     """One row for each response that people put first or accepted."""
-    firsts = [label.order[0] for label in record.labels if len(label.order) >= 2 or label.verdict]
-    if not firsts:
+    rows = [_single(record, response) for response in firsts(record)]
+    if not rows:
         raise Skipped("no_label")
-    return [_single(record, record.response(identifier)) for identifier in dict.fromkeys(firsts)]
+    return rows
 
 
 def kto(record: Record, min_gap: float | None) -> list[Row]:

@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 from neat_data.errors import InputError
 from neat_data.record import Messages, canonical_json
 
+NO_ROUND = -1  # what `sample_seed` is given for answers that no round keeps: those that measure a policy
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:

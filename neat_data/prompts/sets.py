@@ -76,6 +76,20 @@ class PromptSet:
     name: str
     prompts: tuple[Prompt, ...]
 
+    def only(self, option: str, spec: str) -> Prompt:
+        """Its one prompt.
+
+        Args:
+            option, spec: what asked for the set, for the message.
+
+        Raises:
+            InputError: it has several.
+        """
+        if len(self.prompts) != 1:
+            names = " or ".join(f"{spec}:{prompt.name}" for prompt in self.prompts)
+            raise InputError(f"{option} {spec}: has {len(self.prompts)} prompts; name one of them: {names}")
+        return self.prompts[0]
+
 
 def load_prompts(spec: str) -> PromptSet:
     """A prompt set: `neat`, `plain` or a YAML file, whole or the part behind a colon.

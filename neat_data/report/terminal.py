@@ -41,19 +41,22 @@ _COLOURS = {"user": "cyan", "assistant": "green", "system": "magenta"}
 
 def print_export_summary(summary: ExportSummary, console: Console) -> None:
     """How many rows there are, and where every other record went."""
-    _line(console, f"{summary.records:,} records: {summary.exported:,} gave {summary.rows:,} rows of {summary.to}.")
+    print_line(
+        console, f"{summary.records:,} records: {summary.exported:,} gave {summary.rows:,} rows of {summary.to}."
+    )
     for reason, count in sorted(summary.skipped.items()):
-        _line(console, f"left out, {_REASONS.get(reason, reason)}: {count:,} records")
+        print_line(console, f"left out, {_REASONS.get(reason, reason)}: {count:,} records")
     if summary.responses_left_out:
-        _line(console, f"{summary.responses_left_out:,} responses of another polarity were left out.")
+        print_line(console, f"{summary.responses_left_out:,} responses of another polarity were left out.")
     if summary.without_score:
-        _line(console, f"{summary.without_score:,} responses of the dataset have no such score and were left out.")
+        print_line(console, f"{summary.without_score:,} responses of the dataset have no such score and were left out.")
     if summary.negative:
-        _line(console, f"{summary.negative:,} responses sampled under a negative prompt were taken in.")
-    _line(console, f"written: {summary.out}" + (f", uploaded: {summary.url}" if summary.url else ""))
+        print_line(console, f"{summary.negative:,} responses sampled under a negative prompt were taken in.")
+    print_line(console, f"written: {summary.out}" + (f", uploaded: {summary.url}" if summary.url else ""))
 
 
-def _line(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
+    """One line of text that may come from anywhere, never wrapped and never marked up."""
     console.print(one_line(text), markup=False, soft_wrap=True)
 
 
@@ -63,53 +66,55 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
     rejected = counts["rejected"]
     lost = sum(rejected.values())
     if summary.already:
-        _line(console, f"{summary.out} was complete already: same source, same settings; nothing was done.")
+        print_line(console, f"{summary.out} was complete already: same source, same settings; nothing was done.")
     stored = counts["source_rows"] - lost
-    _line(
+    print_line(
         console,
         f"{counts['source_rows']:,} rows: {stored:,} stored as {counts['records']:,} records with "
         f"{counts['responses']:,} responses ({counts['repeated_rows']:,} rows repeat a query), {lost:,} rejected.",
     )
     if rejected:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
-        _line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
+        print_line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
     if counts["queries_cut"]:
-        _line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
-    _line(console, f"next: neat-data stats {summary.out}")
+        print_line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
+    print_line(console, f"next: neat-data stats {summary.out}")
 
 
 def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
     """What was scored, what was refused, and what to do next."""
     if not summary.scored_now:
-        _line(console, f"scores/{summary.name} was complete already: same model, same settings; nothing was done.")
-    _line(console, f"scores/{summary.name}: {summary.responses:,} responses, {summary.scored_now:,} scored now.")
+        print_line(console, f"scores/{summary.name} was complete already: same model, same settings; nothing was done.")
+    print_line(console, f"scores/{summary.name}: {summary.responses:,} responses, {summary.scored_now:,} scored now.")
     if summary.refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
-        _line(console, f"without a score: {reasons}")
-    _line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
+        print_line(console, f"without a score: {reasons}")
+    print_line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
 
 
 def print_compact_summary(summary: CompactSummary, console: Console) -> None:
     """What was folded, and what to do next."""
     if summary.already:
-        _line(console, f"{summary.out} was complete already: same dataset, same settings; nothing was done.")
+        print_line(console, f"{summary.out} was complete already: same dataset, same settings; nothing was done.")
     counts = summary.counts
-    _line(
+    print_line(
         console,
         f"{counts['records']:,} records with {counts['responses']:,} responses; {summary.rounds:,} rounds folded in, "
         f"{summary.dropped:,} responses that people dropped left out.",
     )
-    _line(console, f"next: neat-data verify {summary.out}")
+    print_line(console, f"next: neat-data verify {summary.out}")
 
 
 def print_verification(result: Verification, console: Console) -> None:
     """Every finding on a line of its own, then the verdict."""
     for note in result.notes:
-        _line(console, f"note: {note}")
+        print_line(console, f"note: {note}")
     for finding in result.findings:
-        _line(console, f"wrong: {finding}")
+        print_line(console, f"wrong: {finding}")
     verdict = "everything holds" if result.ok else f"{len(result.findings):,} things are wrong"
-    _line(console, f"{result.shards:,} shards, {result.records:,} records, {result.responses:,} responses: {verdict}")
+    print_line(
+        console, f"{result.shards:,} shards, {result.records:,} records, {result.responses:,} responses: {verdict}"
+    )
 
 
 def print_stats(stats: Stats, console: Console) -> None:
@@ -214,15 +219,15 @@ def _judgement(record: Record, label: Label) -> str:
 def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     """What became of the candidates, prompt by prompt, whether the prompts do what they say, and what to do next."""
     if summary.staged is not None:
-        _line(console, f"round {summary.round}: {summary.staged:,} samples wait to be scored.")
-        _line(console, f"next: neat-data expand {summary.dataset} --phase score")
+        print_line(console, f"round {summary.round}: {summary.staged:,} samples wait to be scored.")
+        print_line(console, f"next: neat-data expand {summary.dataset} --phase score")
         return
     if summary.already:
-        _line(console, f"round {summary.round} was complete already: same settings; nothing was done.")
+        print_line(console, f"round {summary.round} was complete already: same settings; nothing was done.")
     counts = summary.to_dict()
     prompts: dict[str, dict[str, Any]] = counts["prompts"]
     rejected = sum(counts["rejected"].values())
-    _line(
+    print_line(
         console,
         f"round {summary.round}: {counts['responses']:,} responses to {counts['records']:,} queries joined "
         f"{summary.dataset}, of {counts['asked']:,}{f'; {rejected:,} rows rejected' if rejected else ''}.",
@@ -230,10 +235,10 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     console.print()
     print_tables([_became(prompts), _rewards(prompts)], console)
     if counts["usage"]:
-        _line(console, _usage(counts["usage"]))
+        print_line(console, _usage(counts["usage"]))
     for warning in warnings(prompts):
-        _line(console, f"warning: {warning}")
-    _line(console, f"next: neat-data stats {summary.dataset} --by polarity")
+        print_line(console, f"warning: {warning}")
+    print_line(console, f"next: neat-data stats {summary.dataset} --by polarity")
 
 
 def _usage(usage: dict[str, int]) -> str:

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from neat_data.errors import InputError
+from neat_data.labels import pair
 from neat_data.record import RESPONSE, Record, Response
 
 # English openings of a refusal, as in the keyword test of AdvBench (Zou et al. 2023, arXiv 2307.15043, appendix B).
@@ -179,11 +180,9 @@ def described(candidate: Candidate, reward: float, record: Record, rules: Rules)
 
 
 def ends(record: Record) -> tuple[float | None, float | None]:
-    """Rewards of the first and the last response that the record's first label puts in order; None without two."""
-    order = record.labels[0].order if record.labels else ()
-    if len(order) < 2:
-        return None, None
-    return record.response(order[0]).reward, record.response(order[-1]).reward
+    """Rewards of the two responses that people chose between; None where they compared nothing."""
+    compared = pair(record)
+    return (None, None) if compared is None else (compared[0].reward, compared[1].reward)
 
 
 def keep_by(keep: str | None, rows: pl.DataFrame) -> list[bool]:

@@ -26,8 +26,9 @@ from neat_data.scoring.assemble import check_finite
 from neat_data.scoring.dataset_reward import completed, remember, require_same, require_same_files, spec_of
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.store import manifest as manifests
+from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Round, package_versions
 from neat_data.store.shard import ShardEntry, read_shard, shard_metadata
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.rounds.candidates import Candidate, from_table, to_table
-from neat_data.store import manifest as manifests
 from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.claim import changes
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FOLDER = ".round"
@@ -73,11 +73,10 @@ class Staging:
 
     def require(self, kind: str, settings: dict[str, Any]) -> Staging:
         """Itself, where it was begun with these settings; else InputError says what differs."""
-        if (self.kind, manifests.fingerprint_of(self.settings)) != (kind, manifests.fingerprint_of(settings)):
-            changed = manifests.differences({"kind": self.kind, **self.settings}, {"kind": kind, **settings})
+        if changed := changes({"kind": self.kind, **self.settings}, {"kind": kind, **settings}):
             raise InputError(
                 f"{self.path.parent}: round {self.round} is not finished and was begun with other settings "
-                f"({'; '.join(changed)}).\nFinish it with its own settings, or remove it: "
+                f"({changed}).\nFinish it with its own settings, or remove it: "
                 f"neat-data rounds {self.path.parent} --drop-round {self.round}"
             )
         return self

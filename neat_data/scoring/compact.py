@@ -20,8 +20,9 @@ from neat_data.errors import InputError
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Label, Record, canonical_json, from_table
 from neat_data.report.card import write_card
+from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.folder import DatasetFolder
 from neat_data.store.join import as_rewards, flat_responses
 from neat_data.store.manifest import Round
 from neat_data.store.scores.folder import ScoresFolder, commit_scores, score_table

@@ -29,7 +29,8 @@ from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
 from neat_data.sources.row import Reject, Row, reject_line
-from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.commit import commit_shard
+from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import package_versions
 from neat_data.store.shard import ShardEntry, shard_metadata
 

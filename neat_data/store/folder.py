@@ -7,12 +7,9 @@ yet, and makes the rest; the resulting folder equals that of an undisturbed run 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +20,13 @@ import pyarrow as pa
 from neat_data.errors import InputError, RunError
 from neat_data.record import canonical_json
 from neat_data.store import manifest as manifests
-from neat_data.store.atomic import LOCK, TEMPORARY, full_disk_explained, locked, remove_leftovers, write_atomically
-from neat_data.store.manifest import FORMAT_VERSION, Manifest, rejects_name, shard_name, shard_number
+from neat_data.store.atomic import write_atomically
+from neat_data.store.claim import changes, claimed, others, version_notes
+from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shards_on_disk, size
+from neat_data.store.manifest import Manifest, rejects_name, shard_name
 from neat_data.store.markers import with_body
 from neat_data.store.scores import folder as scores_folder
-from neat_data.store.shard import ShardEntry, elements, shard_entry, shard_metadata, write_shard
+from neat_data.store.shard import ShardEntry
 
 _DROPPED = ".dropped-round-"  # what a round's folder is called on its way out
 PLAN = ".plan"  # where a verb keeps what it works from; it may lie in a folder that has no manifest yet
@@ -67,18 +66,12 @@ class DatasetFolder:
             InputError: the folder holds something else, another process writes to it, or it cannot be written to.
         """
         _refuse_urls(path)
-        try:
-            with full_disk_explained(path):
-                path.mkdir(parents=True, exist_ok=True)
-            _refuse_others_folders(path)
-            with ExitStack() as stack:
-                stack.enter_context(locked(path))
-                remove_leftovers(path)
-                folder = cls(path, stack.pop_all())
-                folder._finish_dropping()
-                return folder
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise InputError(f"{path}: cannot be used as a folder to write to ({error.strerror}).") from error
+        _refuse_others_folders(path)
+        with ExitStack() as stack:
+            stack.enter_context(claimed(path))
+            folder = cls(path, stack.pop_all())
+            folder._finish_dropping()
+            return folder
 
     def begin(self, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> None:
         """Start the dataset, or take up the one that was started with the same settings.
@@ -97,7 +90,7 @@ class DatasetFolder:
             self._write(fresh)
             return
         self._refuse_other_settings(fresh)
-        self.notes += _version_notes(self._manifest.versions, versions)
+        self.notes += version_notes(self._manifest.versions, versions)
 
     def begin_round(self, kind: str, settings: dict[str, Any], *, versions: dict[str, str]) -> int:
         """The number of the round that these settings make: begun before, or the next one, which is entered now.
@@ -115,13 +108,13 @@ class DatasetFolder:
         fingerprint = manifests.fingerprint_of(settings)
         for at in self.manifest.rounds:
             if at.round and at.fingerprint == fingerprint:
-                self.notes += _version_notes(at.versions, versions)
+                self.notes += version_notes(at.versions, versions)
                 return at.round
         newest = self.manifest.newest
         if not newest.complete:
             raise InputError(
                 f"{self.path}: round {newest.round} is not finished and was begun with other settings "
-                f"({'; '.join(manifests.differences(newest.settings, settings))}).\n"
+                f"({changes(newest.settings, settings)}).\n"
                 f"Finish it with its own settings, or remove it: neat-data rounds {self.path} "
                 f"--drop-round {newest.round}"
             )
@@ -201,7 +194,7 @@ class DatasetFolder:
     def finished(self) -> bool:
         """Whether round 0 is complete and all of its shards are there in full length."""
         first = self.manifest.round(0)
-        return first.complete and all(_size(self.path / entry.name) == entry.bytes for entry in first.shards)
+        return first.complete and all(size(self.path / entry.name) == entry.bytes for entry in first.shards)
 
     def summary(self, round: int) -> dict[str, Any]:
         """What `finish` stored for this round."""
@@ -220,11 +213,11 @@ class DatasetFolder:
         known = self.manifest.round(round).numbers()
         numbers = set()
         adopted = []
-        for number, path in _shards_on_disk(self.path, round):
+        for number, path in shards_on_disk(self.path, round):
             if number not in known:
-                adopted.append(self._adopt(path, round))
-            elif _size(path) != known[number].bytes:
-                raise InputError(_damaged(path, "its length is not what the manifest says"))
+                adopted.append(adopt(path, self.manifest.fingerprint_at(round)))
+            elif size(path) != known[number].bytes:
+                raise InputError(damaged(path, "its length is not what the manifest says"))
             numbers.add(number)
         if adopted:
             self._write(self.manifest.with_entries(round, adopted))
@@ -259,7 +252,7 @@ class DatasetFolder:
             RunError: the rows do not add up, or a shard is missing.
         """
         at = self.manifest.round(round)
-        counts = _counts(self.path, at)
+        counts = counts_of(self.path, at)
         if round == 0 and sorted(at.numbers()) != list(range(len(at.shards))):
             raise RunError(f"{self.path}: shards are missing; run the same command again.")
         accounted = counts["labels"] + sum(counts["rejected"].values())
@@ -297,72 +290,10 @@ class DatasetFolder:
         if was.kind != fresh.kind:
             raise InputError(f"{self.path}: was made by `{was.kind}`, not by `{fresh.kind}`. Choose another --out.")
         if was.fingerprint != fresh.fingerprint:
-            changed = manifests.differences(was.settings, fresh.settings)
             raise InputError(
-                f"{self.path}: was made with other settings ({'; '.join(changed)}).\n"
+                f"{self.path}: was made with other settings ({changes(was.settings, fresh.settings)}).\n"
                 "Choose another --out, or run with the settings that it was made with."
             )
-
-    def _adopt(self, path: Path, round: int) -> ShardEntry:
-        """The entry of a shard whose writer was killed between the rename and the manifest."""
-        try:
-            metadata, entry = shard_metadata(path), shard_entry(path)
-        except (pa.ArrowException, ValueError) as error:
-            raise InputError(_damaged(path, "it is no whole Arrow file")) from error
-        if metadata.get("fingerprint") != self.manifest.fingerprint_at(round):
-            raise InputError(
-                f"{path}: was made with other settings than this folder's.\n"
-                "Move it elsewhere and run the same command again."
-            )
-        return entry
-
-
-def commit_shard(
-    root: Path,
-    round: int,
-    number: int,
-    table: pa.Table,
-    rejects: list[dict[str, Any]],
-    metadata: dict[str, Any],
-    compression: str | None = None,
-) -> ShardEntry:
-    """Commit one shard: its rejects first, then the shard itself. Opens nothing else, so any process may call it.
-
-    Args:
-        root: the dataset's folder, held by this process or the one that started it.
-        round: 0 for what came with the source.
-        number: the shard's number.
-        table: rows of `neat_data.record.SCHEMA`; may be empty.
-        rejects: one dict a rejected source row, with `reason`; stored as JSON lines.
-        metadata: JSON-able; `fingerprint` and `settings` of the dataset, and `source_rows`. Counts of labels and
-            rejects and the hash of the rejects are added.
-        compression: as `write_shard` takes it.
-
-    Raises:
-        RunError: the disk is full.
-    """
-    path = root / shard_name(round, number)
-    with full_disk_explained(path):
-        path.parent.mkdir(exist_ok=True)
-    own = {
-        "format_version": FORMAT_VERSION,
-        "round": round,
-        "number": number,
-        "labels": elements(table, "labels"),
-        "rejected": dict(Counter(reject["reason"] for reject in rejects)),
-        "rejects_sha256": _write_rejects(root / rejects_name(round, number), rejects) if rejects else None,
-    }
-    return write_shard(path, table, {**metadata, **own}, compression)
-
-
-def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> str:
-    """Write one JSON line a reject; returns the file's sha256."""
-    lines = "".join(canonical_json(reject) + "\n" for reject in rejects)
-    content = lines.encode(errors="backslashreplace")  # a lone surrogate becomes JSON's own escape for it
-    with full_disk_explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(content))
-    return hashlib.sha256(content).hexdigest()
 
 
 def _refuse_urls(path: Path) -> None:
@@ -375,17 +306,16 @@ def _refuse_urls(path: Path) -> None:
 
 def _refuse_others_folders(path: Path) -> None:
     """Raise InputError unless `path` holds a dataset of ours, the beginnings of one, or nothing."""
-    names = {entry.name for entry in path.iterdir()}
+    names = others(path)
     if manifests.FILE in names:
         return
-    others = sorted(name for name in names if name not in (LOCK, PLAN) and not name.endswith(TEMPORARY))
-    if "round-0000" in others:
+    if "round-0000" in names:
         raise InputError(
             f"{path}: holds shards, but {manifests.FILE} is missing. `neat-data verify {path} --rebuild` makes it anew."
         )
-    if others:
+    if names:
         raise InputError(
-            f"{path}: holds something else ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}).\n"
+            f"{path}: holds something else ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}).\n"
             "Choose a folder that is new or empty, or one that this command has written."
         )
 
@@ -393,40 +323,3 @@ def _refuse_others_folders(path: Path) -> None:
 def _load(path: Path) -> Manifest | None:
     file = path / manifests.FILE
     return Manifest.from_bytes(file.read_bytes(), file) if file.exists() else None
-
-
-def _version_notes(first: dict[str, str], now: dict[str, str]) -> list[str]:
-    changed = manifests.differences(first, now) if first else []
-    return [f"version changed since the first run: {line}" for line in changed]
-
-
-def _shards_on_disk(root: Path, round: int) -> Iterator[tuple[int, Path]]:
-    """(number, path) of everything in a round's folder that has a shard's final name, by number."""
-    for path in sorted((root / shard_name(round, 0)).parent.glob("*.arrow")):
-        numbers = shard_number(f"{path.parent.name}/{path.name}")
-        if numbers:
-            yield numbers[1], path
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
-
-
-def _damaged(path: Path, why: str) -> str:
-    return f"{path}: damaged: {why}.\nRemove it and run the same command again: it is made anew."
-
-
-def _counts(root: Path, round: manifests.Round) -> dict[str, Any]:
-    """What a round holds, from what its shards say of themselves."""
-    rejected: Counter[str] = Counter()
-    labels = 0
-    for entry in round.shards:
-        metadata = shard_metadata(root / entry.name)
-        rejected.update(metadata["rejected"])
-        labels += metadata["labels"]
-    return {
-        "records": sum(entry.rows for entry in round.shards),
-        "responses": sum(entry.responses for entry in round.shards),
-        "labels": labels,
-        "rejected": dict(sorted(rejected.items())),
-    }

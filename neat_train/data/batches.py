@@ -16,7 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neat_data.models.trees.tree import TokenTree, lay, pack
+from neat_data.models.trees.packing import pack, rectangles
+from neat_data.models.trees.tree import TokenTree, lay
 from neat_train.config.objective import Target
 from neat_train.data.examples import Example
 from neat_train.losses import Layout
@@ -128,8 +129,9 @@ def micro_batches(
     if path == "trees":
         packs = pack([sum(group.tree.tokens for group in item.groups) for item in items], token_budget)
         return [_of([items[index] for index in sorted(indices)], path) for indices in packs]
-    sizes = [[len(row) for group in item.groups for row in group.rows] for item in items]
-    return [_of([items[index] for index in indices], path) for indices in _like_lengths(sizes, token_budget)]
+    lengths = [[len(row) for group in item.groups for row in group.rows] for item in items]
+    batches = rectangles([max(rows) for rows in lengths], token_budget, rows=[len(rows) for rows in lengths])
+    return [_of([items[index] for index in indices], path) for indices in batches]
 
 
 def filler(path: PackingMode) -> MicroBatch:
@@ -160,23 +162,6 @@ def _copied(example: Example, target: Target | None) -> int | None:
     candidates = [i for i, a in enumerate(answers) if target == "worst" or a.polarity == "negative"]
     lower = [i for i in candidates[-1:] if answers[i].reward < answers[0].reward]
     return next((i for i in lower if answers[i].prompted is not None), None)
-
-
-def _like_lengths(sizes: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
-    """Records by their longest row, longest first, cut so that rows x width stays within the budget.
-
-    >>> _like_lengths([[3, 2], [9, 9], [4, 1]], budget=18)
-    [[1], [2, 0]]
-    """
-    runs: list[list[int]] = []
-    rows = width = 0
-    for index in sorted(range(len(sizes)), key=lambda i: (-max(sizes[i]), i)):
-        if not runs or (rows + len(sizes[index])) * width > budget:
-            runs.append([])
-            rows, width = 0, max(sizes[index])
-        runs[-1].append(index)
-        rows += len(sizes[index])
-    return runs
 
 
 def _of(items: Sequence[_Item], path: PackingMode) -> MicroBatch:

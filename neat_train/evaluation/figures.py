@@ -5,7 +5,6 @@ Every interval is a 95 % one over queries; what is compared with the chosen resp
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,11 +13,19 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from neat_train.statistics import FEW, RESAMPLES, Interval, mean_interval, paired_difference, ratio_values, win_rate
+from neat_train.statistics import (
+    FEW,
+    RESAMPLES,
+    Interval,
+    mean_interval,
+    paired_difference,
+    perplexity_of,
+    ratio_values,
+    win_rate,
+)
 
 REWARD, CHOSEN = "reward/", "chosen/"  # columns, in front of a reward model's name
 _CHUNK = 500  # resamples at a time, which bounds the memory
-_HIGHEST = 700.0  # nats a token: beyond it exp overflows
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -161,8 +168,8 @@ def perplexity(nll: np.ndarray, tokens: np.ndarray) -> dict[str, Any] | None:
     """
     if not len(nll):
         return None
-    whole = {name: None if value is None else _exp(value) for name, value in ratio(nll, tokens).items()}
-    low, middle, high = (_exp(value) for value in np.quantile(nll / tokens, (0.1, 0.5, 0.9)))
+    whole = {name: None if value is None else perplexity_of(value) for name, value in ratio(nll, tokens).items()}
+    low, middle, high = (perplexity_of(value) for value in np.quantile(nll / tokens, (0.1, 0.5, 0.9)))
     return {
         **whole,
         "tokens": int(tokens.sum()),
@@ -185,10 +192,6 @@ def ratio(sums: np.ndarray, counts: np.ndarray) -> dict[str, float | None]:
     resampled = np.concatenate(totals)  # (resamples, 2)
     low, high = np.quantile(resampled[:, 0] / resampled[:, 1], (0.025, 0.975))
     return dict(Interval(value, float(low), float(high)).to_dict())
-
-
-def _exp(value: float) -> float:
-    return math.exp(min(float(value), _HIGHEST))
 
 
 def _spread(tokens: np.ndarray) -> dict[str, float | None]:

@@ -7,8 +7,6 @@ models may be named than before: no part but that of their own rewards depends o
 
 from __future__ import annotations
 
-import errno
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
-from neat_data.store.manifest import differences
+from neat_data.store.atomic import full_disk_explained
+from neat_data.store.claim import claimed, differences, in_words, others, put, read
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FORMAT = 1
@@ -62,11 +60,10 @@ class EvalFolder:
         folder = cls(path, files)
         _require_ours(path)
         folder._require(settings, source)
-        with full_disk_explained(path), _made_here(path):
-            (path / _PARTS).mkdir(parents=True, exist_ok=True)
-        with locked(path):
-            remove_leftovers(path)
-            _put(path / _PARTS / _SETTINGS, {"settings": settings, "queries": {"source": source}})
+        with claimed(path):
+            with full_disk_explained(path):
+                (path / _PARTS).mkdir(exist_ok=True)
+            put(path / _PARTS / _SETTINGS, {"settings": settings, "queries": {"source": source}})
             try:
                 yield folder
             finally:
@@ -95,14 +92,14 @@ class EvalFolder:
 
     def finish(self, content: dict[str, Any]) -> None:
         """Write the figures."""
-        _put(self.path / EVAL, {"format": FORMAT, **content})
+        put(self.path / EVAL, {"format": FORMAT, **content})
 
     def _place(self, part: str) -> Path:
         return self.path / _PARTS / f"{part}.arrow"
 
     def _require(self, settings: dict[str, Any], source: str) -> None:
         places = (self.path / EVAL, self.path / _PARTS / _SETTINGS)
-        stored = next((_read(place) for place in places if place.is_file()), None)
+        stored = next((found for place in places if (found := read(place)) is not None), None)
         if stored is None:
             return
         before, now = dict(stored.get("settings", stored)), dict(settings)
@@ -116,20 +113,16 @@ class EvalFolder:
             told = f"{asked} -> {source}" if asked != source else f"others of {source}"
             changed = [f"queries: {told}", *changed]
         if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
-                f"--out {self.path}: holds an evaluation with other settings ({'; '.join(changed[:3])}{more}).\n"
+                f"--out {self.path}: holds an evaluation with other settings ({in_words(changed)}).\n"
                 "Give another --out, or remove it."
             )
 
     def _tidy(self) -> None:
-        """Leave nothing but results behind; where nothing was done, nothing at all."""
+        """Leave nothing but results behind, and what they are made of until they are there."""
         parts = self.path / _PARTS
         if self.finished or not any(parts.glob("*.arrow")):
             shutil.rmtree(parts, ignore_errors=True)
-        (self.path / ".lock").unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
 
 
 def read_eval(folder: Path) -> dict[str, Any]:
@@ -138,36 +131,15 @@ def read_eval(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
-    if not (folder / EVAL).is_file():
+    content = read(folder / EVAL)
+    if content is None:
         raise InputError(f"{folder}: holds no finished evaluation (no {EVAL}); `neat-train eval` makes one.")
-    return _read(folder / EVAL)
-
-
-@contextmanager
-def _made_here(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(f"--out {path}: cannot be made ({error.strerror}); give another folder.") from error
+    return content
 
 
 def _require_ours(path: Path) -> None:
     if path.is_file():
         raise InputError(f"--out {path}: is a file; give a folder.")
     ours = (path / EVAL).is_file() or (path / _PARTS).is_dir()
-    if path.is_dir() and not ours and any(not entry.name.startswith(".") for entry in path.iterdir()):
+    if others(path) and not ours:
         raise InputError(f"--out {path}: is not empty and holds no evaluation; give another folder.")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove the folder, or give another --out.") from error
-
-
-def _put(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))

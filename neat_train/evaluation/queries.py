@@ -19,7 +19,8 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.expressions import explained, select
-from neat_data.record import Label, Messages, Record, Response, canonical_json, to_table
+from neat_data.labels import chosen_or_best, rejected
+from neat_data.record import Messages, Record, Response, canonical_json, to_table
 from neat_data.scoring.plan import merge, record_of
 from neat_data.sources import open_source
 from neat_data.sources.files.read import ENDINGS, PACKINGS
@@ -180,34 +181,12 @@ def query_of(record: Record) -> EvalQuery:
     return EvalQuery(
         record.query_id,
         record.messages,
-        chosen=_text(chosen(record)),
-        rejected=_text(_rejected(record)),
+        chosen=_text(chosen_or_best(record)),
+        rejected=_text(rejected(record)),
         source="" if label is None else label.subset or label.name,
         kind=_first(meta, _KINDS) if bare else None,
         own_id=_first(meta, _IDS),
     )
-
-
-def chosen(record: Record) -> Response | None:
-    """What people preferred, by the first label that says so; where none says anything, the highest reward."""
-    if any(label.order for label in record.labels):
-        return _labelled(record, 0, verdict=True)
-    return next((response for response in record.responses if response.reward is not None), None)
-
-
-def _rejected(record: Record) -> Response | None:
-    return _labelled(record, -1, verdict=False)
-
-
-def _labelled(record: Record, place: int, *, verdict: bool) -> Response | None:
-    """The response that the first label with something to say puts at this end of its order."""
-    known = {response.response_id: response for response in record.responses}
-    ends = (label.order[place] for label in record.labels if _says(label, verdict))
-    return next((known[end] for end in ends if end in known), None)
-
-
-def _says(label: Label, verdict: bool) -> bool:
-    return len(label.order) > 1 or (len(label.order) == 1 and label.verdict is verdict)
 
 
 def _text(response: Response | None) -> str | None:

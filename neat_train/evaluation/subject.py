@@ -25,7 +25,7 @@ from neat_data.models.adapter import adapted, adapter_hash, with_adapter
 from neat_data.models.device import release, resolve_device, resolve_dtype
 from neat_data.models.memory import budget_of, check, estimate
 from neat_data.models.out_of_memory import halving
-from neat_data.models.sampler import Ask, Sample, SamplerSpec, Sampling, sample_seed
+from neat_data.models.sampler import NO_ROUND, Ask, Sample, SamplerSpec, Sampling, sample_seed
 from neat_data.models.samplers.decode_attention import use_where_faster
 from neat_data.models.samplers.transformers import LONGEST, Decoder, policy_label, window_of
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
@@ -41,7 +41,6 @@ from neat_train.policy.policy import own_tokenizer
 from neat_train.policy.start import base_of, remember_base, start_of
 from neat_train.run_folder import RESULT, SETTINGS, run_of
 
-_ROUND = -1  # the seeds are those of no round, and those that `fit` measures held-out answers with
 _SHORT = {"none": "plain", "positive": "neat:positive", "negative": "neat:negative"}
 
 
@@ -293,7 +292,7 @@ def asked(queries: Sequence[EvalQuery], prompt: Prompt, sampling: Sampling, seed
     return [
         Ask(
             prompt.applied(query.messages),
-            sample_seed(seed, _ROUND, query.query_id, prompt.name, 0),
+            sample_seed(seed, NO_ROUND, query.query_id, prompt.name, 0),
             sampling,
             prompt.lead,
         )
@@ -308,10 +307,7 @@ def named_prompt(spec: str) -> Prompt:
         InputError: no such prompt, or a set of several.
     """
     try:
-        found = load_prompts(_SHORT.get(spec, spec)).prompts
+        found = load_prompts(_SHORT.get(spec, spec))
     except InputError as error:
         raise InputError(f"{str(error).replace('--prompts', '--prompt')}\nor say none, positive or negative") from error
-    if len(found) != 1:
-        names = " or ".join(f"{spec}:{prompt.name}" for prompt in found)
-        raise InputError(f"--prompt {spec}: has {len(found)} prompts; name one of them: {names}")
-    return found[0]
+    return found.only("--prompt", spec)

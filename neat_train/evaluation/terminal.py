@@ -10,7 +10,7 @@ from rich.console import Console
 
 from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, number, percent
-from neat_data.report.terminal import print_tables
+from neat_data.report.terminal import print_line, print_tables
 from neat_train.statistics import FEW
 
 _INTERVALS = (
@@ -21,19 +21,19 @@ _INTERVALS = (
 def print_eval_summary(out: Path, content: Mapping[str, Any], console: Console, *, already: bool) -> None:
     """What was measured, where it lies, and the figures."""
     if already:
-        _line(console, f"{out}: was finished before; these are its figures.")
+        print_line(console, f"{out}: was finished before; these are its figures.")
     queries = content["queries"]
-    _line(
+    print_line(
         console,
         f"{content['subject']['label']} on {queries['name']}: {queries['count']:,} queries, {_prompted(content)}",
     )
     if left_out := _left_out(content):
-        _line(console, f"left out or cut: {left_out}")
-    _line(console, _perplexity(content["perplexity"]))
+        print_line(console, f"left out or cut: {left_out}")
+    print_line(console, _perplexity(content["perplexity"]))
     console.print()
     print_tables(tables(content), console)
-    _line(console, _INTERVALS)
-    _line(console, f"every figure: {out}/eval.json; every answer: {out}/answers.arrow")
+    print_line(console, _INTERVALS)
+    print_line(console, f"every figure: {out}/eval.json; every answer: {out}/answers.arrow")
 
 
 def _prompted(content: Mapping[str, Any]) -> str:
@@ -161,7 +161,3 @@ def _cells(found: Mapping[str, Any]) -> tuple[str, ...]:
 def _ends(found: Mapping[str, Any]) -> str:
     """The ends of an interval in brackets, or nothing."""
     return "" if found["low"] is None else f" ({number(found['low'])} to {number(found['high'])})"
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(one_line(text), markup=False, soft_wrap=True)

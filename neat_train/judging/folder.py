@@ -16,8 +16,8 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.record import Message, Messages, canonical_json
-from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
-from neat_data.store.manifest import differences
+from neat_data.store.atomic import write_atomically
+from neat_data.store.claim import changes, claimed, others, put, read
 from neat_train.judging.verdicts import JudgedPair
 from neat_train.training.json_lines import append, keep, read_rows
 
@@ -58,39 +58,30 @@ class JudgeFolder:
         Raises:
             InputError: another process holds it, or it holds something else than a comparison.
         """
-        if path.exists() and not _is_comparison(path) and (not path.is_dir() or _strange(path)):
+        if others(path) and not _is_comparison(path):
             raise InputError(f"--out {path}: is not empty and holds no comparison; give another folder.")
-        with full_disk_explained(path):
-            path.mkdir(parents=True, exist_ok=True)
-        try:
-            with locked(path):
-                remove_leftovers(path)
-                keep(path / VERDICTS, lambda row: True)
-                yield cls(path)
-        finally:
-            if not any(path.iterdir()):  # what was asked for could not be begun
-                path.rmdir()
+        with claimed(path):
+            keep(path / VERDICTS, lambda row: True)
+            yield cls(path)
 
     def require(self, settings: dict[str, Any]) -> None:
         """Raise InputError where a comparison with other settings lies here."""
         stored = self._stored()
-        changed = differences(stored, settings) if stored else []
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        if stored and (changed := changes(stored, settings)):
             raise InputError(
-                f"--out {self.path}: holds another comparison ({'; '.join(changed[:3])}{more}).\n"
+                f"--out {self.path}: holds another comparison ({changed}).\n"
                 "Go on with its own settings, give another --out, or remove it."
             )
 
     def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:
         """Write what is compared, before anything is judged, and which of its arguments the judge does not take."""
-        self._put(SETTINGS, {**settings, _NOT_TAKEN: list(not_taken)})
+        put(self.path / SETTINGS, {**settings, _NOT_TAKEN: list(not_taken)})
         lines = "".join(canonical_json(asdict(text)) + "\n" for text in texts)
         write_atomically(self.path / TEXTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
 
     def not_taken(self) -> list[str]:
         """What `begin` was given."""
-        return list((self._read(SETTINGS) or {}).get(_NOT_TAKEN, []))
+        return list((read(self.path / SETTINGS) or {}).get(_NOT_TAKEN, []))
 
     def texts(self) -> list[Texts] | None:
         """What is compared; None where that is not known yet."""
@@ -110,25 +101,14 @@ class JudgeFolder:
         """Put the verdicts into the order of the pairs, whichever came first, and mark the comparison as finished."""
         lines = "".join(json.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in judged)
         write_atomically(self.path / VERDICTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
-        self._put(RESULT, result)
+        put(self.path / RESULT, result)
 
     def result(self) -> dict[str, Any] | None:
         """What `finish` was given; None before."""
-        return self._read(RESULT)
+        return read(self.path / RESULT)
 
     def _stored(self) -> dict[str, Any]:
-        return {name: value for name, value in (self._read(SETTINGS) or {}).items() if name != _NOT_TAKEN}
-
-    def _read(self, name: str) -> dict[str, Any] | None:
-        path = self.path / name
-        try:
-            return dict(json.loads(path.read_bytes())) if path.exists() else None
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); give another --out, or remove the folder.") from error
-
-    def _put(self, name: str, content: dict[str, Any]) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(self.path / name, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+        return {name: value for name, value in (read(self.path / SETTINGS) or {}).items() if name != _NOT_TAKEN}
 
 
 def _is_comparison(path: Path) -> bool:
@@ -138,7 +118,3 @@ def _is_comparison(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(stored, dict) and {"a", "b", "judge"} <= set(stored)
-
-
-def _strange(path: Path) -> bool:
-    return any(not entry.name.startswith(".") for entry in path.iterdir())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from types import MethodType
 from typing import Any, Literal
@@ -20,24 +20,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
-from neat_data.models.device import is_out_of_memory, release
-from neat_data.models.trees.attention import KINDS, TREES_SDPA, UnsupportedAttention, laid_out, plant
+from neat_data.models.trees.attention import KINDS, TREES_SDPA, laid_out, plant
 from neat_data.models.trees.attention_choice import AUTO, choose_attention
-from neat_data.models.trees.exactness import CLOSE, EXACT, configured_against_trees, configured_window, in_float32
+from neat_data.models.trees.exactness import (
+    CLOSE,
+    EXACT,
+    PathChoice,
+    choose,
+    configured_against_trees,
+    configured_window,
+    in_float32_where_it_fits,
+    with_line,
+)
 from neat_train.data.batches import MicroBatch, PackingMode, micro_batches
 from neat_train.data.examples import Example, TrainedResponse
 from neat_train.policy.head import log_probabilities, logits_of
+from neat_train.policy.undisturbed import evaluating
 
 _READY = "_neat_gives_logps"
 _ATTENTION = "_neat_tree_attention"  # what `prepare` chose for token trees
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingChoice:
-    """The path taken, and one line that says why."""
-
-    path: PackingMode
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def prepare(
     attention: str = AUTO,
     dtype: torch.dtype | None = None,
     backward: bool = True,
-) -> TrainingChoice:
+) -> PathChoice:
     """Give `body` what `logps` needs, and choose the path by a comparison with its own forward, in float32.
 
     Args:
@@ -72,18 +73,13 @@ def prepare(
     """
     _give_keyword(body)
     setattr(body, _ATTENTION, TREES_SDPA)  # needs no compiler: whether the model suits trees is asked with it
-    training = body.training
-    body.eval()
-    try:
-        with torch.no_grad():
-            choice = _compared(body, path)
-    finally:
-        body.train(training)
+    with evaluating(body), torch.no_grad():
+        choice = in_float32_where_it_fits(body, lambda exact: _choose(body, path, exact))
     if choice.path == "batches":
         return choice
     chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device, backward=backward)
     setattr(body, _ATTENTION, chosen)
-    return replace(choice, note="\n".join(filter(None, (choice.note, line))))
+    return with_line(choice, line)
 
 
 @contextmanager
@@ -173,19 +169,7 @@ def _body(module: Any) -> PreTrainedModel:
     return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 
-def _compared(body: PreTrainedModel, path: str) -> TrainingChoice:
-    """In float32 where it fits, else in the model's own dtype."""
-    try:
-        with in_float32(body) as exact:
-            return _choose(body, path, exact)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    release()
-    return _choose(body, path, exact=False)
-
-
-def _choose(body: PreTrainedModel, path: str, exact: bool) -> TrainingChoice:
+def _choose(body: PreTrainedModel, path: str, exact: bool) -> PathChoice:
     probe = _probe(body)
     reference = _alone(body, probe)
     noise = float((_run(body, probe, "batches") - reference).abs().max())
@@ -195,13 +179,7 @@ def _choose(body: PreTrainedModel, path: str, exact: bool) -> TrainingChoice:
             f"--policy: log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
             "its rows depend on padding, or something unknown is done to its logits; give another model"
         )
-    reason = _against_trees(body, path) or _inexact(body, probe, reference, tolerance)
-    if reason is None:
-        found = "exact in float32" if exact else f"within {tolerance:.2g}; float32 does not fit"
-        return TrainingChoice("trees", f"token trees: {found}, on a probe")
-    if path == "trees":
-        raise InputError(f"path trees: {reason}\nleave it at auto, which pads batches for this model")
-    return TrainingChoice("batches", f"length-sorted batches: {reason}")
+    return choose(path, _against_trees(body, path), lambda: _run(body, probe, "trees"), reference, tolerance)
 
 
 def _against_trees(body: PreTrainedModel, path: str) -> str | None:
@@ -210,15 +188,6 @@ def _against_trees(body: PreTrainedModel, path: str) -> str | None:
     if getattr(body.config.get_text_config(), "attention_dropout", 0):
         return "the model's attention has dropout"
     return configured_against_trees(body.config)
-
-
-def _inexact(body: PreTrainedModel, probe: Sequence[Example], reference: Tensor, tolerance: float) -> str | None:
-    """Why trees are not exact on the probe, or None where they are."""
-    try:
-        off = float((_run(body, probe, "trees") - reference).abs().max())
-    except (UnsupportedAttention, TypeError, ValueError) as error:
-        return f"trees do not run on this model ({' '.join(str(error).split())[:120]})"
-    return None if off <= tolerance else f"trees are off by {off:.2g} on this model"
 
 
 def _run(body: PreTrainedModel, probe: Sequence[Example], path: PackingMode) -> Tensor:

@@ -33,6 +33,7 @@ from neat_data.record import Message
 from neat_train.policy.fused_lora import fuse
 from neat_train.policy.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
 from neat_train.policy.start import base_of
+from neat_train.policy.undisturbed import evaluating
 
 if TYPE_CHECKING:
     from neat_train.config.settings import LoraSettings
@@ -114,7 +115,7 @@ class Policy:
             RuntimeError: all weights are trained and no copy was kept (`PolicySpec.keep_reference`).
         """
         if isinstance(self.model, PeftModel):
-            with torch.no_grad(), _evaluating(self.model), _start_of(self.model):
+            with torch.no_grad(), evaluating(self.model), _start_of(self.model):
                 yield self.model
         elif self.frozen is not None:
             with torch.no_grad():
@@ -196,13 +197,6 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
 
 
 def _check(spec: PolicySpec) -> None:
-    if spec.full and spec.load_in_4bit:
-        raise InputError("--full and --load-in-4bit: 4-bit weights cannot be trained, only an adapter over them can")
-    if spec.full and spec.dtype not in ("auto", "float32"):
-        raise InputError(
-            f"--full and --dtype {spec.dtype}: weights that are trained stay in float32\n"
-            "leave out --dtype; `--set bf16=true` computes in bfloat16"
-        )
     if spec.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise InputError("--load-in-4bit needs bitsandbytes: pip install bitsandbytes")
     folder = Path(spec.model)
@@ -328,18 +322,6 @@ def _notes(label: str, model: nn.Module, body: PreTrainedModel, stops: Stops, de
     of = sum(weight.numel() for name, weight in model.named_parameters() if f".{REFERENCE}." not in name)
     line = f"policy {label}: {device.type}, {dtype_name(body.dtype)}, {trained:,} of {of:,} parameters are trained"
     return [line, *([stops.note] if stops.note else [])]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout; every module goes back to the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

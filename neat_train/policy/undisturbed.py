@@ -19,16 +19,24 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     and on the module's device.
     """
     python, host = random.getstate(), np.random.get_state()
+    try:
+        with evaluating(module), torch.no_grad(), _forked(module):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(host)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout; every submodule goes back to the mode it was in."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
-        with torch.no_grad(), _forked(module):
-            yield
+        yield
     finally:
         for part in training:
             part.training = True
-        random.setstate(python)
-        np.random.set_state(host)
 
 
 def _forked(module: nn.Module) -> AbstractContextManager[None]:

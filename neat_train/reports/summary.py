@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, in_time, number
-from neat_data.report.terminal import print_tables
+from neat_data.report.terminal import print_line, print_tables
 from neat_train.training.metrics_file import read
 
 _EVAL = "eval_"
@@ -82,18 +81,18 @@ def _totals(frame: pl.DataFrame, prefix: str) -> dict[str, int]:
 def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, already: bool = False) -> None:
     """One short table of `figures(run)`, where the run is, and what to do next."""
     if already:
-        _line(console, f"{run} was complete already: same data, same settings; nothing was done.")
-    _line(console, f"{found['steps']:,} steps{_amounts(found)}.")
+        print_line(console, f"{run} was complete already: same data, same settings; nothing was done.")
+    print_line(console, f"{found['steps']:,} steps{_amounts(found)}.")
     if lost := _losses(found):
-        _line(console, f"{'; '.join(lost)}.")
+        print_line(console, f"{'; '.join(lost)}.")
     console.print()
     if table := held_out_table(found["held_out"]):
         print_tables([table], console)
     adapter = (run / "adapter_config.json").exists()
     there = [name for name in _SHOWN if (run / name).exists()]
-    _line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
+    print_line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
     if adapter:
-        _line(console, f"next: neat-train export {run} --merge --out {run}-merged")
+        print_line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
 
 def _losses(found: dict[str, Any]) -> list[str]:
@@ -147,7 +146,3 @@ def _cells(at: dict[str, Any]) -> tuple[str, ...]:
     length = f"{at['length']:.0f}" if "length" in at else MISSING
     finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING
     return (number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(one_line(text), markup=False, soft_wrap=True)

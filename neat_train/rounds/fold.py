@@ -20,8 +20,9 @@ from neat_data.report.card import write_card
 from neat_data.rounds.candidates import Rules
 from neat_data.rounds.outcomes import Tally, joined, tallies, total
 from neat_data.rounds.sampling import Draws
+from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.store.folder import DatasetFolder, commit_shard
+from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Round, package_versions
 from neat_data.store.shard import read_shard
 from neat_train.data.records import Records

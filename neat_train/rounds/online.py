@@ -226,15 +226,10 @@ def online_rounds(
         steps: optimiser steps of the whole run.
 
     Raises:
-        InputError: bad prompts or rules, a dataset that cannot be added to, settings that contradict each other.
+        InputError: bad prompts or rules, a dataset that cannot be added to.
     """
     wanted = settings.rounds
     assert wanted.prompts is not None
-    if settings.rank_by is not None:
-        raise InputError(
-            f"rank_by {settings.rank_by} and rounds.prompts {wanted.prompts}: samples get rewards of the dataset's own "
-            "model alone, and cannot be ranked among others. Leave one out."
-        )
     sampling = Sampling(wanted.temperature, wanted.top_p, wanted.max_new_tokens or settings.max_response)
     draws = Draws(load_prompts(wanted.prompts), sampling, wanted.samples, settings.seed)
     rules = Rules(wanted.min_tokens, tuple(sorted(set(wanted.drop))), wanted.keep_where)

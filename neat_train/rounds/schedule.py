@@ -42,17 +42,15 @@ class Blocks:
         every: int | None = None,
         steps: int | None = None,
     ) -> Blocks:
-        """The blocks that `RoundSettings.queries` and `.every` ask for.
+        """The blocks that `RoundSettings.queries` and `.every` (not below `queries`) ask for.
 
         Raises:
-            InputError: a block has no query, or the next one begins before it ends.
+            InputError: a block has no query.
         """
         named = {"step": records_per_step, "epoch": records_per_step * steps_an_epoch(len(ids), records_per_step)}
         count = queries if isinstance(queries, int) else named[queries]
         if count < 1:
             raise InputError(f"rounds.queries {queries}: must be at least 1")
-        if every is not None and every < count:
-            raise InputError(f"rounds.every {every} is less than the {count} queries of a block (rounds.queries)")
         return cls(tuple(ids), records_per_step, seed, count, every or count, steps)
 
     def starting(self, step: int) -> range:

@@ -17,13 +17,12 @@ import numpy as np
 from torch import nn
 from transformers import Trainer
 
-from neat_data.errors import InputError
-from neat_data.labels import chosen
+from neat_data.labels import chosen_or_best
 from neat_data.models.out_of_memory import halving
 from neat_data.models.reward_model import RewardModel, Task
-from neat_data.models.sampler import Ask, Sample, Sampler, Sampling, sample_seed
+from neat_data.models.sampler import NO_ROUND, Ask, Sample, Sampler, Sampling, sample_seed
 from neat_data.progress import Silent, Watcher
-from neat_data.prompts.sets import Prompt, load_prompts
+from neat_data.prompts.sets import load_prompts
 from neat_data.record import Record
 from neat_data.report.escape import one_line
 from neat_data.report.tables import number
@@ -33,14 +32,12 @@ from neat_train.data.examples import Encoder, Example
 from neat_train.distributed import Ranks
 from neat_train.policy.logprobs import logps
 from neat_train.policy.undisturbed import undisturbed
-from neat_train.statistics import bootstrap
+from neat_train.statistics import bootstrap, perplexity_of
 from neat_train.training.json_lines import append
 
 _QUERY, _ANSWER = 48, 96  # characters of a line
 SAMPLES = "samples.jsonl"
 FORGETTING = 1.5  # times the lowest perplexity so far
-_NO_ROUND = -1  # seeds of held-out answers are those of no round
-_HIGHEST = 700.0  # nats a token: beyond it exp overflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ class HeldOut:
         self.settings, self.ranks, self.run = settings, ranks, run
         self.sampler_factory, self.reward = sampler_factory, reward
         self.path, self.token_budget, self.watch = path, token_budget, watch or Silent()
-        self.prompt = _one_prompt(settings.prompt)
+        self.prompt = load_prompts(settings.prompt).only("held_out.prompt", settings.prompt)
         self.sampling = Sampling(temperature=settings.temperature, max_new_tokens=max_new_tokens)
         self.seed = seed
         self.own = self.records[ranks.rank :: ranks.world]
@@ -216,7 +213,7 @@ class HeldOut:
         total = sum(part[1] for part in parts)
         if not total:
             return {}
-        return {"perplexity": math.exp(min(-math.fsum(part[0] for part in parts) / total, _HIGHEST))}
+        return {"perplexity": perplexity_of(-math.fsum(part[0] for part in parts) / total)}
 
     def _answers(self) -> list[Answered]:
         """Fresh answers of all ranks, in the order of the records."""
@@ -241,7 +238,7 @@ class HeldOut:
         )[0]
 
     def _ask(self, record: Record) -> Ask:
-        seed = sample_seed(self.seed, _NO_ROUND, record.query_id, self.prompt.name, 0)
+        seed = sample_seed(self.seed, NO_ROUND, record.query_id, self.prompt.name, 0)
         return Ask(self.prompt.applied(record.messages), seed, self.sampling, self.prompt.lead)
 
     def _scored(self, samples: Sequence[Sample]) -> list[float | None]:
@@ -269,17 +266,10 @@ class HeldOut:
 
 
 def _examples(records: Sequence[Record], encoder: Encoder) -> list[Example]:
-    """Every record with its chosen response alone."""
-    found = [encoder.example(replace(record, responses=(chosen(record),))) for record in records if record.responses]
+    """Every record with its chosen response alone; without those of which people only rejected something."""
+    chosen = [(record, chosen_or_best(record)) for record in records]
+    found = [encoder.example(replace(record, responses=(response,))) for record, response in chosen if response]
     return [example for example in found if example is not None]
-
-
-def _one_prompt(spec: str) -> Prompt:
-    found = load_prompts(spec).prompts
-    if len(found) != 1:
-        names = " or ".join(f"{spec}:{prompt.name}" for prompt in found)
-        raise InputError(f"held_out.prompt {spec}: has {len(found)} prompts; name one of them: {names}")
-    return found[0]
 
 
 def _length(sample: Sample) -> int:

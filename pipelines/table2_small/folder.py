@@ -7,15 +7,14 @@ written down in `experiment.json` before anything else and compared by whoever g
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.store.atomic import locked, write_atomically
-from neat_data.store.manifest import differences
+from neat_data.store.claim import claimed as held
+from neat_data.store.claim import differences, in_words, put, read
 
 EXPERIMENT, ROWS = "experiment.json", "rows"
 
@@ -34,18 +33,16 @@ def claimed(out: Path, rows: Mapping[str, str], settings: Mapping[str, Any]) -> 
         InputError: another process holds it, or it holds another experiment.
     """
     hashes = {name: _hash(text.encode()) for name, text in rows.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with held(out):
         known = _known(out, {"settings": dict(settings), "rows": hashes})
         changed = differences(known["settings"], dict(settings))
         changed += [f"other {ROWS}/{name}" for name in sorted(hashes) if known["rows"].get(name) != hashes[name]]
         if changed:
             raise InputError(
-                f"--out {out}: holds another experiment ({'; '.join(changed)}); go on with what it was begun with, or "
+                f"--out {out}: holds another experiment ({in_words(changed)}); go on with what it was begun with, or "
                 "give another --out"
             )
-        content = json.dumps({"settings": settings, "rows": hashes}, indent=1) + "\n"
-        write_atomically(out / EXPERIMENT, lambda file: file.write(content.encode()))
+        put(out / EXPERIMENT, {"settings": settings, "rows": hashes}, indent=1)
         write_rows(rows, out / ROWS)
         yield
 
@@ -59,8 +56,8 @@ def write_rows(rows: Mapping[str, str], folder: Path) -> None:
 
 def _known(out: Path, new: dict[str, Any]) -> dict[str, Any]:
     """What the folder says of its experiment; `new` where it says nothing."""
-    if (file := out / EXPERIMENT).is_file():
-        return dict(json.loads(file.read_bytes()))
+    if (known := read(out / EXPERIMENT)) is not None:
+        return known
     if not (folder := out / ROWS).is_dir():
         return new
     found = {name: _hash((folder / name).read_bytes()) for name in new["rows"] if (folder / name).is_file()}

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from neat_data.models.trees.packing import rectangles
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,14 +24,7 @@ def by_length(lengths: Sequence[int], budget: int, rng: random.Random) -> list[l
     Items of one length are shuffled, so that batches differ from one epoch to the next.
     """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i] * rng.uniform(0.9, 1.1), rng.random()))
-    batches: list[list[int]] = [[]]
-    longest = 0
-    for i in order:
-        longest = max(longest, lengths[i])
-        if batches[-1] and longest * (len(batches[-1]) + 1) > budget:
-            batches.append([])
-            longest = lengths[i]
-        batches[-1].append(i)
+    batches = list(rectangles(lengths, budget, order=order))
     rng.shuffle(batches)
     return batches
 

@@ -31,7 +31,8 @@ from neat_data.models.templates import ChatTemplate
 from neat_data.models.trees.attention_choice import without_argument
 from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
 from neat_data.models.trees.forward import Head, linear_head, run_batch, run_trees
-from neat_data.models.trees.tree import TokenTree, grow, pack, split
+from neat_data.models.trees.packing import pack, rectangles, split
+from neat_data.models.trees.tree import TokenTree, grow
 from neat_data.models.weights import load_classifier
 
 # Tokens in one pass. On a CPU longer rows no longer pay; accelerators want more to do at once.
@@ -76,7 +77,7 @@ class Passes:
         trees = self.path == "trees"
         pieces = list(_tree_pieces(encoded, budget) if trees else _row_pieces(encoded))
         sizes = [piece.tree.tokens for piece in pieces]
-        for chosen in pack(sizes, budget) if trees else _rectangles(sizes, budget):
+        for chosen in pack(sizes, budget) if trees else rectangles(sizes, budget):
             together = [pieces[index] for index in chosen]
             width = max(sizes[index] for index in chosen)
             tokens = [sizes[index] if trees else width for index in chosen]
@@ -229,18 +230,6 @@ def _row_pieces(encoded: Sequence[Encoded]) -> Iterator[_Piece]:
         for response, ids in enumerate(one.sequences):
             if ids is not None:
                 yield _Piece(task, (response,), grow([ids]))
-
-
-def _rectangles(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Length-sorted batches, longest first, whose padded area stays within the budget."""
-    batch: list[int] = []
-    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        if batch and sizes[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) -> RewardSpec:

@@ -132,7 +132,7 @@ def _options(spec: RewardSpec, config: PreTrainedConfig) -> dict[str, Any]:
     """What vLLM is started with; on a CPU the cache has room for 16 full sequences."""
     assert spec.max_length is not None
     assert spec.token_budget is not None
-    cpu = {"enforce_eager": True, "kv_cache_memory_bytes": vllm_engine.cache_bytes(config, 16 * spec.max_length, 4)}
+    cpu = {"enforce_eager": True, "kv_cache_memory_bytes": vllm_engine.cache_room(config, 16 * spec.max_length, 4)}
     return {
         "runner": "pooling",
         "dtype": spec.dtype,

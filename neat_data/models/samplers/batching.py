@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from neat_data.models.sampler import Sampling
+from neat_data.models.trees.packing import rectangles
 from neat_data.models.trees.tree import shared
 
 # A pass of its own costs about as much as this many tokens in a larger one.
@@ -21,14 +22,9 @@ def batches(prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], bud
     """
     kept = [index for index, prompt in enumerate(prompts) if prompt]
     for sampling in dict.fromkeys(samplings[index] for index in kept):
-        batch: list[int] = []
         alike = [index for index in kept if samplings[index] == sampling]
-        for index in sorted(alike, key=lambda i: (-len(prompts[i]), i)):
-            if batch and (len(prompts[batch[0]]) + sampling.max_new_tokens) * (len(batch) + 1) > budget:
-                yield batch
-                batch = []
-            batch.append(index)
-        yield batch
+        sizes = [len(prompts[index]) + sampling.max_new_tokens for index in alike]
+        yield from ([alike[place] for place in batch] for batch in rectangles(sizes, budget))
 
 
 def groups(prompts: Sequence[Sequence[int]], limit: int) -> list[tuple[list[int], int]]:

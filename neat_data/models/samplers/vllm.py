@@ -186,7 +186,7 @@ def _options(spec: SamplerSpec, config: PreTrainedConfig) -> dict[str, Any]:
         "runner": "generate",
         "dtype": spec.dtype,
         "max_model_len": spec.max_length,
-        "kv_cache_memory_bytes": vllm_engine.cache_bytes(config, room, DTYPES[spec.dtype].itemsize),
+        "kv_cache_memory_bytes": vllm_engine.cache_room(config, room, DTYPES[spec.dtype].itemsize),
         "enable_prefix_caching": True,
         "trust_remote_code": spec.trust_remote_code,
         "load_format": "safetensors",

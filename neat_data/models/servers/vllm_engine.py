@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.device import is_out_of_memory, release, resolve_device
+from neat_data.models.memory import cache_bytes
 from neat_data.models.out_of_memory import OutOfMemory
 
 _LEAST_CACHE = 64 << 20
@@ -96,15 +97,12 @@ def errors_in_our_words() -> Iterator[None]:
         raise RunError(f"vLLM stopped: {first_line(error)}; run the same command again to go on") from error
 
 
-def cache_bytes(config: PreTrainedConfig, tokens: int, bytes_each: int) -> int:
-    """Memory for the keys and values of so many tokens, numbers of `bytes_each`.
+def cache_room(config: PreTrainedConfig, tokens: int, size: int) -> int:
+    """Bytes for the keys and values of so many tokens, in numbers of `size` bytes; a few MiB at least.
 
     It is given to vLLM because its own guess fails on some memory layouts of CPUs, and takes most of a card.
     """
-    text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return max(_LEAST_CACHE, 2 * bytes_each * text.num_hidden_layers * heads * width * tokens)
+    return max(_LEAST_CACHE, cache_bytes(config, tokens, size))
 
 
 def first_line(error: BaseException) -> str:

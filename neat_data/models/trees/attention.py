@@ -9,6 +9,7 @@ CUDA; `attention_choice` says which runs). No name has a mask function, so trans
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -97,22 +98,39 @@ def plant(lengths: tuple[tuple[int, ...], ...], attention: str, dtype: torch.dty
     return Forest(lengths, causal=causal)
 
 
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Forest, float], torch.Tensor]
+Attention = Callable[..., tuple[torch.Tensor, None]]
+
+
+def _as_transformers_calls_it(attend: Attend) -> Attention:
+    """A function of query, key, value, forest and scale in the form that `AttentionInterface` wants."""
+
+    def attention(
+        module: torch.nn.Module,
+        query: torch.Tensor,  # (1, heads, tokens, head size)
+        key: torch.Tensor,  # (1, key heads, tokens, head size)
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        forest: Forest | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None]:
+        forest = _checked(forest, options)
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        query, key, value = _alike(query, key, value)
+        return attend(query, key, value, forest, scale), None  # (1, tokens, heads, head size)
+
+    attention.__name__, attention.__doc__ = attend.__name__, attend.__doc__
+    return attention
+
+
+@_as_transformers_calls_it
 def tree_sdpa(
-    module: torch.nn.Module,
-    query: torch.Tensor,  # (1, heads, tokens, head size)
-    key: torch.Tensor,  # (1, key heads, tokens, head size)
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    forest: Forest | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention tree by tree; returns (1, tokens, heads, head size), as transformers expects."""
-    forest = _checked(forest, options)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key, value = _alike(query, key, value)
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, forest: Forest, scale: float
+) -> torch.Tensor:
+    """Attention tree by tree."""
     if forest.blocks:
-        return attention_blocks.attend(query[0], key[0], value[0], forest.blocks, scale).transpose(0, 1)[None], None
+        return attention_blocks.attend(query[0], key[0], value[0], forest.blocks, scale).transpose(0, 1)[None]
     assert forest.causal is not None
     causal = forest.causal.to(query.dtype)
     sizes = [part for tree in forest.lengths for part in tree]
@@ -127,7 +145,7 @@ def tree_sdpa(
             for branch, own_key, own_value in islice(parts, len(tree) - 1):
                 keys, values = torch.cat((stem_key, own_key), dim=2), torch.cat((stem_value, own_value), dim=2)
                 outputs.append(_attend(branch, keys, values, causal, scale))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
 def _attend(
@@ -162,40 +180,23 @@ def _alike(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(part.to(dtype) for part in parts)
 
 
+@_as_transformers_calls_it
 def tree_flex(
-    module: torch.nn.Module,
-    query: torch.Tensor,  # (1, heads, tokens, head size)
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    forest: Forest | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """One FlexAttention call over the row; in and out as `tree_sdpa`."""
-    forest = _checked(forest, options)
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, forest: Forest, scale: float
+) -> torch.Tensor:
+    """One FlexAttention call over the row."""
     assert forest.block_mask is not None
-    query, key, value = _alike(query, key, value)
-    output = attention_flex.attend(query, key, value, forest.block_mask, scaling)
-    return output.transpose(1, 2).contiguous(), None
+    return attention_flex.attend(query, key, value, forest.block_mask, scale).transpose(1, 2).contiguous()
 
 
+@_as_transformers_calls_it
 def tree_varlen(
-    module: torch.nn.Module,
-    query: torch.Tensor,  # (1, heads, tokens, head size)
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    forest: Forest | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """One call over the row's parts; in and out as `tree_sdpa`."""
-    forest = _checked(forest, options)
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, forest: Forest, scale: float
+) -> torch.Tensor:
+    """One call over the row's parts."""
     assert forest.parts is not None
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key, value = (part[0].transpose(0, 1) for part in _alike(query, key, value))
-    return attention_varlen.attend(query, key, value, forest.parts, scale)[None], None
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    return attention_varlen.attend(query, key, value, forest.parts, scale)[None]
 
 
 def _checked(forest: Forest | None, options: dict[str, Any]) -> Forest:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from neat_data.models.trees.tree import split
+from neat_data.models.trees.packing import split
 from neat_data.models.trees.visibility import Lengths, sees, until
 
 # Tokens of one block: more, and it computes too much of what its branches do not see of one another.

@@ -1,18 +1,19 @@
-"""Whether a model may score token trees: its configuration first, then a comparison in float32 when it is loaded.
+"""Whether a model may run over token trees: its configuration first, then a comparison in float32 when it is loaded.
 
-The reference is the model's own forward pass over one dialogue at a time. Trees are taken where a packed row agrees
+The reference is the model's own forward pass over one sequence at a time. Trees are taken where a packed row agrees
 with it to 1e-4, padded batches elsewhere, and the reason is one line for the user. Whether a model suits trees is asked
 with attention tree by tree, which needs no compiler and no kernel of its own; what then computes it on the device is
-proved by itself (`attention_choice`).
+proved by itself (`attention_choice`). The rule is here once (`in_float32_where_it_fits`, `choose`); `choose_path` asks
+it about a reward model's scores, `neat_train.policy.logprobs` about a policy's log-probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -44,6 +45,15 @@ _TURNS = 6
 
 
 Groups = list[list[list[int]]]  # dialogues that share a query, as token ids
+_Choice = TypeVar("_Choice")
+
+
+@dataclass(frozen=True, slots=True)
+class PathChoice:
+    """The path taken, and one line that says why."""
+
+    path: Literal["trees", "batches"]
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +76,58 @@ def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec
     asked = asked_attention(spec.model_args)
     groups = _probe(template, spec.max_length or 0)
     own = model.config._attn_implementation
+    choice, linear = in_float32_where_it_fits(model, lambda exact: _choose(model, groups, spec, pad, exact))
+    if choice.path == "batches":
+        model.set_attn_implementation(own)
+        return ScoringChoice(choice.path, linear, choice.note, own)
+    attention, line = choose_attention(asked, model.config, model.dtype, model.device, backward=False)
+    model.set_attn_implementation(attention)
+    return ScoringChoice(choice.path, linear, with_line(choice, line).note, attention)
+
+
+def in_float32_where_it_fits(model: PreTrainedModel, choose: Callable[[bool], _Choice]) -> _Choice:
+    """What `choose` says with the weights in float32, or, where there is no memory for that, as they are.
+
+    Args:
+        choose: is told whether float32 is in force.
+    """
     try:
         with in_float32(model) as exact:
-            choice = _choose(model, groups, spec, pad, EXACT if exact else CLOSE)
+            return choose(exact)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        release()
-        choice = _choose(model, groups, spec, pad, CLOSE)
-    if choice.path == "batches":
-        model.set_attn_implementation(own)
-        return replace(choice, attention=own)
-    attention, line = choose_attention(asked, model.config, model.dtype, model.device, backward=False)
-    model.set_attn_implementation(attention)
-    return replace(choice, attention=attention, note="\n".join(filter(None, (choice.note, line))))
+    release()
+    return choose(False)
+
+
+def choose(
+    asked: str, against: str | None, run: Callable[[], torch.Tensor], reference: torch.Tensor, tolerance: float
+) -> PathChoice:
+    """Trees where nothing speaks against them and a run over them agrees with the model's own pass.
+
+    Args:
+        asked: `auto`, `trees` or `batches`.
+        against: what is known against trees before any run.
+        run: the probe over trees; same shape as `reference`.
+        reference: what the model itself says of the probe, one sequence at a time.
+        tolerance: the largest difference that is taken; EXACT in float32.
+
+    Raises:
+        InputError: `trees` was asked for and is not exact.
+    """
+    reason = against or _inexact(run, reference, tolerance)
+    if reason is None:
+        found = "exact in float32" if tolerance == EXACT else f"within {tolerance:.2g}; float32 does not fit"
+        return PathChoice("trees", f"token trees: {found}, on a probe")
+    if asked == "trees":
+        raise InputError(f"path trees: {reason}\nleave it at auto, which pads batches for this model")
+    return PathChoice("batches", f"length-sorted batches: {reason}")
+
+
+def with_line(choice: PathChoice, line: str | None) -> PathChoice:
+    """The choice with one more line of why."""
+    return replace(choice, note="\n".join(filter(None, (choice.note, line))))
 
 
 @contextmanager
@@ -113,18 +161,18 @@ def free_memory() -> float:
     return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
-def _choose(model: PreTrainedModel, groups: Groups, spec: RewardSpec, pad: int, tolerance: float) -> ScoringChoice:
+def _choose(model: PreTrainedModel, groups: Groups, spec: RewardSpec, pad: int, exact: bool) -> tuple[PathChoice, bool]:
+    """The path, and whether the float32 head is used."""
+    tolerance = EXACT if exact else CLOSE
     reference = _alone(model, groups, pad)
     head = _agreeing_head(model, groups, pad, reference, tolerance)
-    reason = _against_trees(model, head, spec)
-    if reason is None and head is not None:
-        reason = _inexact(model, head, groups, reference, tolerance)
-    if reason is None:
-        found = "exact in float32" if tolerance == EXACT else f"within {tolerance}; float32 does not fit"
-        return ScoringChoice("trees", True, f"token trees: {found}, on a probe", TREES_SDPA)
-    if spec.path == "trees":
-        raise InputError(f"--path trees: {reason}\nleave it at auto, which pads batches for this model")
-    return ScoringChoice("batches", head is not None, f"length-sorted batches: {reason}", "")
+
+    def run() -> torch.Tensor:
+        assert head is not None  # or there is something against trees
+        model.set_attn_implementation(TREES_SDPA)
+        return run_trees(model, head, [grow(group) for group in groups], TREES_SDPA)
+
+    return choose(spec.path, _against_trees(model, head, spec), run, reference, tolerance), head is not None
 
 
 def window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -174,16 +222,12 @@ def _against_trees(model: PreTrainedModel, head: Head | None, spec: RewardSpec) 
     return configured_against_trees(model.config)
 
 
-def _inexact(
-    model: PreTrainedModel, head: Head, groups: Groups, reference: torch.Tensor, tolerance: float
-) -> str | None:
+def _inexact(run: Callable[[], torch.Tensor], reference: torch.Tensor, tolerance: float) -> str | None:
     """Why trees are not exact on the probe, or None where they are."""
     try:
-        model.set_attn_implementation(TREES_SDPA)
-        found = run_trees(model, head, [grow(group) for group in groups], TREES_SDPA)
+        off = float((run() - reference).abs().max())
     except (UnsupportedAttention, TypeError, ValueError) as error:
         return f"trees do not run on this model ({' '.join(str(error).split())[:120]})"
-    off = float((found - reference).abs().max())
     return None if off <= tolerance else f"trees are off by {off:.2g} on this model"
 
 

@@ -1,7 +1,7 @@
 """Token trees: the responses of one query share its tokens, and many trees share one row without padding.
 
-`grow` finds the prefix, `pack` decides which trees travel together, `lay` writes a pack as one row of token ids with
-explicit position ids and says where the scored tokens are. All of it is arithmetic on lists of integers.
+`grow` finds the prefix, `lay` writes a pack of trees as one row of token ids with explicit position ids and says where
+the scored tokens are. All of it is arithmetic on lists of integers. Which trees travel together, `packing` decides.
 """
 
 from __future__ import annotations
@@ -63,40 +63,6 @@ def shared(sequences: Sequence[Sequence[int]]) -> int:
     first, final = min(map(list, sequences)), max(map(list, sequences))
     limit = min(map(len, sequences)) - 1
     return next((i for i in range(limit) if first[i] != final[i]), limit)
-
-
-def split(sizes: Sequence[int], prefix: int, budget: int) -> list[range]:
-    """Cuts branches of these sizes into runs whose trees fit the budget; a branch that cannot fit runs alone.
-
-    >>> split([3, 3, 3], prefix=4, budget=10)
-    [range(0, 2), range(2, 3)]
-    """
-    runs, start, used = [], 0, prefix
-    for index, size in enumerate(sizes):
-        if index > start and used + size > budget:
-            runs.append(range(start, index))
-            start, used = index, prefix
-        used += size
-    return [*runs, range(start, len(sizes))]
-
-
-def pack(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """First-fit decreasing: indices of trees, pack by pack, longest first. One tree above the budget is alone.
-
-    >>> pack([3, 9, 4, 6], budget=10)
-    [[1], [3, 2], [0]]
-    """
-    packs: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        place = next((p for p, free in enumerate(room) if sizes[index] <= free), None)
-        if place is None:
-            packs.append([index])
-            room.append(budget - sizes[index])
-        else:
-            packs[place].append(index)
-            room[place] -= sizes[index]
-    return packs
 
 
 def lay(trees: Sequence[TokenTree]) -> PackedRow:

@@ -20,8 +20,9 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.claim import changes, version_notes
 from neat_data.store.join import from_rewards
-from neat_data.store.manifest import Manifest, differences, fingerprint_of, shard_name
+from neat_data.store.manifest import Manifest, fingerprint_of, shard_name
 from neat_data.store.scores.format import (
     FILE,
     FOLDER,
@@ -119,7 +120,7 @@ class ScoresFolder:
         fresh = Scores(self._name, fingerprint_of(settings), settings, versions)
         known = self._scores or fresh
         self._refuse_other_settings(known.settings, settings)
-        self.notes += [f"version changed since the first run: {line}" for line in differences(known.versions, versions)]
+        self.notes += version_notes(known.versions, versions)
         present = {(round, number, entry.sha256) for round, number, entry in shards_of(self._dataset)}
         kept = [s for s in known.shards if (s.round, s.number, s.of) in present and self._whole(s)]
         known = known.with_shards(kept)
@@ -150,9 +151,9 @@ class ScoresFolder:
         return ScoreShard(round, number, of.sha256, _refusals(table), _own_entry(entry, self._name, round, number))
 
     def _refuse_other_settings(self, was: dict[str, Any], settings: dict[str, Any]) -> None:
-        if changed := differences(was, settings):
+        if changed := changes(was, settings):
             raise InputError(
-                f"{self._file.parent}: was made with other settings ({'; '.join(changed)}).\n"
+                f"{self._file.parent}: was made with other settings ({changed}).\n"
                 "Choose another --name, or run with the settings that it was made with."
             )
 

@@ -8,7 +8,6 @@ and checks; `folder` writes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -110,8 +109,7 @@ class Scores:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self)}
-        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        return manifests.written(FORMAT_VERSION, asdict(self))
 
     @classmethod
     def from_bytes(cls, content: bytes, where: object) -> Scores:
@@ -120,17 +118,9 @@ class Scores:
         Raises:
             InputError: damaged, or written by a later version of this project.
         """
-        try:
-            found = json.loads(content)
-            version = found.pop("format_version")
-            if version == FORMAT_VERSION:
-                return cls(**{**found, "shards": tuple(_shard(found["name"], s) for s in found["shards"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{where}: damaged ({type(error).__name__}: {error}).\n"
-                "Remove the file and run the same `neat-data rescore` again: it makes it anew."
-            ) from error
-        raise InputError(f"{where}: format version {version} is unknown here; a newer neat-align reads it.")
+        remedy = "Remove the file and run the same `neat-data rescore` again: it makes it anew."
+        with manifests.understood(content, where, FORMAT_VERSION, remedy) as found:
+            return cls(**{**found, "shards": tuple(_shard(found["name"], s) for s in found["shards"])})
 
 
 def _shard(name: str, content: dict[str, Any]) -> ScoreShard:

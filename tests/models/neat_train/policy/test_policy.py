@@ -279,8 +279,6 @@ def test_settings_that_contradict_the_adapter_are_refused(first, fields, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"full": True, "dtype": "bfloat16"}, "--full and --dtype bfloat16"),
-        ({"full": True, "load_in_4bit": True}, "--full and --load-in-4bit"),
         ({"load_in_4bit": True}, "pip install bitsandbytes"),
         ({"lora": LoraSettings(target_modules=["nowhere"])}, "lora.target_modules"),
     ],

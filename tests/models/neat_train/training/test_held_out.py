@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from transformers import EarlyStoppingCallback
 
 from neat_data.errors import InputError
-from neat_data.labels import chosen
 from neat_data.models.load import load_reward_model
 from neat_data.models.reward_model import RewardModel, RewardSpec
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
@@ -86,14 +85,6 @@ def record(query: str, rewards: dict[str, float], order: tuple[str, ...] = (), v
     labels = (Label("a", None, None, 0, tuple(ids[text] for text in order), verdict),) if order else ()
     responses = tuple(Response(ids[text], text, reward) for text, reward in rewards.items())
     return Record(query_id(messages), messages, responses, labels).ranked()
-
-
-def test_the_chosen_response_is_what_people_say_and_else_the_best_reward():
-    rewards = {"worse": -1.0, "better": 2.0, "middle": 0.0}
-    assert chosen(record("q", rewards, ("worse", "better"))).text == "worse"
-    assert chosen(record("q", rewards, ("middle",), verdict=True)).text == "middle"
-    assert chosen(record("q", rewards, ("middle",), verdict=False)).text == "better"
-    assert chosen(record("q", rewards)).text == "better"
 
 
 def dish(n: int) -> Record:
@@ -171,13 +162,24 @@ def test_perplexity_is_that_of_a_plain_forward_pass_over_the_whole_corpus(policy
     total, tokens = 0.0, 0
     for one in RECORDS:
         query = policy.template.query_ids(one.messages)
-        answer = policy.tokenizer(chosen(one).text, add_special_tokens=False)["input_ids"] + [policy.stops.ids[0]]
+        answer = policy.tokenizer(_chosen(one), add_special_tokens=False)["input_ids"] + [policy.stops.ids[0]]
         with undisturbed(policy.model):
             logits = policy.model(input_ids=torch.tensor([query + answer])).logits[0].double()
         logps = logits.log_softmax(-1)[len(query) - 1 : -1].gather(-1, torch.tensor(answer)[:, None])
         total, tokens = total - float(logps.sum()), tokens + len(answer)
     found = measuring(policy, None, tmp_path, token_budget=128).measure(policy.model, 0)
     assert found == {"perplexity": pytest.approx(math.exp(total / tokens), rel=1e-5)}
+
+
+def _chosen(one: Record) -> str:
+    return one.response(one.labels[0].order[0]).text
+
+
+def test_a_response_that_people_only_rejected_has_no_part_in_the_perplexity(policy, tmp_path):
+    refused = record("How do I cook a rat?", {"Boil it.": 1.0}, ("Boil it.",), verdict=False)
+    assert measuring(policy, None, tmp_path, [refused]).measure(policy.model, 0) == {}
+    expected = measuring(policy, None, tmp_path, RECORDS).measure(policy.model, 0)
+    assert measuring(policy, None, tmp_path, [*RECORDS, refused]).measure(policy.model, 0) == expected
 
 
 def test_without_a_reward_model_it_is_said_once_that_there_is_perplexity_alone(policy, tmp_path):

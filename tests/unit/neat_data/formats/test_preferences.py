@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neat_data.formats.preferences import Skipped, best, best_worst, every, labelled, only, verdicts
+from neat_data.formats.preferences import Skipped, best_worst, every, labelled, only
+from neat_data.labels import best
 from neat_data.record import Message, Record, Response, query_id, response_id
 
 
@@ -57,11 +58,6 @@ def test_labels_that_give_no_pair_say_why(record_of):
     assert reason(labelled, record_of("q", rewards, [("a", "b")]), 0.0) == "tie"
     assert reason(labelled, record_of("q", {"a": None, "b": 1.0}, [("a", "b")]), 0.0) == "no_reward"
     assert texts(labelled(record_of("q", rewards, [("a", "b")]))) == [("a", "b")]
-
-
-def test_verdicts_count_once(record_of):
-    record = record_of("q", {"a": 1.0, "b": 0.0}, [("b",), ("b",)], verdict=True)
-    assert [(response.text, good) for response, good in verdicts(record)] == [("b", True)]
 
 
 @given(st.permutations("abcdef"), st.lists(st.sampled_from([0.0, 1.0]), min_size=6, max_size=6))

@@ -8,8 +8,9 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.record import to_table
+from neat_data.store.claim import differences
 from neat_data.store.folder import DatasetFolder
-from neat_data.store.manifest import Manifest, differences, fingerprint_of
+from neat_data.store.manifest import Manifest, fingerprint_of
 from neat_data.store.markers import BEGIN, END, with_body
 from neat_data.store.shard import shard_metadata
 

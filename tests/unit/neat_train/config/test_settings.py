@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from neat_data.errors import InputError
+from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.objective import NPO, Likelihood, Settings
 from neat_train.config.reading import read_settings
 from neat_train.config.settings import METHODS, FitSettings, fingerprint, identifying
@@ -142,6 +143,8 @@ def test_what_is_misspelt_or_of_the_wrong_type_is_answered_with_a_hint(given, wo
         (("sft.target=best",), ("sft.target", "method neat")),
         (("full=true", "load_in_4bit=true"), ("full", "load_in_4bit")),
         (("full=true", "lora.r=4"), ("full", "lora.r")),
+        (("full=true", "dtype=bfloat16"), ("full", "dtype bfloat16", "bf16 true")),
+        (("full=true", "dtype=float16"), ("full", "dtype float16")),
         (("rounds.every=10",), ("rounds.every 10", "64 queries")),
         (("rounds.every=10", "rounds.queries=epoch"), ("rounds.every 10", "rounds.queries epoch")),
         (("loss.beta=0.2", "loss.penalty.kind=none"), ("loss.beta 0.2", "loss.penalty.kind is none")),
@@ -155,6 +158,17 @@ def test_what_is_misspelt_or_of_the_wrong_type_is_answered_with_a_hint(given, wo
 def test_settings_that_contradict_each_other_are_refused_by_both_names(given, both):
     told = refusal(*given)
     assert all(name in told for name in both)
+
+
+def test_settings_made_in_python_are_asked_too():
+    refuse_contradictions(FitSettings())
+    refuse_contradictions(read("full=true"))
+    for changed, both in (
+        ({"full": True, "load_in_4bit": True}, "full and load_in_4bit"),
+        ({"max_response": 9_999}, "max_length"),
+    ):
+        with pytest.raises(InputError, match=both):
+            refuse_contradictions(read().model_copy(update=changed))
 
 
 def test_a_flag_and_a_set_of_two_values_contradict_each_other():

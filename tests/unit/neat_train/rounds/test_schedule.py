@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neat_data.errors import InputError
 from neat_train.data.order import step_ids
 from neat_train.rounds.schedule import Blocks
 
@@ -45,11 +43,6 @@ def test_blocks_need_not_begin_with_a_step():
 def test_nothing_behind_the_end_of_the_run_is_sampled():
     whole = Blocks.of(IDS, 4, 0, "epoch", steps=2).queries_of(0)
     assert list(whole) == step_ids(IDS, 0, 4, 0) + step_ids(IDS, 1, 4, 0)
-
-
-def test_a_block_that_ends_after_the_next_begins_is_refused():
-    with pytest.raises(InputError, match=r"rounds\.every 3 .* 4 queries"):
-        Blocks.of(IDS, 4, 0, "step", 3)
 
 
 @given(

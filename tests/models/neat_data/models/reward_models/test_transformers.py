@@ -201,7 +201,7 @@ def test_no_tasks_no_scores(llama: Path) -> None:
         ({"dtype": "int8"}, "--dtype int8"),
         ({"device": "tpu"}, "--device tpu"),
         ({"device": "cuda"}, "no usable cuda"),
-        ({"path": "trees", "model_args": {"attn_implementation": "eager"}}, "--path trees: attention eager"),
+        ({"path": "trees", "model_args": {"attn_implementation": "eager"}}, "path trees: attention eager"),
         ({"model_args": {"tree_attention": "flash"}}, "tree_attention=flash: unknown; choose auto, flex, sdpa, varlen"),
     ],
 )
@@ -235,7 +235,7 @@ def test_any_attention_over_trees_gives_the_same_rewards(llama: Path, tasks: lis
 
 def test_trees_are_refused_where_they_are_not_exact(make_classifier: Callable[..., Path], tokenizer: Any) -> None:
     bloom = make_classifier(BloomConfig, tokenizer, n_head=4, n_layer=2)
-    with pytest.raises(InputError, match="--path trees: trees are off by"):
+    with pytest.raises(InputError, match="path trees: trees are off by"):
         load_reward_model(spec(bloom, path="trees"))
     assert "trees are off by" in load_reward_model(spec(bloom)).notes[1]
     windowed = make_classifier(MistralConfig, tokenizer, sliding_window=16, **GROUPED)

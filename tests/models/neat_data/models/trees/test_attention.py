@@ -18,7 +18,7 @@ from neat_data.models.trees.attention import (
     tree_sdpa,
     tree_varlen,
 )
-from neat_data.models.trees.tree import split
+from neat_data.models.trees.packing import split
 from neat_data.models.trees.visibility import sees, until
 from tests.support.layouts import Lengths, layouts
 

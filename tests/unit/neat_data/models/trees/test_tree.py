@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neat_data.models.trees.tree import TokenTree, grow, lay, pack, split
+from neat_data.models.trees.tree import TokenTree, grow, lay
 
 SEQUENCE = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
@@ -28,26 +28,6 @@ def test_a_tree_holds_its_sequences_and_shares_all_that_can_be_shared(sequences:
     assert all(tree.branches)
     if all(len(branch) > 1 for branch in tree.branches):
         assert len({branch[0] for branch in tree.branches}) > 1
-
-
-@given(st.lists(st.integers(1, 12), max_size=30), st.integers(1, 20))
-def test_packs_hold_every_tree_once_and_keep_to_the_budget(sizes: list[int], budget: int) -> None:
-    packs = pack(sizes, budget)
-    assert sorted(index for one in packs for index in one) == list(range(len(sizes)))
-    for one in packs:
-        assert sum(sizes[index] for index in one) <= budget or len(one) == 1
-
-
-def test_packing_is_first_fit_decreasing() -> None:
-    assert pack([2, 5, 4, 6, 3], budget=10) == [[3, 2], [1, 4, 0]]
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 9), st.integers(1, 25))
-def test_a_wide_tree_is_cut_into_runs_that_fit(sizes: list[int], prefix: int, budget: int) -> None:
-    runs = split(sizes, prefix, budget)
-    assert [index for run in runs for index in run] == list(range(len(sizes)))
-    for run in runs:
-        assert prefix + sum(sizes[index] for index in run) <= budget or len(run) == 1
 
 
 def test_positions_go_on_from_the_prefix_in_every_branch() -> None:
