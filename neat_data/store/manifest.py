@@ -171,6 +171,12 @@ def fingerprint_of(settings: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
+def reward_model(settings: dict[str, Any]) -> str | None:
+    """The reward model that a manifest's settings name, None where there is none."""
+    model = (settings.get("reward_model") or {}).get("model")
+    return None if model is None else str(model)
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Which settings differ, a line each.
 
