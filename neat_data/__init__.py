@@ -1,33 +1,78 @@
-"""Preference datasets for aligning language models: score, look, grow, export."""
+"""Preference datasets for aligning language models: score, look, grow, export.
+
+`import neat_data as nd` loads neither torch nor polars nor pyarrow: each function imports what it needs.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from neat_data.api import add_responses, compact, expand, export, open, rescore, score, stats, verify
+from neat_data.errors import InputError, NeatError, RunError
 
 if TYPE_CHECKING:
+    from neat_data.analysis.stats import Stats
+    from neat_data.models.reward_model import RewardModelSpec
+    from neat_data.models.sampler import SamplerSpec, Sampling
+    from neat_data.prompts.sets import Prompt, PromptSet
+    from neat_data.record import Label, Message, Record, Response
     from neat_data.store.dataset import PreferenceDataset
 
     __version__: str
-else:
 
-    def __getattr__(name: str) -> str:
-        """`__version__` is that of what is installed; reading it takes imports that `--help` can do without."""
-        if name != "__version__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib.metadata import version
+__all__ = [
+    "InputError",
+    "Label",
+    "Message",
+    "NeatError",
+    "PreferenceDataset",
+    "Prompt",
+    "PromptSet",
+    "Record",
+    "Response",
+    "RewardModelSpec",
+    "RunError",
+    "SamplerSpec",
+    "Sampling",
+    "Stats",
+    "__version__",
+    "add_responses",
+    "compact",
+    "expand",
+    "export",
+    "open",
+    "rescore",
+    "score",
+    "stats",
+    "verify",
+]
 
-        return version("neat-align")
+_MODULES = {
+    "Label": "neat_data.record",
+    "Message": "neat_data.record",
+    "PreferenceDataset": "neat_data.store.dataset",
+    "Prompt": "neat_data.prompts.sets",
+    "PromptSet": "neat_data.prompts.sets",
+    "Record": "neat_data.record",
+    "Response": "neat_data.record",
+    "RewardModelSpec": "neat_data.models.reward_model",
+    "SamplerSpec": "neat_data.models.sampler",
+    "Sampling": "neat_data.models.sampler",
+    "Stats": "neat_data.analysis.stats",
+}
 
 
-__all__ = ["__version__", "open"]
+def __getattr__(name: str) -> Any:
+    """Types are loaded when they are asked for, and `__version__` is that of what is installed."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("neat-align")
 
 
-def open(path: str) -> PreferenceDataset:
-    """Open the dataset folder (or fsspec URL) `path` for reading.
-
-    Raises:
-        neat_data.errors.InputError: `path` is not a dataset written by this project.
-    """
-    from neat_data.store.dataset import PreferenceDataset
-
-    return PreferenceDataset.open(path)
+def __dir__() -> list[str]:
+    return __all__

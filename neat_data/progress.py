@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Protocol
@@ -39,8 +40,11 @@ class Silent:
 class TerminalWatcher:
     """A progress bar with rows/s, tokens/s and the time left; a context manager."""
 
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(*columns(console.width), console=console, transient=True)
+    def __init__(self, console: Console | None, logger: logging.Logger | None = None) -> None:
+        """With no console there is no bar. Lines stand above it, or go to `logger` where there is one."""
+        width = 80 if console is None else console.width
+        self._progress = Progress(*columns(width), console=console, transient=True, disable=console is None)
+        self._logger = logger
         self._task = self._progress.add_task("starting", total=None, **counts())
 
     def __enter__(self) -> TerminalWatcher:
@@ -61,7 +65,10 @@ class TerminalWatcher:
         self._progress.advance(self._task, rows)
 
     def say(self, line: str) -> None:
-        self._progress.console.print(escape(line), highlight=False)
+        if self._logger is not None:
+            self._logger.info("%s", line)
+        elif not self._progress.disable:
+            self._progress.console.print(escape(line), highlight=False)
 
 
 def columns(width: int) -> list[ProgressColumn]:

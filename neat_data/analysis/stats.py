@@ -28,6 +28,7 @@ from neat_data.analysis.measures import (
 )
 from neat_data.analysis.polarity import Polarities, compare
 from neat_data.errors import InputError
+from neat_data.store.manifest import reward_model
 from neat_data.store.scores.format import OWN
 
 if TYPE_CHECKING:
@@ -289,12 +290,6 @@ def ranking_model(dataset: PreferenceDataset, rank_by: str | None) -> str | None
         return reward_model(dataset.manifest.settings)
     scores = dataset.models[1:]
     return reward_model(dataset.scores(rank_by).settings) if rank_by in scores else f"{rank_by} (standardised)"
-
-
-def reward_model(settings: dict[str, Any]) -> str | None:
-    """The reward model that a manifest's settings name, None where there is none."""
-    model = (settings.get("reward_model") or {}).get("model")
-    return None if model is None else str(model)
 
 
 def beyond(pairs: Pairs, thresholds: Sequence[float], scale: str) -> tuple[Threshold, ...]:

@@ -43,8 +43,8 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardSpec:
-    """What the user asked for; picklable, so that a worker process can load the same model.
+class RewardModelSpec:
+    """What loads a reward model; picklable, so that a worker process can load the same one.
 
     Attributes:
         model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, or `judge:MODEL`.
@@ -72,6 +72,9 @@ class RewardSpec:
     lengths_inherited: bool = False
 
 
+RewardSpec = RewardModelSpec
+
+
 class RewardModel(Protocol):
     """A back end that scores.
 
@@ -82,7 +85,7 @@ class RewardModel(Protocol):
         notes: lines worth printing once: which path was chosen and why, which device, which dtype.
     """
 
-    spec: RewardSpec
+    spec: RewardModelSpec
     settings: dict[str, Any]
     notes: list[str]
 

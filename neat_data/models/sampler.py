@@ -79,7 +79,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SamplerSpec:
-    """What the user asked for; picklable, so that a worker process can load the same model.
+    """What loads a policy that answers; picklable, so that a worker process can load the same one.
 
     Attributes:
         model: folder, hub id (`ID@REV`), or the model's name at the server.

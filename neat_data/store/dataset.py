@@ -12,18 +12,21 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
-from neat_data.store.manifest import Manifest
+from neat_data.store.manifest import Manifest, reward_model
+from neat_data.store.notebook import html_of
 from neat_data.store.scores.format import OWN, Scores
 from neat_data.store.scores.ranking import RankBy, Rankings, kept
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
@@ -115,9 +118,12 @@ class View:
         return self.rankings.rewards(name, number, found, partial=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PreferenceDataset:
-    """A dataset of ranked responses.
+    """A dataset of ranked responses, as it was when it was opened; what a verb adds later is seen by opening it again.
+
+    It is a sequence of `Record`s: `for record in dataset`, `dataset[0]`, `dataset[-3:]`; and `dataset[query_id]` is the
+    record of a query. Nothing is read before it is asked for.
 
     Attributes:
         path: the folder or URL, as it was given.
@@ -142,8 +148,60 @@ class PreferenceDataset:
         return cls(str(path), Manifest.from_bytes(content, f"{path}/{manifests.FILE}"), location)
 
     def __len__(self) -> int:
-        """Records, those included of which people dropped every response."""
-        return sum(entry.rows for entry in self.manifest.round(0).shards)
+        """Records with a response that people did not drop: as many as iterating gives."""
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[Record]:
+        """`records()`: every record, in source order, its best response first."""
+        return self.records()
+
+    @overload
+    def __getitem__(self, key: int | str) -> Record: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Record]: ...
+    def __getitem__(self, key: int | str | slice) -> Record | list[Record]:
+        """The record at a position (negative: from the end), the records of a slice, or the record of a query's id.
+
+        Raises:
+            IndexError: no record stands there.
+            KeyError: no record has this query.
+        """
+        if isinstance(key, slice):
+            return [self._at(position) for position in range(*key.indices(len(self)))]
+        if isinstance(key, str):
+            found = self._of_query(key)
+            if found is None:
+                raise KeyError(key)
+            return found
+        position = key + len(self) if key < 0 else key
+        if not 0 <= position < len(self):
+            raise IndexError(f"{self.path}: no record {key}; there are {len(self):,}")
+        return self._at(position)
+
+    def __contains__(self, query_id: object) -> bool:
+        """Whether a record has this query."""
+        return isinstance(query_id, str) and self._of_query(query_id) is not None
+
+    def __repr__(self) -> str:
+        left = "" if self.complete else ", not finished"
+        return (
+            f"PreferenceDataset({self.path!r}, {len(self):,} records, {self.responses:,} responses, "
+            f"reward model {self.reward_model!r}{left})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same, and the first records. All text is escaped, since it may be anybody's."""
+        return html_of(repr(self), list(islice(self, 3)))
+
+    @property
+    def responses(self) -> int:
+        """Responses of all rounds, those included that people dropped."""
+        return sum(entry.responses for at in self.manifest.rounds for entry in at.shards)
+
+    @property
+    def reward_model(self) -> str | None:
+        """The model of the dataset's own rewards, as the manifest names it: `given` where they came with the source."""
+        return reward_model(self.manifest.settings)
 
     @property
     def complete(self) -> bool:
@@ -275,6 +333,34 @@ class PreferenceDataset:
                     raise InputError(f"{self.path}/{name}, line {number}: no review event ({error}).") from error
             found |= {response for response, verdict in latest.items() if verdict == "drop"}
         return frozenset(found)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Behind each base shard, how many records there are so far."""
+        numbers, view = self.manifest.round(0).numbers(), self._plain_view
+        if not view.left_out:
+            return list(accumulate(entry.rows for entry in numbers.values()))
+        return list(accumulate(len(view.table(number)) for number in numbers))
+
+    def _at(self, position: int) -> Record:
+        """The record at a position from 0, which exists."""
+        shard = int(np.searchsorted(self._ends, position, side="right"))
+        begin = self._ends[shard - 1] if shard else 0
+        table = self._plain_view.table(list(self.manifest.round(0).numbers())[shard])
+        return from_table(table.slice(position - begin, 1))[0]
+
+    def _of_query(self, query_id: str) -> Record | None:
+        """The record of a query; the base shards alone are searched."""
+        for number, entry in self.manifest.round(0).numbers().items():
+            if pc.index(read_shard(self._location.shard(entry))["query_id"], query_id).as_py() >= 0:
+                table = self._plain_view.table(number)
+                return next(iter(from_table(table.filter(pc.equal(table["query_id"], query_id)))), None)
+        return None
+
+    @cached_property
+    def _plain_view(self) -> View:
+        """What is seen where nothing else is said."""
+        return self._view(None, False, None)
 
     @cached_property
     def _reviews(self) -> list[tuple[str, bytes]]:

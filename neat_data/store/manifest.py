@@ -187,6 +187,12 @@ def fingerprint_of(settings: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
+def reward_model(settings: dict[str, Any]) -> str | None:
+    """The reward model that a manifest's settings name, None where there is none."""
+    model = (settings.get("reward_model") or {}).get("model")
+    return None if model is None else str(model)
+
+
 def package_versions(*more: str) -> dict[str, str]:
     """Versions of what can change a number; recorded, and warned about when they differ on resuming.
 

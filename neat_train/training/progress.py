@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -23,8 +24,8 @@ class TrainingProgress(TrainerCallback):
     A context manager.
     """
 
-    def __init__(self, console: Console | None) -> None:
-        """`console` writes to stderr; with None nothing is shown."""
+    def __init__(self, console: Console | None, logger: logging.Logger | None = None) -> None:
+        """`console` writes to stderr; with None nothing is shown. Lines go to `logger` where there is one."""
         self._bars = Progress(
             *columns(80 if console is None else console.width),
             console=console,
@@ -35,6 +36,7 @@ class TrainingProgress(TrainerCallback):
         self._steps = self._bars.add_task("steps", total=None, visible=False, **counts(unit=" records"))
         self._phase = self._bars.add_task("starting", total=None, **counts())
         self._training = False
+        self._logger = logger
 
     def __enter__(self) -> TrainingProgress:
         self._bars.start()
@@ -58,7 +60,9 @@ class TrainingProgress(TrainerCallback):
 
     def say(self, line: str) -> None:
         """See `Watcher.say`."""
-        if not self._bars.disable:
+        if self._logger is not None:
+            self._logger.info("%s", line)
+        elif not self._bars.disable:
             self._bars.console.print(escape(line), highlight=False, soft_wrap=True)
 
     def on_train_begin(

@@ -13,7 +13,7 @@ import pytest
 
 import neat_data
 from neat_data.errors import InputError, RunError
-from neat_data.record import SCHEMA, Record, to_table
+from neat_data.record import SCHEMA, Message, Record, Response, query_id, response_id, to_table
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.location import cache_folder
@@ -54,6 +54,66 @@ def test_records_come_back_in_source_order(dataset: Path, make_record):
     assert len(opened) == 12
     assert opened.complete
     assert opened.manifest.settings["reward_model"]["model"] == "given"
+
+
+def test_a_dataset_is_a_sequence_of_its_records(dataset: Path):
+    opened = neat_data.open(dataset)
+    records = list(opened.records())
+    assert list(opened) == records
+    assert [opened[position] for position in range(12)] == records
+    assert [opened[position] for position in range(-12, 0)] == records
+    assert opened[3:9:2] == records[3:9:2]
+    assert opened[-2:] == records[-2:]
+    for position in (12, -13):
+        with pytest.raises(IndexError, match=f"no record {position}; there are 12"):
+            opened[position]
+
+
+def test_a_record_is_found_by_its_query(dataset: Path, make_record):
+    opened = neat_data.open(dataset)
+    for record in opened.records():
+        assert opened[record.query_id] == record
+        assert record.query_id in opened
+    unknown = make_record(99).query_id
+    assert unknown not in opened
+    assert 3 not in opened
+    with pytest.raises(KeyError, match=unknown):
+        opened[unknown]
+
+
+def test_positions_and_queries_are_those_of_the_records_that_people_left(dataset: Path, add_round):
+    records = list(neat_data.open(dataset).records())
+    add_round(dataset, records[:4])
+    _drop(dataset, *(response.response_id for response in records[5].responses), records[8].responses[0].response_id)
+    opened = neat_data.open(dataset)
+    seen = list(opened.records())
+    assert len(seen) == len(opened) == 11
+    assert [opened[position] for position in range(11)] == seen
+    assert [opened[record.query_id] for record in seen] == seen
+    assert len(opened[0].responses) == 4
+    assert records[5].query_id not in opened
+
+
+def test_a_dataset_says_what_it_is_in_one_line(dataset: Path):
+    opened = neat_data.open(dataset)
+    assert repr(opened) == f"PreferenceDataset({str(dataset)!r}, 12 records, 24 responses, reward model 'given')"
+
+
+def test_a_notebook_shows_text_of_a_dataset_escaped(tmp_path: Path):
+    query = (Message("user", "<script>alert(1)</script>" + "x" * 200),)
+    text = "<img src=x onerror=alert(1)> & 'more'"
+    response = Response(response_id(query_id(query), text), text, reward=0.5)
+    settings = {"source": {}, "reward_model": {"model": "<b>m</b>"}}
+    with DatasetFolder.open(tmp_path / "<i>d</i>", settings, versions={}) as folder:
+        folder.record(0, folder.commit(0, 0, to_table([Record(query_id(query), query, (response,))]), [], {}))
+        folder.finish(0, {})
+    shown = neat_data.open(tmp_path / "<i>d</i>")._repr_html_()
+    assert not {"<script", "<img", "<b>", "<i>"} & {shown[at : at + n] for at in range(len(shown)) for n in (3, 4, 7)}
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; &#x27;more&#x27;" in shown
+    assert "x" * 136 not in shown
+    assert "0.500" in shown
+    assert "1 records, 1 responses, reward model &#x27;&lt;b&gt;m&lt;/b&gt;&#x27;" in shown
 
 
 def test_every_reader_gives_the_same(dataset: Path):
