@@ -61,7 +61,7 @@ class RunFolder:
             InputError: another process holds it, or it holds something else than a run.
         """
         if path.is_dir() and not (path / SETTINGS).exists() and _strange(path):
-            raise InputError(f"--out {path}: is not empty and holds no run; give another folder.")
+            raise InputError("is not empty and holds no run; give another folder.", field="out", value=path)
         if ranks.main:
             with full_disk_explained(path):
                 path.mkdir(parents=True, exist_ok=True)
@@ -93,8 +93,10 @@ class RunFolder:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
-                f"--out {self.path}: holds a run of another configuration ({'; '.join(changed[:3])}{more}).\n"
-                "Go on with its own settings, give another --out, or remove it."
+                f"holds a run of another configuration ({'; '.join(changed[:3])}{more}).\n"
+                "Go on with its own settings, give another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def write(self, settings: FitSettings, identity: Identity) -> None:

@@ -118,8 +118,10 @@ class EvalFolder:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
-                f"--out {self.path}: holds an evaluation with other settings ({'; '.join(changed[:3])}{more}).\n"
-                "Give another --out, or remove it."
+                f"holds an evaluation with other settings ({'; '.join(changed[:3])}{more}).\n"
+                "Give another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def _tidy(self) -> None:
@@ -150,15 +152,15 @@ def _made_here(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise InputError(f"--out {path}: cannot be made ({error.strerror}); give another folder.") from error
+        raise InputError(f"cannot be made ({error.strerror}); give another folder.", field="out", value=path) from error
 
 
 def _require_ours(path: Path) -> None:
     if path.is_file():
-        raise InputError(f"--out {path}: is a file; give a folder.")
+        raise InputError("is a file; give a folder.", field="out", value=path)
     ours = (path / EVAL).is_file() or (path / _PARTS).is_dir()
     if path.is_dir() and not ours and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise InputError(f"--out {path}: is not empty and holds no evaluation; give another folder.")
+        raise InputError("is not empty and holds no evaluation; give another folder.", field="out", value=path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class JudgeFolder:
             InputError: another process holds it, or it holds something else than a comparison.
         """
         if path.exists() and not _is_comparison(path) and (not path.is_dir() or _strange(path)):
-            raise InputError(f"--out {path}: is not empty and holds no comparison; give another folder.")
+            raise InputError("is not empty and holds no comparison; give another folder.", field="out", value=path)
         with full_disk_explained(path):
             path.mkdir(parents=True, exist_ok=True)
         try:
@@ -78,8 +78,10 @@ class JudgeFolder:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise InputError(
-                f"--out {self.path}: holds another comparison ({'; '.join(changed[:3])}{more}).\n"
-                "Go on with its own settings, give another --out, or remove it."
+                f"holds another comparison ({'; '.join(changed[:3])}{more}).\n"
+                "Go on with its own settings, give another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:

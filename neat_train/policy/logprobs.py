@@ -192,8 +192,9 @@ def _choose(body: PreTrainedModel, path: str, exact: bool) -> TrainingChoice:
     tolerance = EXACT if exact else max(CLOSE, 2 * noise)
     if exact and noise > tolerance:
         raise InputError(
-            f"--policy: log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
-            "its rows depend on padding, or something unknown is done to its logits; give another model"
+            f"log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
+            "its rows depend on padding, or something unknown is done to its logits; give another model",
+            field="policy",
         )
     reason = _against_trees(body, path) or _inexact(body, probe, reference, tolerance)
     if reason is None:

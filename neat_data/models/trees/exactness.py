@@ -123,7 +123,7 @@ def _choose(model: PreTrainedModel, groups: Groups, spec: RewardSpec, pad: int, 
         found = "exact in float32" if tolerance == EXACT else f"within {tolerance}; float32 does not fit"
         return ScoringChoice("trees", True, f"token trees: {found}, on a probe", TREES_SDPA)
     if spec.path == "trees":
-        raise InputError(f"--path trees: {reason}\nleave it at auto, which pads batches for this model")
+        raise InputError(f"{reason}\nleave it at auto, which pads batches for this model", field="path", value="trees")
     return ScoringChoice("batches", head is not None, f"length-sorted batches: {reason}", "")
 
 

@@ -279,8 +279,8 @@ def test_settings_that_contradict_the_adapter_are_refused(first, fields, words):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"full": True, "dtype": "bfloat16"}, "--full and --dtype bfloat16"),
-        ({"full": True, "load_in_4bit": True}, "--full and --load-in-4bit"),
+        ({"full": True, "dtype": "bfloat16"}, "dtype bfloat16: weights"),
+        ({"full": True, "load_in_4bit": True}, "load_in_4bit: "),
         ({"load_in_4bit": True}, "pip install bitsandbytes"),
         ({"lora": LoraSettings(target_modules=["nowhere"])}, "lora.target_modules"),
     ],
@@ -295,7 +295,7 @@ def test_what_is_not_there_any_more_is_named(first, tmp_path):
     shutil.copytree(first, lost)
     config = json.loads((lost / "adapter_config.json").read_text())
     (lost / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")}))
-    with pytest.raises(InputError, match=r"base model is the folder .*gone.*\n.*--base"):
+    with pytest.raises(InputError, match=r"base model is the folder .*gone.*\n.*: base FOLDER"):
         load(lost, base=None)
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(InputError, match="is a run that has not finished"):

@@ -216,6 +216,6 @@ def test_help_and_mistakes_are_answered_without_torch(arguments):
 
 
 def test_a_reporter_that_is_not_there_is_named_before_anything_loads(tmp_path):
-    with pytest.raises(InputError, match=r"--report-to trackio: is not installed"):
+    with pytest.raises(InputError, match=r"report_to trackio: is not installed"):
         training_arguments(read("method=rrhf", "report_to=trackio", "device=cpu"), tmp_path)
     assert training_arguments(read("method=rrhf", "device=cpu"), tmp_path).report_to == []
