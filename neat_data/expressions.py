@@ -104,7 +104,7 @@ def explained(where: str | None) -> Iterator[None]:
 
 def _refused(where: str, reason: str) -> InputError:
     columns = ", ".join([*SCHEMA.names, *worked_out()])
-    return InputError(f"--where {where!r}: {reason}\ncolumns: {columns}")
+    return InputError(f"{reason}\ncolumns: {columns}", field="where", value=repr(where))
 
 
 def grouping(by: str) -> pl.Expr:
@@ -119,4 +119,4 @@ def grouping(by: str) -> pl.Expr:
         return worked_out()["turns"].cast(pl.String)
     if by.startswith("meta.") and len(by) > len("meta."):
         return pl.col("meta").str.json_path_match(f"$[{json.dumps(by[5:], ensure_ascii=False)}]")
-    raise InputError(f"--by {by!r} is none of {', '.join(BY)}")
+    raise InputError(f"is none of {', '.join(BY)}", field="by", value=repr(by))

@@ -181,9 +181,9 @@ def _require_same_start(folder: RunFolder, policy: str, known: Identity) -> None
     """Of a finished run: whether the policy it began with is still the one that is named."""
     begun = folder.begun_with("policy")
     if (Path(policy) / "adapter_config.json").is_file():
-        now = {"adapter": adapter_hash(policy, "--policy")}
+        now = {"adapter": adapter_hash(policy, "policy")}
     else:
-        source = ModelSource.parse(policy, "--policy", "causal language model")
+        source = ModelSource.parse(policy, "policy", "causal language model")
         now = identity_of(source) if source.local or source.revision else {}
     folder.require(Identity(known.settings, {**known.content, "policy": {**begun, **now}}))
 

@@ -60,7 +60,7 @@ class RunFolder:
             InputError: another process holds it, or it holds something else than a run.
         """
         if others(path) and not (path / SETTINGS).exists():
-            raise InputError(f"--out {path}: is not empty and holds no run; give another folder.")
+            raise InputError("is not empty and holds no run; give another folder.", field="out", value=path)
         with claimed(path) if ranks.main else nullcontext():
             ranks.barrier()
             yield cls(path, ranks)
@@ -81,8 +81,10 @@ class RunFolder:
         shared = {key: value for key, value in stored["content"].items() if key in identity.content}
         if changed := changes({**stored["identifying"], **shared}, {**identity.settings, **identity.content}):
             raise InputError(
-                f"--out {self.path}: holds a run of another configuration ({changed}).\n"
-                "Go on with its own settings, give another --out, or remove it."
+                f"holds a run of another configuration ({changed}).\n"
+                "Go on with its own settings, give another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def write(self, settings: FitSettings, identity: Identity) -> None:

@@ -241,7 +241,7 @@ def compute(
     """
     for threshold in thresholds:
         if not 0 <= threshold < float("inf"):
-            raise InputError(f"--threshold {threshold}: a gap is a number from 0 up")
+            raise InputError("a gap is a number from 0 up", field="threshold", value=threshold)
     model = ranking_model(dataset, rank_by)
     scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
     models = dataset.models if len(dataset.models) > 1 else ()

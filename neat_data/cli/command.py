@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.models import ArgumentInfo, OptionInfo
 
 import neat_data
 from neat_data.errors import NeatError
@@ -70,12 +71,27 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             _fail("stopped. What was committed stays, and the same command goes on from there.", 130)
         except NeatError as error:
-            _fail(str(error), error.exit_status, debug)
+            _fail(error.told(_flags(signature)), error.exit_status, debug)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
 
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
     return run
+
+
+def _flags(signature: inspect.Signature) -> Callable[[str], str]:
+    """What a user types for the argument that an error is about; settings that are no options keep their names."""
+    written = {name.rstrip("_"): _written(name, parameter) for name, parameter in signature.parameters.items()}
+    return lambda field: written.get(field) or written.get(field.removesuffix("s")) or field
+
+
+def _written(name: str, parameter: Parameter) -> str:
+    option = next(part for part in parameter.annotation.__metadata__ if isinstance(part, OptionInfo | ArgumentInfo))
+    if isinstance(option, ArgumentInfo):
+        return name.upper()
+    # Behind `Annotated`, typer keeps the first name that an option is given as its default.
+    given = [word for word in (option.default, *(option.param_decls or ())) if str(word).startswith("--")]
+    return given[0] if given else f"--{name.replace('_', '-')}"
 
 
 def _fail(message: str, status: int, debug: bool = False) -> None:

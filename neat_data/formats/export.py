@@ -135,13 +135,13 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
     """
     wanted = frozenset(request.polarities or POLARITIES)
     if unknown := sorted(wanted - set(POLARITIES)):
-        raise InputError(f"--polarity {unknown[0]!r} is none of {', '.join(POLARITIES)}")
+        raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarity", value=repr(unknown[0]))
     if request.push_to_hub is None:
         if request.public or request.include_negative:
-            raise InputError("--public and --include-negative go with --push-to-hub")
+            raise InputError("no upload was asked for", advice="{public} and {include_negative} go with {push_to_hub}")
         return wanted
     if request.to != "hf":
-        raise InputError("--push-to-hub goes with --to hf")
+        raise InputError("goes with the format hf alone", field="push_to_hub")
     allowed = wanted if request.include_negative else wanted - {"negative"}
     if not allowed:
         raise InputError("responses sampled under a negative prompt go to the hub with --include-negative only")

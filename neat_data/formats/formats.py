@@ -77,11 +77,11 @@ def find(name: str, pairs: str | None = None, min_gap: float | None = None) -> F
     """
     allowed = _PAIRS.get(name, ())
     if pairs is not None and pairs not in allowed:
-        raise InputError(f"--to {name} takes {'--pairs ' + ' or '.join(allowed) if allowed else 'no --pairs'}")
+        raise InputError(f"{name} takes {' or '.join(allowed) or 'none'}", field="pairs", value=pairs)
     if min_gap is not None and (not allowed or name == "trl-sft"):
-        raise InputError(f"--to {name} takes no --min-gap: it makes no pairs")
+        raise InputError(f"{name} makes no pairs; leave it out", field="min_gap", value=min_gap)
     if min_gap is not None and not 0 <= min_gap < float("inf"):
-        raise InputError(f"--min-gap {min_gap}: a gap is a number from 0 up")
+        raise InputError("a gap is a number from 0 up", field="min_gap", value=min_gap)
     return _format(name, pairs, min_gap)
 
 
@@ -109,5 +109,5 @@ def container(name: str, out: Path) -> Container:
     by_ending = _ENDINGS.get(out.suffix.lower(), "folder")
     wanted, described = _CONTAINERS.get(name, (by_ending, ""))
     if by_ending != wanted:
-        raise InputError(f"--out {out}: --to {name} writes {described}")
+        raise InputError(f"{name} writes {described}", field="out", value=out)
     return wanted

@@ -134,9 +134,9 @@ def _explained(repository: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise InputError(f"--push-to-hub {repository}: {str(error).splitlines()[0]}") from error
+        raise InputError(str(error).splitlines()[0], field="push_to_hub", value=repository) from error
     except LocalTokenNotFoundError as error:
-        raise InputError("--push-to-hub: not logged in. Run `hf auth login`, or set HF_TOKEN.") from error
+        raise InputError("not logged in. Run `hf auth login`, or set HF_TOKEN.", field="push_to_hub") from error
     except HfHubHTTPError as error:
         raise _refusal(repository, error) from error
     except (httpx.HTTPError, ConnectionError) as error:

@@ -23,20 +23,22 @@ _PROMPTS = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNI
 _PLACES = ("base_model_name_or_path", "revision")  # where the base model lay when the adapter was saved
 
 
-def adapter_hash(folder: str, option: str = "--adapter") -> str:
+def adapter_hash(folder: str, field: str = "adapter") -> str:
     """sha256 over an adapter's weights and configuration, wherever its base model lay.
 
     Args:
         folder: where peft saved it.
-        option: the option that named it, for messages.
+        field: the argument that named it, for messages.
 
     Raises:
         InputError: no such folder, or no adapter with safetensors weights in it.
     """
     for name in (_CONFIG, _WEIGHTS):
         if not (Path(folder) / name).is_file():
-            raise InputError(f"{option} {folder}: has no {name}; give a folder that peft saved with safetensors")
-    config = {key: value for key, value in adapter_config(folder, option).items() if key not in _PLACES}
+            raise InputError(
+                f"has no {name}; give a folder that peft saved with safetensors", field=field, value=folder
+            )
+    config = {key: value for key, value in adapter_config(folder, field).items() if key not in _PLACES}
     weights = sha256_of([Path(folder) / _WEIGHTS])
     return hashlib.sha256(f"{weights} {canonical_json(config)}".encode()).hexdigest()
 
@@ -50,11 +52,11 @@ def with_adapter(model: PreTrainedModel, folder: str) -> Any:
     return adapted(model, folder, autocast_adapter_dtype=False).eval().get_base_model()
 
 
-def adapted(model: PreTrainedModel, folder: str, option: str = "--adapter", **options: Any) -> Any:
+def adapted(model: PreTrainedModel, folder: str, field: str = "adapter", **options: Any) -> Any:
     """peft's model around `model`, with the adapter in `folder`.
 
     Args:
-        option: the option that named the folder, for messages.
+        field: the argument that named the folder, for messages.
         options: as `PeftModel.from_pretrained` takes them.
 
     Raises:
@@ -63,29 +65,31 @@ def adapted(model: PreTrainedModel, folder: str, option: str = "--adapter", **op
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
-        raise InputError(f"{option}: an adapter needs peft: pip install 'neat-align[train]'") from error
-    _require_weights_alone(folder, option)
+        raise InputError("an adapter needs peft: pip install 'neat-align[train]'", field=field) from error
+    _require_weights_alone(folder, field)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that are missing, which is an error below
             found = PeftModel.from_pretrained(model, folder, **options)
     except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise _misfit(folder, option, str(error)) from error
+        raise _misfit(folder, field, str(error)) from error
     if lost := weight_names(folder) ^ set(get_peft_model_state_dict(found)):
-        raise _misfit(folder, option, f"{min(lost)} stands on one side only")
+        raise _misfit(folder, field, f"{min(lost)} stands on one side only")
     return found
 
 
-def _require_weights_alone(folder: str, option: str) -> None:
+def _require_weights_alone(folder: str, field: str) -> None:
     """Refuses adapters that are more than weights of their own: prompts, adapters of others, modules to import."""
-    config = adapter_config(folder, option)
+    config = adapter_config(folder, field)
     if config.get("peft_type") in _PROMPTS:
-        raise InputError(f"{option} {folder}: learns a prompt rather than weights, which is not supported")
+        raise InputError("learns a prompt rather than weights, which is not supported", field=field, value=folder)
     if config.get("peft_type") == "XLORA" or config.get("megatron_config"):
-        raise InputError(f"{option} {folder}: loads other adapters or modules beside its own weights; not supported")
+        raise InputError(
+            "loads other adapters or modules beside its own weights; not supported", field=field, value=folder
+        )
 
 
-def adapter_config(folder: str, option: str = "--adapter") -> dict[str, Any]:
+def adapter_config(folder: str, field: str = "adapter") -> dict[str, Any]:
     """What stands in an adapter's configuration file.
 
     Raises:
@@ -94,7 +98,7 @@ def adapter_config(folder: str, option: str = "--adapter") -> dict[str, Any]:
     try:
         return json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{option} {folder}: its {_CONFIG} is not JSON ({error})") from error
+        raise InputError(f"its {_CONFIG} is not JSON ({error})", field=field, value=folder) from error
 
 
 def weight_names(folder: str) -> set[str]:
@@ -103,8 +107,9 @@ def weight_names(folder: str) -> set[str]:
         return set(file.keys())
 
 
-def _misfit(folder: str, option: str, why: str) -> InputError:
+def _misfit(folder: str, field: str, why: str) -> InputError:
     return InputError(
-        f"{option} {folder}: does not fit this policy ({' '.join(why.split())[:160]})\n"
-        "give the model that the adapter was trained on"
+        f"does not fit this policy ({' '.join(why.split())[:160]})\ngive the model that the adapter was trained on",
+        field=field,
+        value=folder,
     )

@@ -10,16 +10,16 @@ import yaml
 from neat_data.errors import InputError
 
 
-def model_arguments(pairs: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
+def model_arguments(pairs: Sequence[str], field: str = "model_args") -> dict[str, Any]:
     """`KEY=VALUE` pairs, values read as YAML scalars.
 
     Raises:
-        InputError: one is no such pair; `option` is where it was given.
+        InputError: one is no such pair; `field` is where it was given.
     """
     arguments = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise InputError(f"{option} takes KEY=VALUE, not {pair!r}")
+            raise InputError("takes KEY=VALUE", field=field, value=repr(pair))
         arguments[key] = yaml.safe_load(value)
     return arguments

@@ -33,15 +33,17 @@ def resolve_device(name: str) -> torch.device:
         return torch.device(kind, 0) if kind else torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind not in KINDS or (number and not number.isdecimal()):
-        raise InputError(f"--device {name}: unknown; choose auto, cpu, cuda, npu, or one card such as cuda:1")
+        raise InputError("unknown; choose auto, cpu, cuda, npu, or one card such as cuda:1", field="device", value=name)
     if kind == "cpu":
         return torch.device("cpu")
     if kind == "npu":
         _import_torch_npu()
     if _accelerator() != kind:
-        raise InputError(f"--device {name}: this machine has no usable {kind} device; --device auto takes what it has")
+        raise InputError(
+            f"this machine has no usable {kind} device; auto takes what it has", field="device", value=name
+        )
     if int(number or 0) >= torch.accelerator.device_count():
-        raise InputError(f"--device {name}: there are {torch.accelerator.device_count()}, counted from 0")
+        raise InputError(f"there are {torch.accelerator.device_count()}, counted from 0", field="device", value=name)
     return torch.device(kind, int(number or 0))
 
 
@@ -59,7 +61,9 @@ def worker_devices(name: str, workers: int) -> list[str]:
     count = 1 if ":" in name else torch.accelerator.device_count()
     names = [name] if ":" in name else [f"{device.type}:{number}" for number in range(count)]
     if workers > count:
-        raise InputError(f"--workers {workers}: --device {name} has {count}; a card takes one process")
+        raise InputError(
+            f"there are {count} devices of {name}; a card takes one process", field="workers", value=workers
+        )
     return names[: workers or count]
 
 
@@ -68,7 +72,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if name not in DTYPES:
-        raise InputError(f"--dtype {name}: unknown; choose auto, {', '.join(DTYPES)}")
+        raise InputError(f"unknown; choose auto, {', '.join(DTYPES)}", field="dtype", value=name)
     return DTYPES[name]
 
 
@@ -123,8 +127,12 @@ def _import_torch_npu() -> None:
     if hasattr(torch, "npu"):
         return
     if importlib.util.find_spec("torch_npu") is None:
-        raise InputError("--device npu needs torch_npu: pip install 'neat-align[npu]' on a machine with CANN")
+        raise InputError(
+            "needs torch_npu: pip install 'neat-align[npu]' on a machine with CANN", field="device", value="npu"
+        )
     try:
         importlib.import_module("torch_npu")
     except (ImportError, RuntimeError, OSError) as error:
-        raise InputError(f"--device npu: torch_npu does not load ({error}); is CANN's set_env.sh sourced?") from error
+        raise InputError(
+            f"torch_npu does not load ({error}); is CANN's set_env.sh sourced?", field="device", value="npu"
+        ) from error

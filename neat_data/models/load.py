@@ -51,7 +51,7 @@ def load_sampler(spec: SamplerSpec) -> Sampler:
 
         return OpenAISampler(spec)
     if spec.base_url:
-        raise InputError(f"--base-url has no meaning for the sampler {backend}; add --sampler openai")
+        raise InputError(f"has no meaning for the sampler {backend}", field="base_url", advice="add {sampler} openai")
     if backend == "vllm":
         from neat_data.models.samplers.vllm import VllmSampler
 

@@ -83,8 +83,8 @@ def check(needs: Sequence[Need], device: str) -> None:
         return
     parts = "; ".join(f"{need.name}: {_parts(need)}" for need in needs)
     raise InputError(
-        f"needs {total / _GB:.1f} GB ({parts}), {free / _GB:.1f} GB are free on {found}\n"
-        "try --dtype bfloat16, a smaller --token-budget, or --phase sample and then --phase score"
+        f"needs {total / _GB:.1f} GB ({parts}), {free / _GB:.1f} GB are free on {found}",
+        advice="try {dtype} bfloat16, a smaller {token_budget}, or {phase} sample and then {phase} score",
     )
 
 
@@ -110,7 +110,7 @@ def budget_of(spec: SamplerSpec, device: torch.device) -> int:
     """The token budget asked for, or the device's; InputError where it is none."""
     budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
     if budget < 1:
-        raise InputError(f"--token-budget {budget}: must be at least 1")
+        raise InputError("must be at least 1", field="token_budget", value=budget)
     return budget
 
 

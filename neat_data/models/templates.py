@@ -50,8 +50,8 @@ class ChatTemplate:
             self.unasked_header = self._find_unasked_header()
         except TemplateRefused as error:
             raise InputError(
-                f"the chat template ({choice}) fails on a plain question and answer: {error}\n"
-                "give another one with --chat-template hh|FILE"
+                f"the chat template ({choice}) fails on a plain question and answer: {error}",
+                advice="give another one: {chat_template} hh|FILE",
             ) from error
         self._lead, self._trail = self._special_ids()
 
@@ -139,7 +139,7 @@ def _read(tokenizer: PreTrainedTokenizerBase, choice: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--chat-template {choice}: cannot be read ({error}); choose auto, hh or a Jinja file"
+            f"cannot be read ({error}); choose auto, hh or a Jinja file", field="chat_template", value=choice
         ) from error
 
 
@@ -147,8 +147,8 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
     own = _own(tokenizer)
     if not own:
         raise InputError(
-            "the model's tokenizer has no chat template: which words did its training put around a turn?\n"
-            "give them with --chat-template hh (\\n\\nHuman: / \\n\\nAssistant:) or --chat-template FILE.jinja"
+            "the model's tokenizer has no chat template: which words did its training put around a turn?",
+            advice="give them: {chat_template} hh (\\n\\nHuman: / \\n\\nAssistant:), or FILE.jinja",
         )
     return own
 

@@ -48,28 +48,34 @@ class ModelSource:
     """Where a model comes from: a folder, or a hub id and a revision.
 
     Attributes:
-        option, kind: the option that named it and what it is to be, for messages.
+        field, kind: the argument that named it and what it is to be, for messages.
     """
 
     path: str
     revision: str | None
     local: bool
-    option: str = "--reward-model"
+    field: str = "reward_model"
     kind: str = "sequence classifier"
 
     @classmethod
-    def parse(cls, model: str, option: str = "--reward-model", kind: str = "sequence classifier") -> ModelSource:
+    def parse(cls, model: str, field: str = "reward_model", kind: str = "sequence classifier") -> ModelSource:
         """A folder if there is one, else `ID` or `ID@REV`.
 
         Raises:
             InputError: what looks like a folder does not exist.
         """
         if Path(model).is_dir():
-            return cls(model, None, local=True, option=option, kind=kind)
+            return cls(model, None, local=True, field=field, kind=kind)
         name, _, revision = model.partition("@")
         if Path(model).exists() or name.startswith((".", "/", "~")) or not 0 < name.count("/") < 2:
-            raise InputError(f"{option} {model}: no such folder, and no hub id of the form OWNER/NAME[@REVISION]")
-        return cls(name, revision or None, local=False, option=option, kind=kind)
+            raise InputError(
+                "no such folder, and no hub id of the form OWNER/NAME[@REVISION]", field=field, value=model
+            )
+        return cls(name, revision or None, local=False, field=field, kind=kind)
+
+    def wrong(self, what: str, advice: str | None = None) -> InputError:
+        """What is wrong with it, as an error of the argument that named it."""
+        return InputError(what, field=self.field, value=self.path, advice=advice)
 
     @property
     def label(self) -> str:
@@ -109,11 +115,8 @@ def explained(source: ModelSource) -> Iterator[None]:
         raise
     except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
-            raise InputError(
-                f"{source.option} {source.path}: no memory for its weights; try --dtype bfloat16"
-            ) from error
-        what, advice = _explain(source, error)
-        raise InputError(f"{source.option} {source.path}: {what}\n{advice}") from error
+            raise source.wrong("no memory for its weights", "try {dtype} bfloat16") from error
+        raise source.wrong(*_explain(source, error)) from error
 
 
 def _explain(source: ModelSource, error: BaseException) -> tuple[str, str]:
@@ -159,7 +162,7 @@ def _explain_folder(source: ModelSource, causes: list[BaseException]) -> tuple[s
             "put the tokenizer it was trained with beside its weights",
         )
     if "trust_remote_code" in last:
-        return "brings its own Python code", "if you trust its author, add --trust-remote-code"
+        return "brings its own Python code", "if you trust its author, add {trust_remote_code}"
     return f"cannot be loaded ({last})", f"it should be a folder or hub id of a transformers {source.kind}"
 
 
@@ -197,8 +200,10 @@ def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Loaded:
         loaded, missing = _load(AutoModelForSequenceClassification, source, spec, dtype)
     if missing:
         raise InputError(
-            f"--reward-model {source.path}: has no score head that fits ({missing} is missing from its weights)\n"
-            "give a model trained as a sequence classifier with one output"
+            f"has no score head that fits ({missing} is missing from its weights)\n"
+            "give a model trained as a sequence classifier with one output",
+            field="reward_model",
+            value=source.path,
         )
     return loaded
 
@@ -212,7 +217,7 @@ def load_classifier_source(spec: RewardSpec) -> ModelSource:
 
 def policy_source(model: str) -> ModelSource:
     """Where a policy comes from; InputError where what looks like a folder does not exist."""
-    return ModelSource.parse(model, "--policy", "causal language model")
+    return ModelSource.parse(model, "policy", "causal language model")
 
 
 def load_policy(spec: SamplerSpec, dtype: torch.dtype) -> Loaded:
@@ -226,8 +231,10 @@ def load_policy(spec: SamplerSpec, dtype: torch.dtype) -> Loaded:
         loaded, missing = _load(AutoModelForCausalLM, source, spec, dtype)
     if missing:
         raise InputError(
-            f"--policy {source.path}: {missing} is missing from its weights\n"
-            "copy or download it again, or give a model that was saved as a causal language model"
+            f"{missing} is missing from its weights\n"
+            "copy or download it again, or give a model that was saved as a causal language model",
+            field="policy",
+            value=source.path,
         )
     return loaded
 
@@ -274,9 +281,7 @@ def silence() -> Iterator[None]:
 
 def _config_of(source: ModelSource, spec: RewardSpec | SamplerSpec, check: Any) -> PreTrainedConfig:
     if (Path(source.path) / "adapter_config.json").exists() and not (Path(source.path) / "config.json").exists():
-        raise InputError(
-            f"{source.option} {source.path}: is an adapter without its model; give the model it belongs to"
-        )
+        raise source.wrong("is an adapter without its model; give the model it belongs to")
     config = AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code)
     if not spec.trust_remote_code:
         refuse_kernels(config, source)
@@ -289,9 +294,8 @@ def refuse_kernels(config: PreTrainedConfig, source: ModelSource) -> None:
     parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
     names = (getattr(part, f"_{kind}_implementation", None) for part in parts for kind in ("attn", "experts"))
     if kernel := next((name for name in names if isinstance(name, str) and "/" in name), None):
-        raise InputError(
-            f"{source.option} {source.path}: its config.json asks for the code of {kernel}\n"
-            "if you trust its author, add --trust-remote-code"
+        raise source.wrong(
+            f"its config.json asks for the code of {kernel}", "if you trust its author, add {trust_remote_code}"
         )
 
 
@@ -327,13 +331,16 @@ def check_head(config: PreTrainedConfig, name: str) -> None:
     kinds = config.architectures or []
     if kinds and all(kind.endswith(_CAUSAL) for kind in kinds):
         raise InputError(
-            f"--reward-model {name}: has no score head, it is a generative model ({kinds[0]})\n"
-            "give a model trained as a sequence classifier with one output"
+            f"has no score head, it is a generative model ({kinds[0]})\n"
+            "give a model trained as a sequence classifier with one output",
+            field="reward_model",
+            value=name,
         )
     if config.num_labels != 1:
         raise InputError(
-            f"--reward-model {name}: has {config.num_labels} outputs, a reward model has one\n"
-            "give a sequence classifier with num_labels = 1"
+            f"has {config.num_labels} outputs, a reward model has one\ngive a sequence classifier with num_labels = 1",
+            field="reward_model",
+            value=name,
         )
 
 
@@ -341,7 +348,9 @@ def check_generative(config: PreTrainedConfig, name: str) -> None:
     """Refuses, before any weights are read, a configuration of a model that does not continue a text."""
     kinds = config.architectures or []
     if getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"--policy {name}: is an encoder with a decoder; give a causal language model")
+        raise InputError("is an encoder with a decoder; give a causal language model", field="policy", value=name)
     if kinds and not any(kind.endswith(_CAUSAL) for kind in kinds):
         what = "a classifier" if any("Classification" in kind for kind in kinds) else "an encoder"
-        raise InputError(f"--policy {name}: is {what} ({kinds[0]}) and generates no text; give a causal language model")
+        raise InputError(
+            f"is {what} ({kinds[0]}) and generates no text; give a causal language model", field="policy", value=name
+        )

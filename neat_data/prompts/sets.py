@@ -76,18 +76,18 @@ class PromptSet:
     name: str
     prompts: tuple[Prompt, ...]
 
-    def only(self, option: str, spec: str) -> Prompt:
+    def only(self, field: str, spec: str) -> Prompt:
         """Its one prompt.
 
         Args:
-            option, spec: what asked for the set, for the message.
+            field, spec: what asked for the set, for the message.
 
         Raises:
             InputError: it has several.
         """
         if len(self.prompts) != 1:
             names = " or ".join(f"{spec}:{prompt.name}" for prompt in self.prompts)
-            raise InputError(f"{option} {spec}: has {len(self.prompts)} prompts; name one of them: {names}")
+            raise InputError(f"has {len(self.prompts)} prompts; name one of them: {names}", field=field, value=spec)
         return self.prompts[0]
 
 
@@ -105,13 +105,15 @@ def load_prompts(spec: str) -> PromptSet:
     source, colon, part = spec.rpartition(":")
     if not colon or not (source in shipped or Path(source).is_file()):
         raise InputError(
-            f"--prompts {spec}: no such file; choose {', '.join(shipped)} or a YAML file, or a part: neat:negative"
+            f"no such file; choose {', '.join(shipped)} or a YAML file, or a part: neat:negative",
+            field="prompts",
+            value=spec,
         )
     found = _read(shipped.get(source) or Path(source), source)
     chosen = [p for p in found.prompts if p.name == part] or [p for p in found.prompts if p.polarity == part]
     if not chosen:
         names = ", ".join(prompt.name for prompt in found.prompts)
-        raise InputError(f"--prompts {spec}: {source} has no prompt named {part}; it has {names}")
+        raise InputError(f"{source} has no prompt named {part}; it has {names}", field="prompts", value=spec)
     return replace(found, prompts=tuple(chosen))
 
 
@@ -123,7 +125,9 @@ def _read(path: Path, called: str) -> PromptSet:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--prompts {called}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise InputError(
+            f"cannot be read as YAML ({' '.join(str(error).split())})", field="prompts", value=called
+        ) from error
     whole = _Entry(content, called, "the file")
     whole.refuse_other_keys(("name", "prompts"))
     entries = whole.content.get("prompts")
@@ -146,10 +150,10 @@ class _Entry:
 
     def __post_init__(self) -> None:
         if not isinstance(self.content, dict):
-            raise InputError(f"--prompts {self.file}: {self.place} must be a mapping of keys to values")
+            raise InputError(f"{self.place} must be a mapping of keys to values", field="prompts", value=self.file)
 
     def wrong(self, key: str, why: str) -> InputError:
-        return InputError(f"--prompts {self.file}: {self.place}, key {key}: {why}")
+        return InputError(f"{self.place}, key {key}: {why}", field="prompts", value=self.file)
 
     def refuse_other_keys(self, known: Sequence[str]) -> None:
         for key in self.content:

@@ -107,11 +107,11 @@ class Rules:
     def __post_init__(self) -> None:
         """Raises InputError where a rule cannot be read."""
         if unknown := sorted(set(self.drop) - set(DROPPABLE)):
-            raise InputError(f"--drop {unknown[0]}: choose among {', '.join(DROPPABLE)}")
+            raise InputError(f"choose among {', '.join(DROPPABLE)}", field="drop", value=unknown[0])
         try:
             re.compile(self.refusal)
         except re.error as error:
-            raise InputError(f"--refusal {self.refusal!r}: no regular expression ({error})") from error
+            raise InputError(f"no regular expression ({error})", field="refusal", value=repr(self.refusal)) from error
         keep_by(self.keep, pl.DataFrame(schema=KEEP_COLUMNS))
 
     def refuses(self, text: str) -> bool:
@@ -197,7 +197,9 @@ def keep_by(keep: str | None, rows: pl.DataFrame) -> list[bool]:
         kept = rows.select(pl.sql_expr(keep).alias("kept"))["kept"]
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--keep {keep!r}: {reason}\ncolumns: {', '.join(KEEP_COLUMNS)}") from error
+        raise InputError(f"{reason}\ncolumns: {', '.join(KEEP_COLUMNS)}", field="keep", value=repr(keep)) from error
     if kept.dtype != pl.Boolean:
-        raise InputError(f"--keep {keep!r}: is neither true nor false; compare, as in 'reward < rejected'")
+        raise InputError(
+            "is neither true nor false; compare, as in 'reward < rejected'", field="keep", value=repr(keep)
+        )
     return (kept if len(kept) == len(rows) else kept.new_from_index(0, len(rows))).fill_null(False).to_list()

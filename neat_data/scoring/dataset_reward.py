@@ -64,18 +64,20 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
     name, backend = settings.get("model"), settings.get("backend")
     if backend == "callable":
         raise InputError(
-            f"{folder}: was scored with the function {name}, and no function is run on a dataset's word.\n"
-            "If you trust it, name it with --reward-model FILE.py:FUNCTION; its hash tells whether it is the same."
+            f"{folder}: was scored with the function {name}, and no function is run on a dataset's word.",
+            advice="If you trust it, name it: {reward_model} FILE.py:FUNCTION; its hash tells whether it is the same.",
         )
     if backend not in _LOADED:
         kind = "came with its source" if name == "given" else f"came from {name}"
-        raise InputError(f"{folder}: its rewards {kind}; say with --reward-model what scores the new responses.")
+        raise InputError(
+            f"{folder}: its rewards {kind}.", advice="Say what scores the new responses: {reward_model} MODEL"
+        )
     return RewardSpec(
         _place(folder, settings),
         backend="vllm" if backend == "vllm" else "auto",
         device=device,
         chat_template=template_of(settings),
-        model_args=recorded.arguments(settings, "Name the model yourself, with --reward-model."),
+        model_args=recorded.arguments(settings, "Name the model yourself: {reward_model} MODEL"),
         **recorded.scoring(settings),
     )
 
@@ -94,8 +96,8 @@ def _place(folder: Path, settings: dict[str, Any]) -> str:
         if (folder / _OLD_HINT).exists():
             lacking += f" ({_OLD_HINT} in a dataset is not read any more)"
     raise InputError(
-        f"{folder}: was scored with {name}, {lacking}.\n"
-        "Say with --reward-model where it is; its hashes tell whether it is the same."
+        f"{folder}: was scored with {name}, {lacking}.",
+        advice="Say where it is: {reward_model} MODEL; its hashes tell whether it is the same.",
     )
 
 
@@ -124,8 +126,8 @@ def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> No
     """Raise InputError where `found` is not the model that the dataset was scored with."""
     if different := mismatches(own, found):
         raise InputError(
-            f"{folder}: was scored with {own.get('model')}; this is another reward model ({'; '.join(different)}).\n"
-            "Rewards of two models cannot be ranked together. Name its own, or say --mix-rewards to do so all the same."
+            f"{folder}: was scored with {own.get('model')}; this is another reward model ({'; '.join(different)}).",
+            advice="Rewards of two models cannot be ranked together. Name its own, or say {mix_rewards}.",
         )
 
 

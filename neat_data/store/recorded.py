@@ -85,7 +85,7 @@ def arguments(settings: Mapping[str, Any], advice: str, said: Collection[str] = 
 
     Args:
         settings: of the model, as they are recorded.
-        advice: what to do where they may not, for the message.
+        advice: what to do where they may not, as `NeatError` takes it.
         said: arguments that the user gave, which win.
 
     Raises:
@@ -99,6 +99,7 @@ def arguments(settings: Mapping[str, Any], advice: str, said: Collection[str] = 
         if name not in _ARGUMENTS or not _ARGUMENTS[name](value):
             raise InputError(
                 f"reward model {settings.get('model')}: is recorded to have been loaded with {name}={value}, which is "
-                f"not done on a file's word.\n{advice}"
+                "not done on a file's word.",
+                advice=advice,
             )
     return left

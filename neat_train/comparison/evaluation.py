@@ -282,9 +282,9 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
     found = sorted({folder for path in runs for folder in _evaluations(path)})
     if given is not None:
         if not runs:
-            raise InputError(f"--eval {given}: every path is that of an evaluation itself; leave --eval out")
+            raise InputError("every path is that of an evaluation itself; leave it out", field="eval", value=given)
         if given not in found:
-            raise InputError(f"--eval {given}: no run has it; there is {', '.join(found) or 'none at all'}")
+            raise InputError(f"no run has it; there is {', '.join(found) or 'none at all'}", field="eval", value=given)
         return given
     if len(found) > 1:
         raise InputError(f"the runs have several evaluations: {', '.join(found)}; say which with --eval")

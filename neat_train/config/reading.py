@@ -89,11 +89,11 @@ def _file(path: Path) -> Tree:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--settings {path}: {' '.join(str(error).split())}") from error
+        raise InputError(" ".join(str(error).split()), field="settings", value=path) from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"--settings {path}: holds no settings: it should say NAME: VALUE, line by line.")
+        raise InputError("holds no settings: it should say NAME: VALUE, line by line.", field="settings", value=path)
     return content
 
 
@@ -111,11 +111,11 @@ def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
 def _pair(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not all(name.split(".")):
-        raise InputError(f"--set takes NAME=VALUE, say loss.beta=0.2, not {text!r}")
+        raise InputError("takes NAME=VALUE, say loss.beta=0.2", field="set", value=repr(text))
     try:
         return name, yaml.load(value, _Loader)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is no YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"the value is no YAML ({' '.join(str(error).split())})", field="set", value=text) from error
 
 
 def _nested(name: str, value: Any) -> Tree:

@@ -146,7 +146,9 @@ def _require_reporters(names: Sequence[str]) -> None:
 
     there = get_available_reporting_integrations()
     if missing := [name for name in names if name not in there]:
-        raise InputError(f"--report-to {missing[0]}: is not installed here, or unknown: pip install {missing[0]}")
+        raise InputError(
+            f"is not installed here, or unknown: pip install {missing[0]}", field="report_to", value=missing[0]
+        )
 
 
 def _on_cpu(device: str) -> bool:
@@ -156,7 +158,9 @@ def _on_cpu(device: str) -> bool:
     found = resolve_device(device)
     if found.index:
         raise InputError(
-            f"--device {device}: training takes the first device that it sees; "
-            f"hide the others: CUDA_VISIBLE_DEVICES={found.index} (ASCEND_RT_VISIBLE_DEVICES on Ascend)"
+            f"training takes the first device that it sees; "
+            f"hide the others: CUDA_VISIBLE_DEVICES={found.index} (ASCEND_RT_VISIBLE_DEVICES on Ascend)",
+            field="device",
+            value=device,
         )
     return found.type == "cpu"

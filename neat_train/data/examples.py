@@ -89,8 +89,9 @@ class Encoder:
         """
         if not stops.ids:
             raise InputError(
-                "--policy: its tokenizer has no end-of-turn token, which every response is to learn\n"
-                "give a model whose tokenizer names one (eos_token)"
+                "its tokenizer has no end-of-turn token, which every response is to learn\n"
+                "give a model whose tokenizer names one (eos_token)",
+                field="policy",
             )
         if not 1 <= max_response < max_length:
             raise InputError(

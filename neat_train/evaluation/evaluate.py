@@ -177,7 +177,7 @@ def read_answers(folder: str | Path) -> pl.DataFrame:
 
 def _plan(request: EvalRequest, watch: Watcher) -> _Plan:
     if not request.refusal:
-        raise InputError("--refusal: an empty expression is found in every answer; give one that tells refusals")
+        raise InputError("an empty expression is found in every answer; give one that tells refusals", field="refusal")
     rules = Rules(refusal=request.refusal)
     prompt, negative = named_prompt(request.prompt), named_prompt(request.negative)
     subject = request.open(request.subject)
@@ -227,22 +227,26 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
     try:
         found = request.open(spec, trusted=request.start is not None or spec == subject.base)
     except InputError as error:
-        raise InputError(f"--start {error}") from error
+        raise error.renamed({None: "start"}) from error
     if request.start is None and (other := _other(subject, found)):
         raise InputError(
-            f"{spec}: is not the policy that {subject.label} began from any more (another {other})\n"
-            "name the one to measure KL from by --start"
+            f"{spec}: is not the policy that {subject.label} began from any more (another {other})",
+            advice="name the one to measure KL from: {start} POLICY",
         )
     if found.tokenizer_id != subject.tokenizer_id or found.template.fingerprint != subject.template.fingerprint:
         raise InputError(
-            f"--start {spec}: has another tokenizer or chat template than {subject.label}, so that the two give no "
-            "probabilities to the same tokens"
+            f"has another tokenizer or chat template than {subject.label}, so that the two give no "
+            "probabilities to the same tokens",
+            field="start",
+            value=spec,
         )
     if found.max_length < subject.max_length:
         raise InputError(
-            f"--start {spec}: reads {found.max_length:,} tokens, and {subject.label} answers within "
-            f"{subject.max_length:,}, so that it cannot read all that an answer was drawn after\n"
-            f"say --max-length {found.max_length} for both"
+            f"reads {found.max_length:,} tokens, and {subject.label} answers within "
+            f"{subject.max_length:,}, so that it cannot read all that an answer was drawn after",
+            field="start",
+            value=spec,
+            advice=f"say {{max_length}} {found.max_length} for both",
         )
     return found
 
@@ -284,12 +288,12 @@ def _require_answerable(request: EvalRequest, plan: _Plan) -> None:
             return
         reasons[reason] += 1
     hint = (
-        "raise --max-length, or lower --max-new-tokens"
+        "raise {max_length}, or lower {max_new_tokens}"
         if QUERY_TOO_LONG in reasons
-        else "the chat template takes none of them; give another one by --chat-template"
+        else "the chat template takes none of them; give another one: {chat_template}"
     )
     counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-    raise InputError(f"--queries {request.queries}: none can be answered ({counts});\n{hint}")
+    raise InputError(f"none can be answered ({counts});", field="queries", value=request.queries, advice=hint)
 
 
 def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watcher) -> dict[str, Any]:

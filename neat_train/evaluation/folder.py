@@ -114,8 +114,9 @@ class EvalFolder:
             changed = [f"queries: {told}", *changed]
         if changed:
             raise InputError(
-                f"--out {self.path}: holds an evaluation with other settings ({in_words(changed)}).\n"
-                "Give another --out, or remove it."
+                f"holds an evaluation with other settings ({in_words(changed)}).\nGive another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def _tidy(self) -> None:
@@ -139,7 +140,7 @@ def read_eval(folder: Path) -> dict[str, Any]:
 
 def _require_ours(path: Path) -> None:
     if path.is_file():
-        raise InputError(f"--out {path}: is a file; give a folder.")
+        raise InputError("is a file; give a folder.", field="out", value=path)
     ours = (path / EVAL).is_file() or (path / _PARTS).is_dir()
     if others(path) and not ours:
-        raise InputError(f"--out {path}: is not empty and holds no evaluation; give another folder.")
+        raise InputError("is not empty and holds no evaluation; give another folder.", field="out", value=path)

@@ -123,7 +123,7 @@ def open_queries(
         InputError: no such source, nothing in it that can be asked, a bad expression.
     """
     if not source:
-        raise InputError("--queries: names nothing; give a dataset, a file, a folder, a glob or a hub id")
+        raise InputError("names nothing; give a dataset, a file, a folder, a glob or a hub id", field="queries")
     left_out: Counter[str] = Counter()
     if (Path(source) / manifest.FILE).is_file():
         records: Iterable[Record] = _of_dataset(source)
@@ -136,7 +136,7 @@ def open_queries(
     if not queries:
         reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.items())
         why = f"--where {where!r} is true for none" if where is not None else reasons or "it is empty"
-        raise InputError(f"--queries {source}: has no query to ask ({why})")
+        raise InputError(f"has no query to ask ({why})", field="queries", value=source)
     return Queries(source, name_of(source), queries, dict(left_out))
 
 
@@ -149,7 +149,7 @@ def _split(source: str) -> str | None:
 def _of_dataset(source: str) -> Iterator[Record]:
     dataset = PreferenceDataset.open(source)
     if not dataset.complete:
-        raise InputError(f"--queries {source}: is not finished. Run the command that was making it again.")
+        raise InputError("is not finished. Run the command that was making it again.", field="queries", value=source)
     return dataset.records()
 
 

@@ -28,7 +28,9 @@ from neat_data.store.dataset import PreferenceDataset
 from neat_train.rounds.online import DATASET
 from neat_train.run_folder import SETTINGS
 
-_ADVICE = "Say yourself what it is loaded with, by --reward-arg KEY=VALUE."
+# What `RewardSpec` calls its parts, and what they are called here, where there are several models.
+_NAMES = {"chat_template": "reward_template", "model_args": "reward_arg"}
+_ADVICE = "Say yourself what it is loaded with: {model_args} KEY=VALUE"
 _SERVERS = ("http://", "https://")
 _WHERE = ("base_url", "connections")  # arguments that say where a judge is asked, and not what
 _FILES = ("rubric", "tokenizer")  # arguments that may name a file or a folder
@@ -154,10 +156,8 @@ class NamedReward:
         try:
             yield
         except NeatError as error:
-            text = str(error).replace("--chat-template", "--reward-template").replace("--model-arg", "--reward-arg")
-            text = text.replace("the server's base URL", "it by --reward-arg base_url=URL")
-            lead = "" if text.startswith("--reward-model") else f"--reward-model {self.name}: "
-            raise type(error)(lead + text) from error
+            named = error.renamed(_NAMES)
+            raise named if named.field == "reward_model" else named.within("reward_model", self.name) from error
 
 
 def named_rewards(
@@ -179,7 +179,9 @@ def named_rewards(
         if given and ".py:" in model:  # no longer told by the name
             identity["function"] = model.rpartition(":")[2]
         if (name := given or own) in found:
-            raise InputError(f"--reward-model {text}: another one is called {name} already; say NAME={model}")
+            raise InputError(
+                f"another one is called {name} already; say NAME={model}", field="reward_model", value=text
+            )
         found[name] = (spec, identity)
     return {
         name: _with_options(name, spec, identity, options, found, [one for one in before if one.is_of(identity)])
@@ -192,7 +194,7 @@ def _split(text: str) -> tuple[str | None, str]:
     if not separator or Path(text).exists() or text.startswith((*_SERVERS, "judge:")):
         return None, text
     if not name or not model:
-        raise InputError(f"--reward-model {text}: is MODEL or NAME=MODEL")
+        raise InputError("is MODEL or NAME=MODEL", field="reward_model", value=text)
     return name, model
 
 
@@ -204,7 +206,7 @@ def _with_options(
     names: Collection[str],
     before: Sequence[Before],
 ) -> NamedReward:
-    args = model_arguments(_for(name, options.args, names), "--reward-arg")
+    args = model_arguments(_for(name, options.args, names), "reward_arg")
     spec = before[0].applied(spec, args) if before else spec
     template = [spec.chat_template, *_for(name, options.templates, names)][-1]
     spec = replace(spec, chat_template=template, model_args={**spec.model_args, **args})
@@ -228,7 +230,9 @@ def _told(spec: RewardSpec) -> dict[str, Any]:
         if key not in _WHERE
     }
     if template not in ("auto", "hh") and not Path(template).is_file():
-        raise InputError(f"--reward-template {template}: there is no such file; choose auto, hh or a Jinja file")
+        raise InputError(
+            "there is no such file; choose auto, hh or a Jinja file", field="reward_template", value=template
+        )
     return {
         **({} if template == "auto" else {"template": template if template == "hh" else _content(template)}),
         **({"model_args": args} if args else {}),
@@ -253,7 +257,7 @@ def _known(spec: RewardSpec) -> tuple[str, dict[str, Any]]:
     if ".py:" in spec.model:
         file, _, function = spec.model.rpartition(":")
         if not Path(file).is_file():
-            raise InputError(f"--reward-model {spec.model}: there is no file {file}")
+            raise InputError(f"there is no file {file}", field="reward_model", value=spec.model)
         return f"{Path(file).name}:{function}", {"sha256": sha256_of([Path(file)])}
     source = load_classifier_source(spec)
     return (Path(source.path).resolve().name if source.local else source.path), dict(identity_of(source))

@@ -119,7 +119,7 @@ class Subject:
             InputError: its weights are damaged, or do not fit into memory.
         """
         asked, device = self._asked, resolve_device(self._asked.device)
-        with _in_words_of(self.spec):
+        with _without_names():
             check([estimate(asked)], asked.device)
             found = load_policy(asked, resolve_dtype(asked.dtype, device))
             model = _with_adapter(found.model, asked.adapter) if asked.adapter else found.model
@@ -170,7 +170,7 @@ def open_subject(
             f"{spec}: is a run that has not finished\n"
             "finish it with the command that began it, or give one of its checkpoints"
         )
-    with _in_words_of(spec):
+    with _without_names():
         adapter = str(folder) if (folder / "adapter_config.json").is_file() else None
         asked = SamplerSpec(
             model=base_of(adapter, base) if adapter else spec,
@@ -249,12 +249,12 @@ def label_of(folder: Path) -> str:
 
 
 @contextmanager
-def _in_words_of(spec: str) -> Iterator[None]:
-    """Messages about a policy, without the name of an option that is another's."""
+def _without_names() -> Iterator[None]:
+    """Errors about a policy that has no name here: who asks for it has several."""
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).replace("--policy ", "").replace("--adapter ", "")) from error
+        raise error.renamed({"policy": None, "adapter": None}) from error
 
 
 def answers(
@@ -309,5 +309,5 @@ def named_prompt(spec: str) -> Prompt:
     try:
         found = load_prompts(_SHORT.get(spec, spec))
     except InputError as error:
-        raise InputError(f"{str(error).replace('--prompts', '--prompt')}\nor say none, positive or negative") from error
-    return found.only("--prompt", spec)
+        raise error.renamed({"prompts": "prompt"}, "or say none, positive or negative") from error
+    return found.only("prompt", spec)

@@ -59,7 +59,7 @@ class JudgeFolder:
             InputError: another process holds it, or it holds something else than a comparison.
         """
         if others(path) and not _is_comparison(path):
-            raise InputError(f"--out {path}: is not empty and holds no comparison; give another folder.")
+            raise InputError("is not empty and holds no comparison; give another folder.", field="out", value=path)
         with claimed(path):
             keep(path / VERDICTS, lambda row: True)
             yield cls(path)
@@ -69,8 +69,10 @@ class JudgeFolder:
         stored = self._stored()
         if stored and (changed := changes(stored, settings)):
             raise InputError(
-                f"--out {self.path}: holds another comparison ({changed}).\n"
-                "Go on with its own settings, give another --out, or remove it."
+                f"holds another comparison ({changed}).\n"
+                "Go on with its own settings, give another --out, or remove it.",
+                field="out",
+                value=self.path,
             )
 
     def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:

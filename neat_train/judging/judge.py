@@ -313,7 +313,7 @@ def _check_answering(answering: Answering, sides: Sequence[Contender]) -> None:
     if all(isinstance(side, People) for side in sides):
         for name in ("prompt", "temperature", "max_new_tokens"):
             if getattr(answering, name) != getattr(Answering(), name):
-                raise InputError(f"--{name.replace('_', '-')}: both sides are texts of people; leave it out")
+                raise InputError("both sides are texts of people; leave it out", field=name)
 
 
 def _default_out(request: JudgeRequest, a: Contender, b: Contender) -> Path:

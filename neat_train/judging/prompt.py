@@ -91,15 +91,15 @@ def load_judge_prompt(path: Path = DEFAULT) -> JudgePrompt:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--prompt-file {path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise InputError(f"cannot be read ({' '.join(str(error).split())})", field="prompt_file", value=path) from error
     keys = [field.name for field in fields(JudgePrompt)]
     if not isinstance(content, dict):
-        raise InputError(f"--prompt-file {path}: must hold {', '.join(keys)}")
+        raise InputError(f"must hold {', '.join(keys)}", field="prompt_file", value=path)
     _check_keys(path, content)
     # YAML's blocks end in a line break.
     prompt = JudgePrompt(**{key: text.strip() if key in _SAYS else text for key, text in content.items()})
     if missing := {"query", "first", "second"} - set(_PLACES.findall(prompt.template)):
-        raise InputError(f"--prompt-file {path}: template has no place {{{min(missing)}}}")
+        raise InputError(f"template has no place {{{min(missing)}}}", field="prompt_file", value=path)
     _check_verdicts(path, prompt)
     return prompt
 
@@ -107,17 +107,19 @@ def load_judge_prompt(path: Path = DEFAULT) -> JudgePrompt:
 def _check_keys(path: Path, content: dict[Any, Any]) -> None:
     known = {field.name: field.default is MISSING for field in fields(JudgePrompt)}
     if unknown := [key for key in content if key not in known]:
-        raise InputError(f"--prompt-file {path}: unknown key {unknown[0]!r}; there are {', '.join(known)}")
+        raise InputError(f"unknown key {unknown[0]!r}; there are {', '.join(known)}", field="prompt_file", value=path)
     for key, required in known.items():
         if (required and key not in content) or not isinstance(content.get(key, ""), str):
-            raise InputError(f"--prompt-file {path}: {key} must be a text")
+            raise InputError(f"{key} must be a text", field="prompt_file", value=path)
 
 
 def _check_verdicts(path: Path, prompt: JudgePrompt) -> None:
     if len(prompt.verdicts) < 3 or "" in prompt.verdicts:
-        raise InputError(f"--prompt-file {path}: says_first, says_second and says_tie must be three different lines")
+        raise InputError(
+            "says_first, says_second and says_tie must be three different lines", field="prompt_file", value=path
+        )
     for key, preference in _SAYS.items():
         if prompt.read(line := getattr(prompt, key)) != preference:
-            raise InputError(f"--prompt-file {path}: {key}, {line!r}, must be one line")
+            raise InputError(f"{key}, {line!r}, must be one line", field="prompt_file", value=path)
         if line not in prompt.system + prompt.template:
-            raise InputError(f"--prompt-file {path}: template does not tell the judge of {key}, {line!r}")
+            raise InputError(f"template does not tell the judge of {key}, {line!r}", field="prompt_file", value=path)

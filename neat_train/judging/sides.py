@@ -161,7 +161,7 @@ def _texts(dataset: str, choice: Choice, split: str | None) -> dict[str, str]:
     try:
         queries = read_queries(dataset, split=split)
     except InputError as error:
-        raise InputError(str(error).replace("--queries ", "")) from error
+        raise error.renamed({"queries": None}) from error
     return {query.query_id: text for query in queries if (text := _of(query, choice)) is not None}
 
 

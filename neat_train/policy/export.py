@@ -144,11 +144,13 @@ def _check(request: RunExportRequest) -> None:
     if not request.run.is_dir():
         raise InputError(f"{request.run}: no such folder")
     if request.merged and request.out is None:
-        raise InputError("--merge writes a model: say where, --out FOLDER")
+        raise InputError("writes a model", field="merge", advice="say where: {out} FOLDER")
     if not request.merged and (request.out is not None or request.dtype is not None):
-        raise InputError(f"{'--out' if request.out else '--dtype'} goes with --merge")
+        raise InputError(
+            "no merging was asked for", field="out" if request.out else "dtype", advice="it goes with {merge}"
+        )
     if request.public and request.push_to_hub is None:
-        raise InputError("--public goes with --push-to-hub")
+        raise InputError("no upload was asked for", field="public", advice="it goes with {push_to_hub}")
     if not request.merged and not any(
         (request.run / name).is_file() for name in ("adapter_config.json", "config.json")
     ):

@@ -176,8 +176,9 @@ def _choose(body: PreTrainedModel, path: str, exact: bool) -> PathChoice:
     tolerance = EXACT if exact else max(CLOSE, 2 * noise)
     if exact and noise > tolerance:
         raise InputError(
-            f"--policy: log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
-            "its rows depend on padding, or something unknown is done to its logits; give another model"
+            f"log-probabilities of this {body.config.model_type} model are {noise:.2g} off its own pass:\n"
+            "its rows depend on padding, or something unknown is done to its logits; give another model",
+            field="policy",
         )
     return choose(path, _against_trees(body, path), lambda: _run(body, probe, "trees"), reference, tolerance)
 

@@ -63,10 +63,12 @@ def adapter_to_go_on(model: PreTrainedModel, folder: str, settings: LoraSettings
     """
     _check(folder, settings)
     cast = settings.dtype == "float32"
-    found = adapted(model, folder, "--policy", is_trainable=True, autocast_adapter_dtype=cast)
+    found = adapted(model, folder, "policy", is_trainable=True, autocast_adapter_dtype=cast)
     if weight_names(folder) != set(get_peft_model_state_dict(found, save_embedding_layers=False)):
         raise InputError(
-            f"--policy {folder}: holds embeddings beside its adapter; merge it into its model, and go on from that"
+            "holds embeddings beside its adapter; merge it into its model, and go on from that",
+            field="policy",
+            value=folder,
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,9 +104,11 @@ def read_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def _check(folder: str, settings: LoraSettings) -> None:
-    saved = adapter_config(folder, "--policy")
+    saved = adapter_config(folder, "policy")
     if saved.get("peft_type") != "LORA":
-        raise InputError(f"--policy {folder}: is an adapter of kind {saved.get('peft_type')}; fit goes on from LoRA")
+        raise InputError(
+            f"is an adapter of kind {saved.get('peft_type')}; fit goes on from LoRA", field="policy", value=folder
+        )
     for name in sorted(settings.model_fields_set & _SAVED_AS.keys()):
         has, asked = saved[_SAVED_AS[name]], getattr(settings, name)
         if asked != "all-linear" and has != asked and not (isinstance(has, list) and set(has) == set(asked)):

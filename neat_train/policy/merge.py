@@ -100,11 +100,11 @@ def merge(
 
 def _check(run: Path, out: Path, dtype: str | None) -> None:
     if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: unknown; choose {', '.join(DTYPES)}")
+        raise InputError(f"unknown; choose {', '.join(DTYPES)}", field="dtype", value=dtype)
     if not (run / "adapter_config.json").is_file():
         raise InputError(f"{run}: has no adapter to merge; where all weights were trained, it loads as it is")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: is taken; give a new folder")
+        raise InputError("is taken; give a new folder", field="out", value=out)
 
 
 def _loaded(run: Path, device: str, trust_remote_code: bool, base: str | None) -> Policy:

@@ -174,7 +174,7 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
     stops = _stops(template, tokenizer, spec)
     _settle(found.model, tokenizer, template, stops)
     model = _trained(found.model, start, spec, device)
-    adapter = adapter_hash(str(start), "--policy") if start else None
+    adapter = adapter_hash(str(start), "policy") if start else None
     label = policy_label(found.source, found.identity, adapter)
     return Policy(
         model=model,
@@ -198,12 +198,13 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
 
 def _check(spec: PolicySpec) -> None:
     if spec.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("--load-in-4bit needs bitsandbytes: pip install bitsandbytes")
+        raise InputError("needs bitsandbytes: pip install bitsandbytes", field="load_in_4bit")
     folder = Path(spec.model)
     if (folder / "settings.json").is_file() and not _holds_weights(folder):
         raise InputError(
-            f"--policy {folder}: is a run that has not finished\n"
-            "finish it with the command that began it, or give one of its checkpoints"
+            "is a run that has not finished\nfinish it with the command that began it, or give one of its checkpoints",
+            field="policy",
+            value=folder,
         )
 
 
@@ -223,8 +224,10 @@ def _base(spec: PolicySpec, start: Path | None, device: torch.device) -> Loaded:
     )
     if start and spec.full:
         raise InputError(
-            f"--full and --policy {start}: it is an adapter; merge it first "
-            f"(neat-train export {start} --merge --out MERGED) and give MERGED"
+            "is an adapter, which has no weights of its own to train in full\n"
+            f"merge it first (neat-train export {start} --merge --out MERGED) and give MERGED",
+            field="policy",
+            value=start,
         )
     return load_policy(asked, dtype)
 
@@ -251,8 +254,10 @@ def _stops(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase, spec: Pol
     stops = end_of_turn(template, tokenizer)
     if not stops.ids:
         raise InputError(
-            f"--policy {spec.model}: its tokenizer has no end-of-turn token, so that it could never learn to stop\n"
-            "name one in its tokenizer_config.json (eos_token), or give a --chat-template that ends turns with one"
+            "its tokenizer has no end-of-turn token, so that it could never learn to stop",
+            field="policy",
+            value=spec.model,
+            advice="name one in its tokenizer_config.json (eos_token), or a template that ends turns: {chat_template}",
         )
     return stops
 

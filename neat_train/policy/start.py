@@ -65,10 +65,15 @@ def base_of(adapter: str, named: str | None = None) -> str:
     Raises:
         InputError: it says none, it lies in a folder that the user did not name, or that is another model.
     """
-    config = adapter_config(adapter, "--policy")
+    config = adapter_config(adapter, "policy")
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not base and named is None:
-        raise InputError(f"--policy {adapter}: its adapter_config.json names no base model; name it by --base")
+        raise InputError(
+            "its adapter_config.json names no base model",
+            field="policy",
+            value=adapter,
+            advice="name it: {base} FOLDER",
+        )
     full = f"{base}@{revision}" if revision else base
     if recorded.is_hub_id(full):
         return str(full)
@@ -77,8 +82,10 @@ def base_of(adapter: str, named: str | None = None) -> str:
         return own
     if named is None:
         raise InputError(
-            f"--policy {adapter}: its base model is the folder {base}, and no path is followed on a file's word"
-            f"{_lost(began_with)}\nname the base model, if you trust it, with --base FOLDER"
+            f"its base model is the folder {base}, and no path is followed on a file's word{_lost(began_with)}",
+            field="policy",
+            value=adapter,
+            advice="name the base model, if you trust it: {base} FOLDER",
         )
     _require_base(adapter, named, began_with)
     return named
@@ -111,7 +118,9 @@ def _lost(began_with: dict[str, Any]) -> str:
 def _require_base(adapter: str, named: str, began_with: dict[str, Any]) -> None:
     found = _weights(named)
     if found is not None and found != began_with.get("weights", found):
-        raise InputError(f"--base {named}: is not the model that {adapter} was trained on (it has other weights)")
+        raise InputError(
+            f"is not the model that {adapter} was trained on (it has other weights)", field="base", value=named
+        )
 
 
 def _weights(folder: str) -> str | None:

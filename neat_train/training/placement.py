@@ -175,9 +175,8 @@ def _reward_or_none(settings: FitSettings, dataset: PreferenceDataset, device: t
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Messages that name the options of `neat-data expand`, with the names that these have here."""
+    """Errors that name the arguments of `neat-data expand`, with the names that these have here."""
     try:
         yield
     except InputError as error:
-        text = str(error).replace("--mix-rewards", "rounds.mix_rewards true")
-        raise InputError(text.replace("--reward-model", "rounds.reward_model")) from error
+        raise error.renamed({"reward_model": "rounds.reward_model", "mix_rewards": "rounds.mix_rewards"}) from error

@@ -49,7 +49,7 @@ def refuse_options(spec: RewardSpec | SamplerSpec, why: str, *options: str) -> N
     inherited = _LENGTHS if getattr(spec, "lengths_inherited", False) else ()
     for option in ("dtype", *options):
         if option not in inherited and getattr(spec, option) != defaults[option]:
-            raise InputError(f"--{option.replace('_', '-')} has no meaning for {spec.model}: {why}")
+            raise InputError(f"has no meaning for {spec.model}: {why}", field=option)
 
 
 class NotRewards(ValueError):

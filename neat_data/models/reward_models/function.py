@@ -35,13 +35,15 @@ class CallableRewardModel:
         """Raises InputError where there is no such file or function, or the file cannot be run."""
         refuse_options(spec, "a Python function takes conversations", "chat_template", "max_length", "max_response")
         if spec.model_args:
-            raise InputError(f"--model-arg {next(iter(spec.model_args))}: a Python function takes none")
+            raise InputError("a Python function takes none", field="model_args", value=next(iter(spec.model_args)))
         file, _, name = spec.model.rpartition(":")
         path = Path(file)
         try:
             source = path.read_bytes()
         except OSError as error:
-            raise InputError(f"--reward-model {spec.model}: {path} cannot be read ({error.strerror})") from error
+            raise InputError(
+                f"{path} cannot be read ({error.strerror})", field="reward_model", value=spec.model
+            ) from error
         sha256 = hashlib.sha256(source).hexdigest()
         self.spec = replace(spec, model=f"{path.resolve()}:{name}")
         self.name = f"{path.name}:{name}"

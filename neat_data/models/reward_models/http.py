@@ -32,7 +32,9 @@ class HttpRewardModel:
         form, self._connections = str(args.pop("form", "auto")), positive(args, "connections", CONNECTIONS)
         args.pop("tokenizer", None)
         if args:
-            raise InputError(f"--model-arg {next(iter(args))}: a reward server takes form, tokenizer and connections")
+            raise InputError(
+                "a reward server takes form, tokenizer and connections", field="model_args", value=next(iter(args))
+            )
         self._server = JsonServer(spec.model, patience or Patience(), self._connections)
         self._server.check_alive()
         self._form = choose_form(self._server, spec, form)

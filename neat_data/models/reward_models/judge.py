@@ -8,6 +8,7 @@ never given a number that nobody said. A response may try to talk the judge into
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardSpec, Scored, Task
 from neat_data.models.reward_models.conversations import refuse_options
 from neat_data.models.servers.ask_all import ask_all, positive
-from neat_data.models.servers.chat import ChatServer, Completion
+from neat_data.models.servers.chat import URL_NAME, ChatServer, Completion
 from neat_data.models.servers.json_server import Patience
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 
@@ -53,6 +54,10 @@ class JudgeRewardModel:
         self._rubric = load_rubric(path)
         self._connections = positive(args, "connections", CONNECTIONS)
         self._attempts = _attempts(_temperature(args), positive(args, "max_tokens", MAX_TOKENS))
+        if not url and not os.environ.get(URL_NAME):
+            raise InputError(
+                f"{spec.model}: at which address?", advice=f"give it: {{model_args}} base_url=URL, or set {URL_NAME}"
+            )
         self._chat = ChatServer(url, spec.model.removeprefix(PREFIX), self._connections, patience, args)
         self.usage = self._chat.usage
         self.spec = replace(spec, model_args={**spec.model_args, "rubric": str(path)})
@@ -146,5 +151,5 @@ def _attempts(temperature: float, max_tokens: int) -> list[dict[str, Any]]:
 def _temperature(args: dict[str, Any]) -> float:
     value = args.pop("temperature", 0.0)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise InputError(f"--model-arg temperature={value}: a number from 0 on")
+        raise InputError("a number from 0 on", field="model_args", value=f"temperature={value}")
     return float(value)

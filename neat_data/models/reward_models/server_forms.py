@@ -46,7 +46,7 @@ def choose_form(server: JsonServer, spec: RewardSpec, form: str) -> Form:
         InputError: an unknown form, or the server does not serve a reward model in this form.
     """
     if form not in ("auto", "vllm", "json"):
-        raise InputError(f"--model-arg form={form}: choose auto, vllm or json")
+        raise InputError("choose auto, vllm or json", field="model_args", value=f"form={form}")
     card = None if form == "json" else _vllm_card(server)
     if card is not None:
         return VllmForm(server, spec, card)
@@ -62,7 +62,7 @@ class PlainForm:
         """Asks for one reward, to learn the model's name and whether anything is understood."""
         refuse_options(spec, "its server makes its own tokens", "chat_template", "max_length", "max_response")
         if "tokenizer" in spec.model_args:
-            raise InputError(f"--model-arg tokenizer: {server.url} makes its own tokens")
+            raise InputError(f"{server.url} makes its own tokens", field="model_args", value="tokenizer")
         self._server = server
         _, self._model = self._ask([_PROBE])
         self.spec = replace(spec, model_args={**spec.model_args, "form": "json"})

@@ -236,13 +236,13 @@ def with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) ->
     """`spec` with its lengths and budget filled in; `longest` is the model's window in tokens, None without one."""
     max_length = spec.max_length or min(longest or LONGEST, LONGEST)
     if longest is not None and max_length > longest:
-        raise InputError(f"--max-length {max_length}: the model's window is {longest} tokens")
+        raise InputError(f"the model's window is {longest} tokens", field="max_length", value=max_length)
     max_response = spec.max_response or max_length // 2
     if not 0 < max_response < max_length:
         raise InputError(
-            f"--max-response {max_response}: must be between 1 and --max-length {max_length} less the query"
+            f"must be between 1 and --max-length {max_length} less the query", field="max_response", value=max_response
         )
     budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
     if budget < 1:
-        raise InputError(f"--token-budget {budget}: must be at least 1")
+        raise InputError("must be at least 1", field="token_budget", value=budget)
     return replace(spec, max_length=max_length, max_response=max_response, token_budget=budget)

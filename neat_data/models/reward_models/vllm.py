@@ -39,9 +39,9 @@ class VllmRewardModel:
     def __init__(self, spec: RewardSpec) -> None:
         """Errors as `load_reward_model`, and where vLLM is not installed or was built for another device."""
         if spec.path != "auto":
-            raise InputError(f"--path {spec.path}: vLLM shares queries in its own way; leave it out")
+            raise InputError("vLLM shares queries in its own way; leave it out", field="path", value=spec.path)
         if ARGUMENT in spec.model_args:
-            raise InputError(f"--model-arg {ARGUMENT}: vLLM runs no token trees; leave it out")
+            raise InputError("vLLM runs no token trees; leave it out", field="model_args", value=ARGUMENT)
         device = vllm_engine.first_device(spec.device)
         vllm = vllm_engine.import_vllm(device, "--backend vllm")
         dtype = resolve_dtype(spec.dtype, device)

@@ -34,9 +34,9 @@ class OpenAISampler:
         """Raises InputError: nothing listens there, the key is refused, no such model, an option without a meaning."""
         refuse_options(spec, "a server has its own", "adapter", "max_length")
         if spec.chat_template not in ("auto", "hh"):
-            raise InputError("--chat-template: a server has its own; hh makes it stop where the next turn begins")
+            raise InputError("a server has its own; hh makes it stop where the next turn begins", field="chat_template")
         if spec.concurrency < 1:
-            raise InputError(f"--concurrency {spec.concurrency}: must be at least 1")
+            raise InputError("must be at least 1", field="concurrency", value=spec.concurrency)
         self._chat = ChatServer(spec.base_url, spec.model, spec.concurrency, patience, spec.model_args)
         self._stop = [HUMAN] if spec.chat_template == "hh" else []
         self.spec = spec

@@ -198,7 +198,7 @@ def window_of(spec: SamplerSpec, window: int | None) -> int:
     """
     max_length = spec.max_length or window or LONGEST
     if window is not None and max_length > window:
-        raise InputError(f"--max-length {max_length}: the policy's window is {window} tokens")
+        raise InputError(f"the policy's window is {window} tokens", field="max_length", value=max_length)
     return max_length
 
 
@@ -207,5 +207,5 @@ def check_room(asks: Sequence[Ask], max_length: int) -> None:
     new = max((ask.sampling.max_new_tokens for ask in asks), default=0)
     if new >= max_length:
         raise InputError(
-            f"--max-new-tokens {new}: leaves no room for a query, the policy's window is {max_length} tokens"
+            f"leaves no room for a query, the policy's window is {max_length} tokens", field="max_new_tokens", value=new
         )

@@ -205,5 +205,5 @@ def _rank(folder: str) -> int:
     own = max([config.get("r", 0), *config.get("rank_pattern", {}).values()])
     found = next((rank for rank in _RANKS if rank >= own), None)
     if found is None:
-        raise InputError(f"--adapter {folder}: its rank is {own}, and vLLM takes {_RANKS[-1]} at most")
+        raise InputError(f"its rank is {own}, and vLLM takes {_RANKS[-1]} at most", field="adapter", value=folder)
     return found

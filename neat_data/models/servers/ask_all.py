@@ -79,5 +79,5 @@ def positive(arguments: dict[str, Any], name: str, default: int) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise InputError(f"--model-arg {name}={value}: a whole number from 1 on")
+        raise InputError("a whole number from 1 on", field="model_args", value=f"{name}={value}")
     return number

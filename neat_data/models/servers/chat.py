@@ -67,10 +67,12 @@ class ChatServer:
         """
         for key in extra or {}:
             if key in _RESERVED or "key" in key.lower() or "auth" in key.lower():
-                raise InputError(f"--model-arg {key}: not handed to the server; a key belongs into {KEY_NAME}")
+                raise InputError(
+                    f"not handed to the server; a key belongs into {KEY_NAME}", field="model_args", value=key
+                )
         url = url or os.environ.get(URL_NAME)
         if not url:
-            raise InputError(f"{model}: at which address? give the server's base URL, or set {URL_NAME}")
+            raise InputError(f"{model}: at which address?", advice=f"give it: {{base_url}} URL, or set {URL_NAME}")
         self.server = JsonServer(url, patience or PATIENCE, connections, KEY_NAME)
         self.server.check_alive()
         self.model = model

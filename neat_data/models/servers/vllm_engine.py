@@ -33,8 +33,10 @@ def first_device(name: str) -> torch.device:
     device = resolve_device(name)
     if device.index:
         raise InputError(
-            f"--device {name}: vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,\n"
-            "or spread one model over several with --model-arg tensor_parallel_size=N and --workers 1"
+            "vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,\n"
+            "or spread one model over several with --model-arg tensor_parallel_size=N and --workers 1",
+            field="device",
+            value=name,
         )
     return device
 
@@ -58,7 +60,9 @@ def import_vllm(device: torch.device, option: str) -> Any:
             f"{option} needs vLLM: pip install 'neat-align[vllm]' ({error})\non a machine without a GPU: make vllm"
         ) from error
     if current_platform.device_type != device.type:
-        raise InputError(f"--device {device.type}: the vLLM installed here runs on {current_platform.device_type}")
+        raise InputError(
+            f"the vLLM installed here runs on {current_platform.device_type}", field="device", value=device.type
+        )
     return vllm
 
 

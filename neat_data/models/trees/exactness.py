@@ -121,7 +121,7 @@ def choose(
         found = "exact in float32" if tolerance == EXACT else f"within {tolerance:.2g}; float32 does not fit"
         return PathChoice("trees", f"token trees: {found}, on a probe")
     if asked == "trees":
-        raise InputError(f"path trees: {reason}\nleave it at auto, which pads batches for this model")
+        raise InputError(f"{reason}\nleave it at auto, which pads batches for this model", field="path", value="trees")
     return PathChoice("batches", f"length-sorted batches: {reason}")
 
 

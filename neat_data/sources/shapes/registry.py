@@ -67,7 +67,7 @@ def named(name: str, shapes: Sequence[Shape] = SHAPES) -> Shape:
         if shape.name == name:
             return shape
     known = ", ".join(shape.name for shape in shapes)
-    raise InputError(f"--format {name}: no such format; known are auto, {known}")
+    raise InputError(f"no such format; known are auto, {known}", field="format", value=name)
 
 
 def recognise(columns: Iterable[str], where: str, shapes: Sequence[Shape] = SHAPES) -> Shape:

@@ -38,8 +38,9 @@ def check_name(name: str) -> None:
     """Raise InputError unless `name` can stand in a path and in `--rank-by`."""
     if name in RESERVED or not _NAME.fullmatch(name):
         raise InputError(
-            f"--name {name!r}: scores are named by a plain word (letters, digits, '.', '_', '-'), "
-            f"and not {', '.join(RESERVED)}."
+            f"scores are named by a plain word (letters, digits, '.', '_', '-'), and not {', '.join(RESERVED)}.",
+            field="name",
+            value=repr(name),
         )
 
 

@@ -51,8 +51,10 @@ class RankBy:
         unknown = [name for name in made.names if name not in (OWN, *available)]
         if unknown or len(set(made.names)) < len(made.names):
             raise InputError(
-                f"--rank-by {text}: {f'there are no scores {unknown[0]!r}' if unknown else 'a name stands twice'}.\n"
-                f"There are: {', '.join((OWN, *available))}; `neat-data rescore` makes more."
+                f"{f'there are no scores {unknown[0]!r}' if unknown else 'a name stands twice'}.\n"
+                f"There are: {', '.join((OWN, *available))}; `neat-data rescore` makes more.",
+                field="rank_by",
+                value=text,
             )
         return made
 

@@ -29,7 +29,7 @@ class AnthropicMessages:
 
     def __init__(self, spec: JudgeSpec) -> None:
         if "temperature" in spec.args:
-            raise InputError("--judge-arg temperature: Anthropic's API takes none; leave it out")
+            raise InputError("Anthropic's API takes none; leave it out", field="judge_args", value="temperature")
         url = address(spec.base_url or os.environ.get(URL_NAME))
         self.key = key(KEY_NAME, spec, url)
         self.attempts = spec.retries + 1

@@ -80,14 +80,14 @@ class JudgeSpec:
         """Of an answer; a model that thinks first spends them on that too."""
         value = self.args.get("max_tokens", MAX_TOKENS)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"--judge-arg max_tokens={value}: a whole number from 1 on")
+            raise InputError("a whole number from 1 on", field="judge_args", value=f"max_tokens={value}")
         return value
 
     @property
     def temperature(self) -> float:
         value = self.args.get("temperature", 0.0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise InputError(f"--judge-arg temperature={value}: a number from 0 on")
+            raise InputError("a number from 0 on", field="judge_args", value=f"temperature={value}")
         return float(value)
 
     @property

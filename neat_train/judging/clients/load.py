@@ -16,7 +16,7 @@ def open_judge(spec: JudgeSpec) -> Judge:
         InputError: no key, no address, no such local model, a back end that is not installed.
     """
     if not spec.name:
-        raise InputError(f"--judge {spec.model}: name the model, as in openai:NAME")
+        raise InputError("name the model, as in openai:NAME", field="judge", value=spec.model)
     if spec.api == "local":
         from neat_train.judging.clients.local import LocalJudge
 
@@ -41,4 +41,6 @@ def _chat(spec: JudgeSpec) -> Any:
 
         return AnthropicMessages(spec)
     except ImportError as error:
-        raise InputError(f"--judge {spec.model}: needs neat-align[judge]: pip install 'neat-align[judge]'") from error
+        raise InputError(
+            "needs neat-align[judge]: pip install 'neat-align[judge]'", field="judge", value=spec.model
+        ) from error

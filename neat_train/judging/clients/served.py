@@ -213,7 +213,7 @@ def key(name: str, spec: JudgeSpec, url: str | None) -> str:
     if not (found.isascii() and found.isprintable()):
         raise InputError(f"{name} holds characters that no key has; set it again")
     if not found and url is None:
-        raise InputError(f"--judge {spec.model}: set {name} to your key, or give the server's --base-url")
+        raise InputError(f"set {name} to your key, or give the server's --base-url", field="judge", value=spec.model)
     return found or _NO_KEY
 
 
@@ -231,5 +231,7 @@ def extra_body(spec: JudgeSpec, known: Sequence[str]) -> dict[str, Any]:
     """
     for name in spec.extra:
         if name in known or "key" in name.lower() or "auth" in name.lower():
-            raise InputError(f"--judge-arg {name}: not handed to the server; a key belongs into the environment")
+            raise InputError(
+                "not handed to the server; a key belongs into the environment", field="judge_args", value=name
+            )
     return spec.extra

@@ -95,7 +95,7 @@ def test_a_function_in_the_place_of_a_model_of_the_hub_is_not_run(dataset: Path,
     said = expand(dataset)
     assert not planted.ran
     assert said.startswith("2")
-    assert "Say with --reward-model where it is" in said
+    assert "Say where it is: --reward-model MODEL" in said
 
 
 def test_texts_go_to_no_server_that_a_dataset_names(dataset: Path, serve):
@@ -115,7 +115,7 @@ def test_a_folder_that_a_dataset_names_is_not_loaded(dataset: Path, tmp_path: Pa
     said = expand(dataset)
     assert said.startswith("2")
     assert ".reward-model.json in a dataset is not read any more" in said
-    assert "Say with --reward-model where it is" in said
+    assert "Say where it is: --reward-model MODEL" in said
     monkeypatch.chdir(tmp_path)
     record(dataset, **own | {"model": "d/model", "revision": "main"})
     assert "d/model, which is no model of the hub" in expand(dataset)
@@ -160,7 +160,7 @@ def test_an_own_model_that_changed_is_refused_before_it_is_loaded(tmp_path: Path
 @pytest.mark.parametrize("backend", ["transformers", "vllm"])
 def test_what_a_back_end_may_do_is_not_for_a_dataset_to_say(tmp_path: Path, backend: str, arguments: Any):
     own = {"backend": backend, "model": "org/name@3f2a", "revision": "3f2a"}
-    with pytest.raises(InputError, match=r"(?s)recorded.*(--reward-model|make no sense)"):
+    with pytest.raises(InputError, match=r"(?s)recorded.*(reward_model MODEL|make no sense)"):
         spec_of(tmp_path, {**own, "model_args": arguments}, "cpu")
     harmless = {"attn_implementation": "eager", "tensor_parallel_size": 2, "gpu_memory_utilization": 0.5}
     spec = spec_of(tmp_path, {**own, "model_args": harmless}, "cpu")
@@ -193,7 +193,7 @@ def test_kernels_that_a_configuration_asks_for_are_code(tmp_path: Path):
     folder = shutil.copytree(REWARD, tmp_path / "model")
     change_json(folder / "config.json", lambda config: config.update(attn_implementation="evil/kernel"))
     for load in (load_classifier_source, load_shape, load_reward_model):
-        with pytest.raises(InputError, match=r"code of evil/kernel\n.*--trust-remote-code"):
+        with pytest.raises(InputError, match=r"code of evil/kernel\n.*trust_remote_code"):
             load(RewardSpec(str(folder), device="cpu"))
 
 

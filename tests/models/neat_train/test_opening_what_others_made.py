@@ -162,7 +162,7 @@ def test_the_folder_that_an_adapter_names_is_not_followed(
 ):
     assert verb(run, ragged, tmp_path / "own", None), "one's own is found"
     monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "another-cache"))
-    with pytest.raises(InputError, match=r"no path is followed on a file's word\n.*--base FOLDER"):
+    with pytest.raises(InputError, match=r"no path is followed on a file's word\n.*: base FOLDER"):
         verb(run, ragged, tmp_path / "out", None)
     other = shutil.copytree(random_policy, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
@@ -222,7 +222,7 @@ def test_a_run_says_nothing_of_what_the_back_end_of_a_reward_model_may_do(
     told = {**scored, "model_args": argument}
     change_json(run / "settings.json", lambda settings: settings["content"].update(reward_model=told))
     (name,) = argument
-    with pytest.raises(InputError, match=rf"{name}=.* is not done on a file's word\.\n.*--reward-arg"):
+    with pytest.raises(InputError, match=rf"{name}=.* is not done on a file's word\.\n.*: model_args KEY=VALUE"):
         evaluate(replace(request, out=tmp_path / "other"))
     if name == "attn_implementation":
         said = replace(request, out=tmp_path / "other", reward_args=("attn_implementation=eager",))

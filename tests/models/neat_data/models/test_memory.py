@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused_with_the_sum() -> None:
     said = str(caught.value)
     assert "needs 4000000.0 GB (policy: weights 1000000.0 + cache 2000000.0; reward: weights 1000000.0), " in said
     assert "GB are free on cpu\n" in said
-    assert "--dtype bfloat16" in said
+    assert "try dtype bfloat16, a smaller token_budget" in said
 
 
 def test_a_policy_too_large_is_refused_before_it_is_loaded(make_policy: Callable[..., Path]) -> None:

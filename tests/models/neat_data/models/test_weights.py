@@ -77,7 +77,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_missing_template_names_the_option(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
-    assert "--chat-template" in message(folder)
+    assert "chat_template hh" in message(folder)
 
 
 def test_ids_and_revisions_are_told_apart(folder: Path) -> None:

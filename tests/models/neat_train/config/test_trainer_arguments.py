@@ -17,6 +17,6 @@ def test_the_names_read_from_transformers_source_are_those_of_its_class():
 
 
 def test_a_reporter_that_is_not_there_is_named_before_anything_loads(tmp_path):
-    with pytest.raises(InputError, match=r"--report-to trackio: is not installed"):
+    with pytest.raises(InputError, match=r"report_to trackio: is not installed"):
         training_arguments(read_settings(sets=("method=rrhf", "report_to=trackio", "device=cpu")), tmp_path)
     assert training_arguments(read_settings(sets=("method=rrhf", "device=cpu")), tmp_path).report_to == []

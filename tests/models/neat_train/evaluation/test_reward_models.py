@@ -59,7 +59,7 @@ def test_options_are_for_all_models_or_for_one(tiny_reward):
     found = named(f"a={tiny_reward}", f"b={tiny_reward}", **options)
     assert [found[name].spec.chat_template for name in "ab"] == ["hh", "auto"]
     assert [found[name].spec.model_args for name in "ab"] == [{"x": 1}, {"x": 3, "y": 2}]
-    with pytest.raises(InputError, match="--reward-arg takes KEY=VALUE"):
+    with pytest.raises(InputError, match=r"reward_arg .*: takes KEY=VALUE"):
         named(tiny_reward, args=("x",))
 
 
@@ -126,7 +126,9 @@ def test_a_run_and_a_dataset_tell_what_scored_them(tmp_path, stored):
 
 def test_errors_name_the_model_and_the_options_that_help(tiny_reward):
     reward = named(f"rm={tiny_reward}")["rm"]
-    with pytest.raises(RunError, match=r"^--reward-model rm: give .* with --reward-template hh$"), reward.in_errors():
-        raise RunError("give them with --chat-template hh")
-    with pytest.raises(InputError, match=r"^--reward-model x: --reward-arg y$"), reward.in_errors():
-        raise InputError("--reward-model x: --model-arg y")
+    with pytest.raises(RunError, match=r"^reward_model rm: no template\nsay reward_template hh$"), reward.in_errors():
+        raise RunError("no template", advice="say {chat_template} hh")
+    with pytest.raises(RunError, match=r"^reward_model rm: reward_arg form: unknown$"), reward.in_errors():
+        raise RunError("unknown", field="model_args", value="form")
+    with pytest.raises(InputError, match=r"^reward_model x: is none\nreward_arg y$"), reward.in_errors():
+        raise InputError("is none", field="reward_model", value="x", advice="{model_args} y")

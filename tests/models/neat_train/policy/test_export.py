@@ -122,10 +122,10 @@ def test_a_merged_model_knows_where_to_stop_and_has_the_run_s_card(run, tmp_path
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"merged": True}, "say where, --out"),
-        ({"out": Path("x")}, "--out goes with --merge"),
-        ({"public": True}, "--public goes with --push-to-hub"),
-        ({"merged": True, "out": Path("x"), "dtype": "int8"}, "--dtype int8: unknown"),
+        ({"merged": True}, r"merge: .*\nsay where: out"),
+        ({"out": Path("x")}, r"out: no merging .*\nit goes with merge"),
+        ({"public": True}, "public: no upload"),
+        ({"merged": True, "out": Path("x"), "dtype": "int8"}, "dtype int8: unknown"),
         ({"push_to_hub": "me/x"}, "model in a folder, which nobody else has"),
     ],
 )

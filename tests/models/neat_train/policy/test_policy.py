@@ -293,7 +293,7 @@ def test_what_is_not_there_any_more_is_named(first, tmp_path):
     shutil.copytree(first, lost)
     config = json.loads((lost / "adapter_config.json").read_text())
     (lost / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")}))
-    with pytest.raises(InputError, match=r"base model is the folder .*gone.*\n.*--base"):
+    with pytest.raises(InputError, match=r"base model is the folder .*gone.*\n.*: base FOLDER"):
         load(lost, base=None)
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(InputError, match="is a run that has not finished"):

@@ -163,7 +163,7 @@ def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path):
 
 def test_another_reward_model_is_refused_unless_it_is_wanted(dataset: Path):
     other = RewardSpec(str(ROOT / "data" / "models" / "tiny-reward-heldout"), device="cpu")
-    with pytest.raises(InputError, match="--mix-rewards"):
+    with pytest.raises(InputError, match="mix_rewards"):
         expand(_request(dataset, scoring=Scoring(reward=other)))
     assert not (dataset / ".round").exists()
     assert expand(_request(dataset, scoring=Scoring(reward=other, mix=True))).counts["responses"] == 10

@@ -160,9 +160,7 @@ def test_a_start_with_a_longer_window_reads_what_the_answers_were_drawn_after(re
 def test_a_start_with_a_shorter_window_is_refused_unless_both_get_that(request_, windows, tmp_path):
     narrow, wide, queries = windows
     request = replace(request_, subject=wide, start=narrow, queries=queries, out=tmp_path / "e", rewards=())
-    with pytest.raises(
-        InputError, match=r"--start .*reads 64 tokens.* within 2,048,(.|\n)*say --max-length 64 for both"
-    ):
+    with pytest.raises(InputError, match=r"^start .*reads 64 tokens.* within 2,048,(.|\n)*say max_length 64 for both"):
         evaluate(request)
     assert not (tmp_path / "e").exists()
     assert evaluate(replace(request, max_length=64)).content["decodings"]["sampled"]["kl"]["per_response"]["value"] == 0
@@ -370,17 +368,17 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
         ({"subject": model}, "is a classifier"),
         ({"rewards": (str(tmp_path / "none"),)}, "no such folder"),
         ({"rewards": (model, model)}, "say NAME="),
-        ({"start": str(tmp_path / "none")}, "--start .*no such folder"),
+        ({"start": str(tmp_path / "none")}, "^start .*no such folder"),
         ({"prompt": "neat"}, "has 2 prompts"),
         ({"prompt": "nobody"}, "none, positive or negative"),
         ({"refusal": "("}, "no regular expression"),
         ({"refusal": ""}, "every answer"),
         ({"queries": ""}, "names nothing"),
         ({"out": tmp_path / "a.txt" / "e"}, "Not a directory"),
-        ({"max_length": 16}, "query_too_long 16.*\n.*--max-length"),
+        ({"max_length": 16}, "query_too_long 16.*\n.*max_length"),
         ({"rewards": (f"{tmp_path / 'a.py'}:none",)}, "has no function"),
-        ({"rewards": ("judge:x",)}, "judge:x: .*--reward-arg base_url"),
-        ({"reward_templates": (str(tmp_path / "none"),)}, "--reward-template .*no such file"),
+        ({"rewards": ("judge:x",)}, "judge:x: .*\n.*: reward_arg base_url"),
+        ({"reward_templates": (str(tmp_path / "none"),)}, "^reward_template .*no such file"),
         ({"max_new_tokens": 5000}, "leaves no room"),
     ):
         with pytest.raises(InputError, match=words):

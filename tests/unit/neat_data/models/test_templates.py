@@ -105,7 +105,7 @@ def test_an_encoder_gets_its_marks_around_plain_text(tokenizer: PreTrainedTokeni
 
 
 def test_without_a_template_the_error_names_the_option(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(InputError, match="--chat-template hh"):
+    with pytest.raises(InputError, match="chat_template hh"):
         ChatTemplate(with_template(tokenizer, None))
 
 

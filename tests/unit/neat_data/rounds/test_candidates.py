@@ -50,8 +50,8 @@ def test_without_tokens_words_are_counted(record_of):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"drop": ("ugly",)}, "--drop ugly: choose among"),
-        ({"keep": "reward <"}, "--keep"),
+        ({"drop": ("ugly",)}, "drop ugly: choose among"),
+        ({"keep": "reward <"}, "keep 'reward"),
         ({"keep": "nonsense > 1"}, "columns: reward, chosen"),
         ({"keep": "reward"}, "neither true nor false"),
         ({"refusal": "("}, "no regular expression"),

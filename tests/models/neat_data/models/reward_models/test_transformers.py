@@ -197,9 +197,9 @@ def test_no_tasks_no_scores(llama: Path) -> None:
     ("options", "message"),
     [
         ({"max_length": 600}, "window is 512"),
-        ({"max_length": 64, "max_response": 64}, "--max-response 64"),
-        ({"dtype": "int8"}, "--dtype int8"),
-        ({"device": "tpu"}, "--device tpu"),
+        ({"max_length": 64, "max_response": 64}, "max_response 64: "),
+        ({"dtype": "int8"}, "dtype int8: "),
+        ({"device": "tpu"}, "device tpu: "),
         ({"device": "cuda"}, "no usable cuda"),
         ({"path": "trees", "model_args": {"attn_implementation": "eager"}}, "path trees: attention eager"),
         ({"model_args": {"tree_attention": "flash"}}, "tree_attention=flash: unknown; choose auto, flex, sdpa, varlen"),

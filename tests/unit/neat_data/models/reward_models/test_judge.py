@@ -212,7 +212,7 @@ def test_arguments_that_make_no_sense_are_refused(serve, model_args, message):
 
 def test_options_of_other_back_ends_are_refused(serve):
     url = f"{serve(judge(by_worth)).url}/v1"
-    with pytest.raises(InputError, match="--max-length has no meaning"):
+    with pytest.raises(InputError, match="max_length: has no meaning"):
         load_reward_model(RewardSpec("judge:wise", max_length=99, model_args={"base_url": url}))
 
 

@@ -1,0 +1,90 @@
+"""Errors name arguments as Python has them, and the command line turns the names into what its user types."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from neat_data.cli.command import verb
+from neat_data.errors import InputError, RunError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def shout(name: str) -> str:
+    return f"--{name}"
+
+
+def test_a_python_caller_sees_keywords_and_the_command_line_its_flags() -> None:
+    error = InputError("unknown", field="device", value="tpu", advice="say {dtype} too")
+    assert str(error) == "device tpu: unknown\nsay dtype too"
+    assert error.told(shout) == "--device tpu: unknown\nsay --dtype too"
+
+
+def test_what_was_said_is_never_taken_for_a_name() -> None:
+    error = InputError("no {dtype} here", field="device", value="{dtype}")
+    assert error.told(shout) == "--device {dtype}: no {dtype} here"
+
+
+def test_a_caller_with_other_names_has_them_everywhere() -> None:
+    error = InputError("unknown", field="device", value="tpu", advice="or {dtype}, or {path}")
+    renamed = error.renamed({"device": "reward_device", "dtype": "reward_dtype"})
+    assert renamed.told(shout) == "--reward_device tpu: unknown\nor --reward_dtype, or --path"
+    assert str(error.renamed({"device": None}, "or leave it out")) == "tpu: unknown\nor dtype, or path\nor leave it out"
+    assert str(error.renamed({"device": None}).renamed({None: "start"})).startswith("start tpu: unknown\n")
+
+
+def test_an_error_of_a_part_names_the_whole_first() -> None:
+    error = RunError("unknown", field="model_args", value="x").within("reward_model", "rm")
+    assert isinstance(error, RunError)
+    assert error.told(shout) == "--reward_model rm: --model_args x: unknown"
+
+
+def test_an_error_from_another_process_says_the_same() -> None:
+    error = InputError("unknown", field="device", value="tpu", advice="say {dtype} too").within("policy", "p")
+    assert pickle.loads(pickle.dumps(error)).told(shout) == error.told(shout)
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        ("reward_model", "--reward-model x: no"),
+        ("model_args", "--model-arg x: no"),
+        ("eval", "--eval x: no"),
+        ("dataset", "DATASET x: no"),
+        ("rounds.reward_model", "rounds.reward_model x: no"),
+    ],
+)
+def test_a_verb_turns_a_field_into_what_its_user_types(field: str, shown: str) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @verb
+    def fail(
+        dataset: Annotated[str, typer.Argument()] = "d",
+        reward_model: Annotated[str, typer.Option()] = "",
+        model_arg: Annotated[list[str] | None, typer.Option()] = None,
+        eval_: Annotated[str, typer.Option("--eval")] = "",
+    ) -> None:
+        raise InputError("no", field=field, value="x")
+
+    result = CliRunner().invoke(app, [])
+    assert (result.exit_code, result.stderr) == (2, f"error: {shown}\n")
+
+
+def test_no_message_outside_the_command_line_begins_with_a_flag() -> None:
+    begins = re.compile(r"""(?:InputError|RunError|BadReply)\(\s*f?"--[a-z]""")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for package in ("neat_data", "neat_train")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if "cli" not in path.parts
+        for match in begins.finditer(path.read_text())
+    ]
+    assert found == []
