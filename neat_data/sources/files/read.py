@@ -69,7 +69,7 @@ def _text_kind(path: Path) -> str:
         first = list(islice((line for line in written if line), 50))
     if not first:
         raise InputError("the file is empty")
-    if json_lines.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_array(first[0])):
+    if json_lines.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_whole(first[0])):
         return "array"
     if any(line.startswith(b"{") for line in first):
         return "lines"
@@ -77,10 +77,10 @@ def _text_kind(path: Path) -> str:
     return "csv" if is_table else "lines"
 
 
-def _is_array(line: bytes) -> bool:
-    """Whether a line is a whole JSON array: more lines behind it make the file JSON Lines, and this a bad one."""
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is whole JSON: more lines behind it make the file JSON Lines."""
     try:
-        return isinstance(json.loads(line), list)
+        return isinstance(json.loads(line), list | dict)
     except (ValueError, RecursionError):
         return False
 
