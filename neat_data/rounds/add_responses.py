@@ -69,16 +69,19 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
     """
     watch = watch or Silent()
     dataset = PreferenceDataset.open(request.dataset)
-    source = _open(request)
+    watch.phase("looking at the source", None, " B")
+    source = _open(request, watch)
     with DatasetFolder.claim(request.dataset) as folder:
         folder.require_finished()
         settings = {"source": source.fingerprint, "limit": request.limit}
         round_settings = full_settings(settings, request.scoring.rules, load_settings(folder, request.scoring, watch))
         if (done := finished_round(folder, round_settings)) is not None:
             return GrowSummary(request.dataset, done.round, True, done.summary)
-        watch.phase("reading", request.limit)
+        watch.phase("reading", source.bytes, " B")
         round = folder.next_round
-        joined = _join(islice(source.rows(), request.limit), _shards(dataset, request.dataset), round, source)
+        joined = _join(
+            islice(source.rows(watch.advance), request.limit), _shards(dataset, request.dataset), round, source
+        )
         queries = {
             number: list(dict.fromkeys(candidate.query_id for candidate in joined.candidates[number]))
             for number in sorted(joined.candidates)
@@ -93,7 +96,7 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
         return score_staged(folder, request.scoring, watch)
 
 
-def _open(request: GivenRequest) -> Source:
+def _open(request: GivenRequest, watch: Watcher) -> Source:
     return open_source(
         request.source,
         subset=request.subset,
@@ -102,6 +105,7 @@ def _open(request: GivenRequest) -> Source:
         columns=request.columns,
         ignore=request.ignore,
         answers=True,
+        told=watch.advance,
     )
 
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 from neat_data.record import Label, Record, Response, canonical_json, from_table, query_id, response_id, to_table
 from neat_data.sources.row import Place, Reject, Row
 from neat_data.sources.shapes import verdicts
+from neat_data.sources.shapes.ranked import MOST_RESPONSES
 from neat_data.store.atomic import write_atomically
 from neat_data.store.shard import read_shard, write_shard
 
@@ -87,8 +88,8 @@ def _compared(records: Sequence[Record]) -> tuple[Label, ...]:
         if is_one_scored(record):
             rewards.setdefault(record.responses[0].response_id, record.responses[0].reward)
             last = number
-    ids = list(rewards)
-    order = tuple(ids[position] for position in verdicts.order(list(rewards.values())))
+    ids = list(rewards) if len(rewards) <= MOST_RESPONSES else []
+    order = tuple(ids[position] for position in verdicts.order([rewards[identifier] for identifier in ids]))
     return tuple(
         replace(label, order=order) if number == last else label
         for number, record in enumerate(records)
@@ -202,7 +203,6 @@ def make_plan(
     fingerprint: str,
     *,
     shard_rows: int,
-    advance: Callable[[int], None] = lambda done: None,
 ) -> Plan:
     """Write the plan for a source into `out/.plan`, or take up the one that lies there for the same source.
 
@@ -211,7 +211,6 @@ def make_plan(
         out: the dataset's folder, locked by the caller.
         fingerprint: hash of everything that decides what the rows are; a plan with another one is made anew.
         shard_rows: source rows a shard.
-        advance: called with the number of rows read since the last call.
     """
     folder = out / FOLDER
     done = folder / "plan.json"
@@ -229,7 +228,6 @@ def make_plan(
     while shard := list(islice(stream, shard_rows)):
         _write_shard(folder, total // shard_rows, total, shard, seen)
         total += len(shard)
-        advance(len(shard))
     if not total:
         _write_shard(folder, 0, 0, [], seen)
     array = np.frombuffer(bytes(seen.ids), np.uint64).reshape(-1, 2)

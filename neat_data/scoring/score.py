@@ -28,6 +28,7 @@ from neat_data.scoring.plan import Plan, excluding, make_plan
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
+from neat_data.sources.files.compressed import Told
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.commit import commit_shard
 from neat_data.store.folder import DatasetFolder
@@ -94,20 +95,20 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
             row could be scored.
     """
     watch = watch or Silent()
-    source = open_request(request)
+    watch.phase("looking at the source", None, " B")
+    source = open_request(request, watch.advance)
     exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
     rows_settings = _rows_settings(source, exclusion, request)
     with DatasetFolder.claim(request.out) as folder:
         already = folder.begun and folder.finished
         plan = None
         if not already:
-            watch.phase("reading", request.limit)
+            watch.phase("reading", source.bytes, " B")
             plan = make_plan(
-                lambda: _rows(source, exclusion, request.limit),
+                lambda: _rows(source, exclusion, request.limit, watch.advance),
                 request.out,
                 hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
                 shard_rows=request.shard_rows,
-                advance=watch.advance,
             )
             if not folder.begun:
                 losses.forget(request.out)
@@ -134,8 +135,8 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         return ScoreSummary(request.out, already, counts, losses.notes(plan, request.out, counts))
 
 
-def open_request(request: ScoreRequest) -> Source:
-    """The source of a request."""
+def open_request(request: ScoreRequest, told: Told) -> Source:
+    """The source of a request; `told` hears of the bytes that are read."""
     return open_source(
         request.source,
         subset=request.subset,
@@ -143,6 +144,7 @@ def open_request(request: ScoreRequest) -> Source:
         format=request.format,
         columns=request.columns,
         ignore=request.ignore,
+        told=told,
     )
 
 
@@ -156,8 +158,8 @@ def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRe
     }
 
 
-def _rows(source: Source, exclusion: Exclusion | None, limit: int | None) -> Iterator[Row | Reject]:
-    rows = islice(source.rows(), limit)
+def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, told: Told) -> Iterator[Row | Reject]:
+    rows = islice(source.rows(told), limit)
     return excluding(rows, exclusion.reason) if exclusion else rows
 
 

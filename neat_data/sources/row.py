@@ -29,6 +29,7 @@ REASONS = {
     "empty_response": "A response is blank.",
     "identical_responses": "The responses are the same text.",
     "too_few_responses": "A list holds fewer than two responses.",
+    "too_many_responses": "A list holds more responses than are read of one row.",
     "bad_label": "The label does not say which response is better, or whether the response is good.",
     "bad_score": "A score is no number that float32 holds, or scores and responses differ in number.",
     "unclear_turns": "The tags of a dialogue do not take turns, or the two sides write them in two ways.",

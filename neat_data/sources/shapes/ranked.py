@@ -26,6 +26,8 @@ _SCORES = ("fine-grained_score", "overall_score", "score", "rating", "reward")
 _RANKS = ("rank", "ranking")
 
 Levels = Sequence[float | None]
+MOST_RESPONSES = 1_000
+"""Of one row: an order of m responses states m (m - 1) / 2 pairs, and figures look at each of them."""
 
 
 def understand(
@@ -44,6 +46,8 @@ def understand(
     """
     if not isinstance(items, list):
         raise Unusable("too_few_responses", f"`{column}` holds {chat.kind(items)}, not a list")
+    if len(items) > MOST_RESPONSES:
+        raise Unusable("too_many_responses", f"`{column}` has {len(items):,}; {MOST_RESPONSES:,} are read at most")
     chat.check_query(query, column)
     answers, left_out = _read_all(items, read)
     if len(answers) < 2:
@@ -88,6 +92,9 @@ def _new(answer: SourceAnswer, seen: set[str]) -> SourceAnswer:
 def listed(parts: Parts) -> Understood:
     """`prompt` and `responses`; `scores`, `ranks`, `order`, `ranking` or `best` say which is better, or each's own."""
     items = literals.parsed(parts.get("responses"))
+    if parts.given("scores"):
+        length = len(items) if isinstance(items, list) else -1
+        verdicts.numbers(parts.get("scores"), parts.place("scores"), length)
     if not isinstance(items, list):
         raise Unusable("too_few_responses", f"`{parts.place('responses')}` holds {chat.kind(items)}, not a list")
     return from_items(parts, items, parts.place("responses"), _levels(parts, items))
@@ -126,10 +133,15 @@ def _levels(parts: Parts, items: list[Any]) -> Levels | None:
     if parts.given("ranking"):
         return _placed(verdicts.ranking(parts.get("ranking"), parts.place("ranking"), length), length)
     if parts.given("best"):
-        best = index(parts.get("best"), parts.place("best"), length)
+        best = _best(parts.get("best"), parts.place("best"), items)
         return [float(position == best) for position in range(length)]
     key = _common(items, _RANKS)
     return None if key is None or _common(items, _SCORES) else [-number(item[key], key) for item in items]
+
+
+def _best(value: Any, place: str, items: list[Any]) -> int:
+    """The position of the best response, which is named by its position or its text."""
+    return items.index(value) if value in items else index(value, place, len(items))
 
 
 def _placed(positions: tuple[int, ...], length: int) -> Levels:

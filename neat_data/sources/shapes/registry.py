@@ -191,6 +191,12 @@ SHAPES = (
         unfold=trees.replies,
     ),
     Shape(
+        "alpaca-kto",
+        unpaired.judged,
+        {"prompt": "instruction", "completion": "output", "label": "kto_tag"},
+        {"input": "input"},
+    ),
+    Shape(
         "instruction",
         ranked.best_first,
         {"prompt": "instruction", "responses": "output"},
@@ -199,12 +205,6 @@ SHAPES = (
     Shape("beavertails", unpaired.judged, {"prompt": "prompt", "completion": "response", "label": "is_safe"}),
     Shape("unpaired", unpaired.judged, _same("prompt", "completion", "label")),
     Shape("unpaired-response", unpaired.judged, {"prompt": "prompt", "completion": "response", "label": "label"}),
-    Shape(
-        "alpaca-kto",
-        unpaired.judged,
-        {"prompt": "instruction", "completion": "output", "label": "kto_tag"},
-        {"input": "input"},
-    ),
     Shape("labelled-messages", unpaired.judged, {"completion": "messages", "label": "label"}),
     Shape("labelled-sharegpt", unpaired.judged, {"completion": "conversations", "label": "label"}),
     Shape("tagged-messages", unpaired.judged, {"completion": "messages", "label": "kto_tag"}),
