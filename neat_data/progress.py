@@ -17,8 +17,8 @@ from rich.text import Text
 class Watcher(Protocol):
     """What a verb tells while it runs."""
 
-    def phase(self, name: str, total: int | None) -> None:
-        """A new phase begins, of `total` rows where that is known."""
+    def phase(self, name: str, total: int | None, unit: str = " rows") -> None:
+        """A new phase begins, of `total` rows (or what `unit` says) where that is known."""
 
     def advance(self, rows: int, tokens: int = 0) -> None:
         """So many rows and tokens were done since the last call."""
@@ -30,7 +30,7 @@ class Watcher(Protocol):
 class Silent:
     """A watcher that shows nothing."""
 
-    def phase(self, name: str, total: int | None) -> None: ...
+    def phase(self, name: str, total: int | None, unit: str = " rows") -> None: ...
 
     def advance(self, rows: int, tokens: int = 0) -> None: ...
 
@@ -56,9 +56,9 @@ class TerminalWatcher:
     ) -> None:
         self._progress.stop()
 
-    def phase(self, name: str, total: int | None) -> None:
+    def phase(self, name: str, total: int | None, unit: str = " rows") -> None:
         self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=total, **counts(unit=" rows"))
+        self._task = self._progress.add_task(name, total=total, **counts(unit=unit))
 
     def advance(self, rows: int, tokens: int = 0) -> None:
         count(self._progress, self._task, rows, tokens)

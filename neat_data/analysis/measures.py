@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
+_LARGE = 1_000  # responses of a record whose pairs are not held at once
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
@@ -174,6 +175,9 @@ def tau_b(first: np.ndarray, second: np.ndarray, sizes: np.ndarray) -> np.ndarra
     for size in np.unique(sizes[sizes > 1]):
         rows = np.flatnonzero(sizes == size)
         at = starts[rows, None] + np.arange(size)
+        if size > _LARGE:
+            taus[rows] = [_tau_b_of_many(first[of], second[of]) for of in at]
+            continue
         i, j = np.triu_indices(size, 1)
         x, y = (np.sign(values[at[:, i]] - values[at[:, j]]) for values in (first, second))
         both = ~np.isnan(x) & ~np.isnan(y)
@@ -181,6 +185,20 @@ def tau_b(first: np.ndarray, second: np.ndarray, sizes: np.ndarray) -> np.ndarra
         scale = np.sqrt(np.count_nonzero(x, axis=1) * np.count_nonzero(y, axis=1))
         taus[rows] = np.divide((x * y).sum(axis=1), scale, out=np.full(len(rows), np.nan), where=scale > 0)
     return taus
+
+
+def _tau_b_of_many(first: np.ndarray, second: np.ndarray) -> float:
+    """`tau_b` of one record, whose pairs are gone through response by response: they would not fit into memory."""
+    there = ~(np.isnan(first) | np.isnan(second))
+    first, second = first[there], second[there]
+    agree = np.int64(0)
+    told = np.zeros(2, np.int64)
+    for at in range(len(first) - 1):
+        x, y = np.sign(first[at] - first[at + 1 :]), np.sign(second[at] - second[at + 1 :])
+        agree += int((x * y).sum())
+        told += np.count_nonzero(x), np.count_nonzero(y)
+    scale = math.sqrt(float(told[0]) * float(told[1]))
+    return float(agree / scale) if scale else math.nan
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:

@@ -10,14 +10,17 @@ import typer
 from neat_data.cli.command import verb
 from neat_data.cli.options import (
     ChatTemplate,
+    Columns,
     Device,
     Dtype,
+    Ignore,
     Json,
     ModelArg,
     Quiet,
     TrustRemoteCode,
     Where,
     Workers,
+    column_places,
     print_json,
     reward_spec,
     stdout,
@@ -110,6 +113,8 @@ def expand_verb(
         typer.Option(help="Stop after sampling, or score what was sampled before."),
     ] = "both",
     format: Annotated[str, typer.Option(help="The shape of --responses, where its columns do not tell.")] = "auto",
+    columns: Columns = None,
+    ignore: Ignore = None,
     split: Annotated[str | None, typer.Option(help="The split of --responses.", show_default=False)] = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -136,7 +141,16 @@ def expand_verb(
     )
     with watcher(quiet) as watch:
         if responses is not None:
-            given = GivenRequest(dataset, responses, split=split, format=format, scoring=scoring, limit=limit)
+            given = GivenRequest(
+                dataset,
+                responses,
+                split=split,
+                format=format,
+                columns=column_places(columns),
+                ignore=tuple(ignore or ()),
+                scoring=scoring,
+                limit=limit,
+            )
             summary = take(given, watch)
         else:
             spec = None

@@ -39,6 +39,20 @@ Compression = Annotated[
     typer.Option(help="zstd makes shards smaller, for shipping; none lets readers map them."),
 ]
 
+# How a source is read.
+Format = Annotated[str, typer.Option(help="The rows' shape, where their columns do not tell.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        help="Where things stand in a row: prompt=question,chosen=answers.0.text,rejected=…; or a YAML file of that.",
+        show_default=False,
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave a column of tools, images or the like unread; repeatable.", show_default=False),
+]
+
 # What loads a reward model.
 Backend = Annotated[Literal["auto", "transformers", "vllm"], typer.Option(help="What runs a classifier.")]
 Device = Annotated[str, typer.Option(help="auto, cuda, npu, cpu, or one device, say cuda:1.")]
@@ -104,6 +118,13 @@ def watcher(quiet: bool) -> Iterator[Watcher]:
         return
     with TerminalWatcher(Console(stderr=True, highlight=False)) as watch:
         yield watch
+
+
+def column_places(text: str | None) -> dict[str, str]:
+    """What `--columns` says."""
+    from neat_data.sources.shapes.columns import mapping
+
+    return mapping(text) if text else {}
 
 
 def worker_count(text: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,9 +12,12 @@ from neat_data.cli.command import verb
 from neat_data.cli.options import (
     Backend,
     ChatTemplate,
+    Columns,
     Compression,
     Device,
     Dtype,
+    Format,
+    Ignore,
     Json,
     MaxLength,
     MaxResponse,
@@ -23,6 +27,7 @@ from neat_data.cli.options import (
     TokenBudget,
     TrustRemoteCode,
     Workers,
+    column_places,
     print_json,
     reward_spec,
     stdout,
@@ -42,7 +47,9 @@ def score_verb(
     source: Annotated[
         str, typer.Argument(help="A file, folder, glob or hub id (ID@REV); local first.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="The dataset's folder.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The dataset's folder; --dry-run needs none.", show_default=False)
+    ] = None,
     reward_model: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +64,9 @@ def score_verb(
     split: Annotated[
         str | None, typer.Option(help="train (of a hub id or folder, the default), test, …, all.", show_default=False)
     ] = None,
-    format: Annotated[str, typer.Option(help="The rows' shape, where their columns do not tell.")] = "auto",
+    format: Format = "auto",
+    columns: Columns = None,
+    ignore: Ignore = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Leave out queries that occur in this dataset or source; repeatable.", show_default=False),
@@ -76,6 +85,9 @@ def score_verb(
     shard_rows: Annotated[int, typer.Option(min=1, help="Source rows a shard.")] = 512,
     compression: Compression = "none",
     limit: Annotated[int | None, typer.Option(min=1, help="Source rows read at most.", show_default=False)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show three rows as they would be read, and write nothing.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -85,6 +97,19 @@ def score_verb(
     """
     from neat_data.scoring.score import ScoreRequest, score
 
+    if dry_run:
+        _show_three(
+            source,
+            json_,
+            subset=subset,
+            split=split,
+            format=format,
+            columns=column_places(columns),
+            ignore=ignore or (),
+        )
+        return
+    if out is None:
+        raise InputError("say --out FOLDER, or --dry-run to see how the rows would be read")
     if (reward_model is None) == (rewards == "model"):
         raise InputError("say either --reward-model MODEL or --rewards given")
     spec = None
@@ -109,6 +134,8 @@ def score_verb(
         subset=subset,
         split=split,
         format=format,
+        columns=column_places(columns),
+        ignore=tuple(ignore or ()),
         exclude=tuple(exclude or ()),
         limit=limit,
         shard_rows=shard_rows,
@@ -123,3 +150,16 @@ def score_verb(
         from neat_data.report.terminal import print_score_summary
 
         print_score_summary(summary, stdout())
+
+
+def _show_three(source: str, as_json: bool, **options: Any) -> None:
+    """Three rows of a source as they would be read."""
+    from neat_data.report.reading import print_reading
+    from neat_data.sources import open_source
+
+    opened = open_source(source, **options)
+    rows = list(islice(opened.rows(), 3))
+    if as_json:
+        print_json({"format": opened.format, "rows": [row.to_dict() for row in rows]})
+    else:
+        print_reading(opened.format, rows, stdout())

@@ -18,11 +18,20 @@ TEMPLATE_REFUSED = "template_refused"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of each response behind its query, None where it was refused; `refused` holds the reasons."""
+    """Token ids of each response behind its query, None where it was refused; `refused` holds the reasons.
+
+    `detail` is the sentence of a template that refused the task.
+    """
 
     sequences: tuple[list[int] | None, ...]
     refused: tuple[str | None, ...]
     turns_cut: int = 0
+    detail: str | None = None
+
+    @property
+    def details(self) -> tuple[str | None, ...]:
+        """The detail for each response, as `Scored` takes them."""
+        return (self.detail,) * len(self.refused) if self.detail else ()
 
 
 def encode(task: Task, template: ChatTemplate, max_length: int, max_response: int) -> Encoded:
@@ -34,15 +43,15 @@ def encode(task: Task, template: ChatTemplate, max_length: int, max_response: in
     """
     try:
         messages, asked = _fit(task.messages, lambda cut: template.ids(cut, ask=True), max_length - max_response)
-    except TemplateRefused:
-        return _refused(task, TEMPLATE_REFUSED)
+    except TemplateRefused as error:
+        return _refused(task, TEMPLATE_REFUSED, str(error))
     cut, length = len(task.messages) - len(messages), len(asked)
     if length > max_length - max_response:
         return _refused(task, QUERY_TOO_LONG)
     try:
         texts = [template.text((*messages, Message("assistant", text))) for text in task.texts]
-    except TemplateRefused:
-        return _refused(task, TEMPLATE_REFUSED)
+    except TemplateRefused as error:
+        return _refused(task, TEMPLATE_REFUSED, str(error))
     found = template.encode_texts(texts) if texts else []
     long = [len(ids) - length > max_response for ids in found]
     return Encoded(
@@ -102,5 +111,5 @@ def _led(message: Message, lead: str) -> Message:
     return replace(message, content=lead + message.content)
 
 
-def _refused(task: Task, reason: str) -> Encoded:
-    return Encoded((None,) * len(task.texts), (reason,) * len(task.texts))
+def _refused(task: Task, reason: str, detail: str | None = None) -> Encoded:
+    return Encoded((None,) * len(task.texts), (reason,) * len(task.texts), detail=detail)

@@ -33,6 +33,8 @@ class Scored:
         turns_cut: whole turns that the query lost so as to fit the model's length.
         tokens: tokens of the separate sequences, as a plain loop would have run them (k times the query).
         tokens_run: tokens that went through the model (less where responses share their query).
+        details: for each response what its refusal says in words, the template's sentence or the judge's answer, None
+            where there is nothing to add; () where no response has any.
     """
 
     rewards: tuple[float | None, ...]
@@ -40,6 +42,7 @@ class Scored:
     turns_cut: int = 0
     tokens: int = 0
     tokens_run: int = 0
+    details: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         print_line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
     if counts["queries_cut"]:
         print_line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
+    for note in summary.notes:
+        print_line(console, note)
     print_line(console, f"next: neat-data stats {summary.out}")
 
 

@@ -34,7 +34,7 @@ from neat_data.store.shard import read_shard
 
 @dataclass(frozen=True)
 class GivenRequest:
-    """What `neat-data expand --responses` was asked for; `source`, `subset`, `split`, `format` as in `score`.
+    """What `neat-data expand --responses` was asked for; `source` to `ignore` as in `score`.
 
     Attributes:
         limit: rows read at most.
@@ -45,6 +45,8 @@ class GivenRequest:
     subset: str | None = None
     split: str | None = None
     format: str = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
     scoring: Scoring = field(default_factory=Scoring)
     limit: int | None = None
 
@@ -67,31 +69,60 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
     """
     watch = watch or Silent()
     dataset = PreferenceDataset.open(request.dataset)
-    source = open_source(request.source, subset=request.subset, split=request.split, format=request.format)
+    watch.phase("looking at the source", None, " B")
+    source = _open(request, watch)
     with DatasetFolder.claim(request.dataset) as folder:
         folder.require_finished()
         settings = {"source": source.fingerprint, "limit": request.limit}
         round_settings = full_settings(settings, request.scoring.rules, load_settings(folder, request.scoring, watch))
         if (done := finished_round(folder, round_settings)) is not None:
             return GrowSummary(request.dataset, done.round, True, done.summary)
-        watch.phase("reading", request.limit)
+        watch.phase("reading", source.bytes, " B")
         round = folder.next_round
-        joined = _join(islice(source.rows(), request.limit), _shards(dataset, request.dataset), round, source)
+        joined = _join(
+            islice(source.rows(watch.advance), request.limit), _shards(dataset, request.dataset), round, source
+        )
         queries = {
             number: list(dict.fromkeys(candidate.query_id for candidate in joined.candidates[number]))
             for number in sorted(joined.candidates)
         }
         if not queries:
-            raise InputError(
-                f"{request.source}: none of its {joined.rows:,} rows asks a query of {request.dataset}.\n"
-                "Rows are joined on the whole query, every turn of it."
-            )
+            raise _none_joined(request, joined)
         staging = take_up(folder, "responses", settings, round_settings, lambda: queries)
         rejects = joined.rejects
         for number in queries:
             staging.commit(number, joined.candidates[number], {"usage": {}, "rejects": rejects})
             rejects = []  # they belong to no shard; the first one keeps them
         return score_staged(folder, request.scoring, watch)
+
+
+def _open(request: GivenRequest, watch: Watcher) -> Source:
+    return open_source(
+        request.source,
+        subset=request.subset,
+        split=request.split,
+        format=request.format,
+        columns=request.columns,
+        ignore=request.ignore,
+        answers=True,
+        told=watch.advance,
+    )
+
+
+def _none_joined(request: GivenRequest, joined: _Joined) -> InputError:
+    """What to raise where no row has a query of the dataset: rows were not read, or ask something else."""
+    unread = [line for line in joined.rejects if line["reason"] != "unmatched_query"]
+    message = f"{request.source}: none of its {joined.rows:,} rows can be joined"
+    if len(unread) < joined.rows:
+        asks = f"none of its {joined.rows - len(unread):,} {'readable ' if unread else ''}rows asks a query"
+        message = (
+            f"{request.source}: {asks} of {request.dataset}.\nRows are joined on the whole query, every turn of it"
+        )
+    if unread:
+        line = unread[0]
+        detail = f": {line['detail']}" if line["detail"] else ""
+        message += f".\n{len(unread):,} could not be read; the first, row {line['row']}, is {line['reason']}{detail}"
+    return InputError(f"{message}.")
 
 
 def _shards(dataset: PreferenceDataset, root: Path) -> dict[bytes, int]:

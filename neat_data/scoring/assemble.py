@@ -65,6 +65,7 @@ def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[s
         for response, reason in zip(record.responses, scored.refused, strict=True)
         if reason is not None
     }
+    details = dict(zip((response.response_id for response in record.responses), scored.details, strict=False))
     kept = tuple(
         replace(response, reward=reward)
         for response, reward in zip(record.responses, scored.rewards, strict=True)
@@ -77,8 +78,8 @@ def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[s
         if enough:
             labels.append(replace(label, order=order))
         else:
-            reason = next(refused[i] for i in (*label.order, *refused) if i in refused)
-            rejects.append(_refused_line(record, label, reason))
+            first = next(i for i in (*label.order, *refused) if i in refused)
+            rejects.append(_refused_line(record, label, refused[first], details.get(first)))
     if not labels:
         return None, rejects
     notes = _notes(record, refused, kept)
@@ -95,10 +96,10 @@ def _notes(record: Record, refused: dict[str, str], kept: Sequence[Response]) ->
     return {name: value for name, value in notes.items() if value}
 
 
-def _refused_line(record: Record, label: Label, reason: str) -> dict[str, Any]:
+def _refused_line(record: Record, label: Label, reason: str, said: str | None) -> dict[str, Any]:
     content = record.to_dict()
     raw = {"messages": content["messages"], "responses": [r.text for r in record.responses]}
-    detail = "a response of this row could not be scored"
+    detail = "a response of this row could not be scored" + (f": {said}" if said else "")
     return {**place_of(label), "reason": reason, "detail": detail, "raw": canonical_json(raw)}
 
 

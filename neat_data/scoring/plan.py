@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,8 @@ import pyarrow as pa
 
 from neat_data.record import Label, Record, Response, canonical_json, from_table, query_id, response_id, to_table
 from neat_data.sources.row import Place, Reject, Row
+from neat_data.sources.shapes import verdicts
+from neat_data.sources.shapes.ranked import MOST_RESPONSES
 from neat_data.store.atomic import write_atomically
 from neat_data.store.shard import read_shard, write_shard
 
@@ -70,12 +72,35 @@ def merge(records: Iterable[Record]) -> Record:
             known = responses.setdefault(response.response_id, response)
             if known.reward is None and response.reward is not None:
                 responses[response.response_id] = response
-    labels = tuple(label for record in (first, *others) for label in record.labels)
+    labels = _compared([first, *others])
     repeats = [json.loads(other.meta) for other in others if other.meta and other.meta != first.meta]
     meta = first.meta
     if repeats:
         meta = canonical_json({**json.loads(first.meta or "{}"), "repeats": repeats})
     return replace(first, responses=tuple(responses.values()), labels=labels, meta=meta)
+
+
+def _compared(records: Sequence[Record]) -> tuple[Label, ...]:
+    """The labels of all records; rows of one scored answer each, which say nothing alone, order it at the last one."""
+    rewards: dict[str, float] = {}
+    last = -1
+    for number, record in enumerate(records):
+        if is_one_scored(record):
+            rewards.setdefault(record.responses[0].response_id, record.responses[0].reward)
+            last = number
+    ids = list(rewards) if len(rewards) <= MOST_RESPONSES else []
+    order = tuple(ids[position] for position in verdicts.order([rewards[identifier] for identifier in ids]))
+    return tuple(
+        replace(label, order=order) if number == last else label
+        for number, record in enumerate(records)
+        for label in record.labels
+    )
+
+
+def is_one_scored(record: Record) -> bool:
+    """Whether a row holds one answer with a score and no verdict."""
+    says = any(label.order or label.verdict is not None for label in record.labels)
+    return len(record.responses) == 1 and not says and record.responses[0].reward is not None
 
 
 def repeated(ids: np.ndarray) -> np.ndarray:
@@ -105,12 +130,16 @@ class Plan:
         rows: source rows, those rejected included.
         usable: source rows that were understood.
         shard_rows: source rows a shard.
+        contradicted: rows whose own scores say otherwise than their verdict.
+        meta: columns that have no place in a record and went to its `meta`.
     """
 
     folder: Path
     rows: int
     usable: int
     shard_rows: int
+    contradicted: int = 0
+    meta: tuple[str, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -174,7 +203,6 @@ def make_plan(
     fingerprint: str,
     *,
     shard_rows: int,
-    advance: Callable[[int], None] = lambda done: None,
 ) -> Plan:
     """Write the plan for a source into `out/.plan`, or take up the one that lies there for the same source.
 
@@ -183,7 +211,6 @@ def make_plan(
         out: the dataset's folder, locked by the caller.
         fingerprint: hash of everything that decides what the rows are; a plan with another one is made anew.
         shard_rows: source rows a shard.
-        advance: called with the number of rows read since the last call.
     """
     folder = out / FOLDER
     done = folder / "plan.json"
@@ -191,45 +218,68 @@ def make_plan(
     if done.exists():
         found = json.loads(done.read_text())
         if {key: found.get(key) for key in wanted} == wanted:
-            return Plan(folder, found["rows"], found["usable"], shard_rows)
+            return _plan(folder, found)
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    ids = bytearray()
+    seen = _Seen()
     total = 0
     stream = rows()
     while shard := list(islice(stream, shard_rows)):
-        ids += _write_shard(folder, total // shard_rows, total, shard)
+        _write_shard(folder, total // shard_rows, total, shard, seen)
         total += len(shard)
-        advance(len(shard))
     if not total:
-        _write_shard(folder, 0, 0, [])
-    array = np.frombuffer(bytes(ids), np.uint64).reshape(-1, 2)
-    usable = int(array.any(axis=1).sum())
+        _write_shard(folder, 0, 0, [], seen)
+    array = np.frombuffer(bytes(seen.ids), np.uint64).reshape(-1, 2)
     pairs = repeated(array)
     write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
-    content = canonical_json({**wanted, "rows": total, "usable": usable}).encode()
-    write_atomically(done, lambda file: file.write(content))
-    return Plan(folder, total, usable, shard_rows)
+    counts = {"rows": total, "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
+    made = {**wanted, **counts, "meta": list(seen.meta)}
+    write_atomically(done, lambda file: file.write(canonical_json(made).encode()))
+    return _plan(folder, made)
 
 
-def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject]) -> bytes:
-    """Write one shard's rows and rejects; returns 16 bytes a row, zeros for a reject."""
-    ids = bytearray()
+def _plan(folder: Path, made: dict[str, Any]) -> Plan:
+    """The plan that `plan.json` describes."""
+    counts = made["rows"], made["usable"], made["shard_rows"], made.get("contradicted", 0)
+    return Plan(folder, *counts, tuple(made.get("meta", ())))
+
+
+@dataclass
+class _Seen:
+    """What is gathered over all rows: 16 bytes of each row's query id (zeros for a reject), and what to tell of."""
+
+    ids: bytearray = field(default_factory=bytearray)
+    contradicted: int = 0
+    meta: dict[str, None] = field(default_factory=dict)
+
+    def add(self, row: Row, query_id: str) -> None:
+        self.ids += bytes.fromhex(query_id)
+        self.contradicted += _contradicted(row)
+        self.meta.update(dict.fromkeys(name for name in row.meta if name != "left_out"))
+
+
+def _contradicted(row: Row) -> bool:
+    """Whether the source's scores put the worst answer of its verdict before the best."""
+    rewards = [row.answers[position].reward for position in row.order]
+    return len(rewards) > 1 and None not in rewards and rewards[0] < rewards[-1]
+
+
+def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject], seen: _Seen) -> None:
+    """Write one shard's rows and rejects, and add them to `seen`."""
     records, numbers, rejects = [], [], []
     for number, row in enumerate(rows, start):
         if isinstance(row, Reject):
             rejects.append(_reject_dict(row))
-            ids += bytes(16)
+            seen.ids += bytes(16)
         else:
             record = record_of(row)
             records.append(record)
             numbers.append(number)
-            ids += bytes.fromhex(record.query_id)
+            seen.add(row, record.query_id)
     table = to_table(records).append_column("number", pa.array(numbers, pa.int64()))
     write_shard(folder / f"rows-{shard:05d}.arrow", table, {})
     write_shard(folder / f"rejects-{shard:05d}.arrow", pa.Table.from_pylist(rejects, schema=_REJECT), {})
-    return bytes(ids)
 
 
 def _reject_dict(reject: Reject) -> dict[str, Any]:

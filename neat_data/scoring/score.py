@@ -9,25 +9,26 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
 from neat_data.models.reward_model import RewardModel, RewardSpec, Task
 from neat_data.progress import Silent, Watcher
 from neat_data.record import canonical_json, to_table
 from neat_data.report.card import write_card
+from neat_data.scoring import losses
 from neat_data.scoring.assemble import assemble, check_finite, given
 from neat_data.scoring.dataset_reward import remember
 from neat_data.scoring.plan import FOLDER as PLAN_FOLDER
-from neat_data.scoring.plan import Plan, count_reasons, excluding, make_plan
+from neat_data.scoring.plan import Plan, excluding, make_plan
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
+from neat_data.sources.files.compressed import Told
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.commit import commit_shard
 from neat_data.store.folder import DatasetFolder
@@ -45,7 +46,7 @@ class ScoreRequest:
         source: a file, folder, glob or hub id.
         out: the dataset's folder.
         reward: the reward model; None keeps the rewards that the source carries.
-        subset, split, format: as `open_source` takes them.
+        subset, split, format, columns, ignore: as `open_source` takes them.
         exclude: datasets or sources whose queries are left out.
         limit: source rows read at most.
         shard_rows: source rows a shard.
@@ -59,6 +60,8 @@ class ScoreRequest:
     subset: str | None = None
     split: str | None = None
     format: str = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = None
     shard_rows: int = SHARD_ROWS
@@ -68,15 +71,19 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What came of it. `already` says that the folder was complete before; `counts` is the manifest's summary."""
+    """What came of it. `already` says that the folder was complete before; `counts` is the manifest's summary.
+
+    `notes` are lines worth telling: what of the source was not read, where it contradicts itself, what was lost.
+    """
 
     out: Path
     already: bool
     counts: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"out": str(self.out), "already": self.already, **self.counts}
+        return {"out": str(self.out), "already": self.already, **self.counts, "notes": list(self.notes)}
 
 
 def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
@@ -84,26 +91,29 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
 
     Raises:
         InputError: bad source or model, or a folder that holds something else.
-        RunError: the device ran out of memory at the smallest budget, a reward is not finite, the disk is full.
+        RunError: the device ran out of memory at the smallest budget, a reward is not finite, the disk is full, or no
+            row could be scored.
     """
     watch = watch or Silent()
-    source = open_source(request.source, subset=request.subset, split=request.split, format=request.format)
+    watch.phase("looking at the source", None, " B")
+    source = open_request(request, watch.advance)
     exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
     rows_settings = _rows_settings(source, exclusion, request)
     with DatasetFolder.claim(request.out) as folder:
         already = folder.begun and folder.finished
         plan = None
         if not already:
-            watch.phase("reading", request.limit)
+            watch.phase("reading", source.bytes, " B")
             plan = make_plan(
-                lambda: _rows(source, exclusion, request.limit),
+                lambda: _rows(source, exclusion, request.limit, watch.advance),
                 request.out,
                 hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
                 shard_rows=request.shard_rows,
-                advance=watch.advance,
             )
+            if not folder.begun:
+                losses.forget(request.out)
             if not plan.usable:
-                raise InputError(_nothing_left(request.source, plan))
+                raise losses.nothing_read(request.source, plan, request.out)
         watch.phase("loading the reward model", None)
         model = load_reward_model(request.reward) if request.reward else None
         reward_settings = model.settings if model else {"model": "given"}
@@ -119,7 +129,23 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         if not already or (request.out / PLAN_FOLDER).exists():  # killed behind `finish`: the card may be missing
             write_card(folder)
             shutil.rmtree(request.out / PLAN_FOLDER, ignore_errors=True)
-        return ScoreSummary(request.out, already, folder.summary(0))
+        counts = folder.summary(0)
+        if not counts["records"]:
+            raise losses.nothing_scored(request.out, counts, given=request.reward is None)
+        return ScoreSummary(request.out, already, counts, losses.notes(plan, request.out, counts))
+
+
+def open_request(request: ScoreRequest, told: Told) -> Source:
+    """The source of a request; `told` hears of the bytes that are read."""
+    return open_source(
+        request.source,
+        subset=request.subset,
+        split=request.split,
+        format=request.format,
+        columns=request.columns,
+        ignore=request.ignore,
+        told=told,
+    )
 
 
 def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:
@@ -132,15 +158,9 @@ def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRe
     }
 
 
-def _rows(source: Source, exclusion: Exclusion | None, limit: int | None) -> Iterator[Row | Reject]:
-    rows = islice(source.rows(), limit)
+def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, told: Told) -> Iterator[Row | Reject]:
+    rows = islice(source.rows(told), limit)
     return excluding(rows, exclusion.reason) if exclusion else rows
-
-
-def _nothing_left(source: str, plan: Plan) -> str:
-    rejects = count_reasons(reject for shard in range(plan.shards) for reject in plan.rejects(shard))
-    reasons = ", ".join(f"{reason} {count}" for reason, count in rejects.items())
-    return f"{source}: none of its {plan.rows:,} rows can be used ({reasons or 'it is empty'})"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.sources.files import hub, locate
 from neat_data.sources.files import read as data_files
-from neat_data.sources.files.compressed import sha256
+from neat_data.sources.files.compressed import Told, nobody, sha256
 from neat_data.sources.files.locate import DataFile
 from neat_data.sources.row import Found, Place, Reject, Row, SourceAnswer, Unusable
 from neat_data.sources.shapes import registry
@@ -36,8 +36,13 @@ class Source:
     fingerprint: dict[str, Any]
     files: Sequence[tuple[DataFile, registry.Shape]] = field(repr=False)
 
-    def rows(self) -> Iterator[Row | Reject]:
-        """Every source row, in source order.
+    @property
+    def bytes(self) -> int:
+        """The size of all files on disk."""
+        return sum(file.path.stat().st_size for file, _ in self.files)
+
+    def rows(self, told: Told = nobody) -> Iterator[Row | Reject]:
+        """Every source row, in source order; `told` hears of the bytes that were read of `bytes`.
 
         Raises:
             InputError: a file is cut short or damaged.
@@ -45,9 +50,10 @@ class Source:
         next_row: dict[tuple[str, str | None, str | None], int] = defaultdict(int)
         for file, shape in self.files:
             key = (file.name, file.subset, file.split)
-            for found in data_files.rows(file.path):
-                yield _understand(found, shape, Place(*key, next_row[key]))
-                next_row[key] += 1
+            for found in data_files.rows(file.path, told):
+                for part in _unfolded(found, shape):
+                    yield _understand(part, shape, Place(*key, next_row[key]))
+                    next_row[key] += 1
 
 
 def open_source(
@@ -56,46 +62,79 @@ def open_source(
     subset: str | None = None,
     split: str | None = None,
     format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
     queries: bool = False,
+    answers: bool = False,
+    told: Told = nobody,
 ) -> Source:
     """Open `spec`: a file, folder or glob, or else the hub dataset `ID` or `ID@REVISION`.
 
     A folder or hub dataset is read in its split `train` unless `split` names another (or `all`); a file or glob is
-    read whole unless `split` is given. `format` is `auto` or one of `registry.NAMES`. With `queries`, files that hold
-    queries alone are read as well (`registry.QUERY_SHAPES`); their rows have no answers.
+    read whole unless `split` is given.
+
+    Args:
+        format: `auto` or one of `registry.NAMES`.
+        columns: where the words of `shapes.columns.WORDS` stand in a row, for a shape that the table lacks.
+        ignore: columns that stay in `meta` although they change what is asked (`context.REFUSED`).
+        queries: files that hold queries alone are read as well (`registry.QUERY_SHAPES`); their rows have no answers.
+        answers: files of one answer a row are read as well (`registry.RESPONSE_SHAPES`).
+        told: hears of bytes that are read to know the files' formats, shapes and hashes.
 
     Raises:
         InputError: nothing is there, or nothing in it can be read as preference data.
     """
-    known = registry.QUERY_SHAPES if queries else registry.SHAPES
-    wanted = None if format == "auto" else registry.named(format, known)
+    known = registry.QUERY_SHAPES if queries else registry.RESPONSE_SHAPES if answers else registry.SHAPES
+    wanted = _wanted(format, columns, known, queries, answers)
     chosen, revision = locate.local(spec, subset, split), None
     if chosen is None:
         chosen, revision = hub.find(spec, subset, split)
-    shaped = [(file, wanted or _recognise(file, known)) for file in chosen]
+    ignored = frozenset(ignore)
+    shaped = [(file, replace(wanted or _recognise(file, known, told), ignored=ignored)) for file in chosen]
     shape_names = "+".join(dict.fromkeys(shape.name for _, shape in shaped))
     return Source(
         name=spec.rstrip("/").rpartition("/")[2] if revision is None else chosen[0].name,
         format=shape_names,
         fingerprint={
             "name": chosen[0].name if revision else None,
-            "files": {file.key: sha256(file.path) for file in chosen},
+            "files": {file.key: sha256(file.path, told) for file in chosen},
             "revision": revision,
             "subset": subset,
             "split": split or ("train" if revision or Path(spec).expanduser().is_dir() else None),
             "format": shape_names,
+            **({"columns": dict(columns)} if columns else {}),
+            **({"ignore": sorted(ignored)} if ignored else {}),
         },
         files=shaped,
     )
 
 
-def _recognise(file: DataFile, known: Sequence[registry.Shape]) -> registry.Shape:
+def _wanted(
+    format: str, columns: Mapping[str, str] | None, known: Sequence[registry.Shape], queries: bool, answers: bool
+) -> registry.Shape | None:
+    """The shape that the user names or describes, None where the columns shall tell."""
+    if columns and format != "auto":
+        raise InputError("say either --format or --columns")
+    if columns:
+        return registry.mapped(columns, answers=answers, alone=queries)
+    return None if format == "auto" else registry.named(format, known)
+
+
+def _recognise(file: DataFile, known: Sequence[registry.Shape], told: Told) -> registry.Shape:
     """The one of the `known` shapes that a file has, by the columns of its first readable rows."""
-    readable = (found.columns for found in data_files.rows(file.path) if found.columns is not None)
-    columns = dict.fromkeys(name for row in islice(readable, _ROWS_TO_RECOGNISE) for name in row)
-    if not columns:
+    readable = (found.columns for found in data_files.rows(file.path, told, told) if found.columns is not None)
+    rows = list(islice(readable, _ROWS_TO_RECOGNISE))
+    if not any(rows):
         raise InputError(f"{file.key}: holds no row that can be read; is it JSON Lines, JSON, CSV, Parquet or Arrow?")
-    return registry.recognise(columns, file.key, known)
+    return registry.recognise(rows, file.key, known)
+
+
+def _unfolded(found: Found, shape: registry.Shape) -> Iterator[Found]:
+    if shape.unfold is None or found.columns is None:
+        yield found
+        return
+    for columns in shape.unfold(found.columns):
+        yield replace(found, columns=columns)
 
 
 def _understand(found: Found, shape: registry.Shape, place: Place) -> Row | Reject:

@@ -7,7 +7,7 @@ about file formats.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neat_data.record import Label, Messages
@@ -29,8 +29,15 @@ REASONS = {
     "empty_response": "A response is blank.",
     "identical_responses": "The responses are the same text.",
     "too_few_responses": "A list holds fewer than two responses.",
+    "too_many_responses": "A list holds more responses than are read of one row.",
     "bad_label": "The label does not say which response is better, or whether the response is good.",
-    "bad_score": "A score is no finite number, or scores and responses differ in number.",
+    "bad_score": "A score is no number that float32 holds, or scores and responses differ in number.",
+    "unclear_turns": "The tags of a dialogue do not take turns, or the two sides write them in two ways.",
+    "templated": "A chat template has rendered the text already, and it cannot be taken apart.",
+    "has_tools": "The row offers or calls tools, which are not read (--ignore COLUMN).",
+    "has_images": "The row has images or videos, which are not read (--ignore COLUMN).",
+    "has_audio": "The row has audio, which is not read (--ignore COLUMN).",
+    "has_context": "`context` or `documents` changes what is asked (--columns input=context, or --ignore context).",
 }
 """Every reason code a source gives, with one sentence each."""
 
@@ -92,6 +99,17 @@ class Row:
     meta: dict[str, Any]
     raw: str | bytes
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: what was read of the row, without the row."""
+        return {
+            **place_of(self.place),
+            "messages": [asdict(message) for message in self.messages],
+            "answers": [asdict(answer) for answer in self.answers],
+            "order": list(self.order),
+            "verdict": self.verdict,
+            "meta": self.meta,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
@@ -101,6 +119,10 @@ class Reject:
     reason: str
     detail: str
     raw: str | bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: see `reject_line`."""
+        return reject_line(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from neat_data.store.scores import folder as scores_folder
 from neat_data.store.shard import ShardEntry
 
 _DROPPED = ".dropped-round-"  # what a round's folder is called on its way out
-PLAN = ".plan"  # where a verb keeps what it works from; it may lie in a folder that has no manifest yet
+REJECTS = "rejects"  # may lie there alone: what is left of a source of which no row could be read
 
 
 class DatasetFolder:
@@ -306,7 +306,7 @@ def _refuse_urls(path: Path) -> None:
 
 def _refuse_others_folders(path: Path) -> None:
     """Raise InputError unless `path` holds a dataset of ours, the beginnings of one, or nothing."""
-    names = others(path)
+    names = [name for name in others(path) if name != REJECTS]
     if manifests.FILE in names:
         return
     if "round-0000" in names:

@@ -45,7 +45,7 @@ class TrainingProgress(TrainerCallback):
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def phase(self, name: str, total: int | None) -> None:
+    def phase(self, name: str, total: int | None, unit: str = " rows") -> None:
         """See `Watcher.phase`."""
         self._training = name == TRAINING
         self._bars.remove_task(self._phase)

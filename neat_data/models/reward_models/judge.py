@@ -135,7 +135,12 @@ class _Progress:
 
 def _scored(verdicts: Sequence[_Verdict]) -> Scored:
     tokens = sum(map(_tokens, verdicts))
-    return Scored(tuple(v.reward for v in verdicts), tuple(v.refused for v in verdicts), 0, tokens, tokens)
+    rewards, refused = tuple(v.reward for v in verdicts), tuple(v.refused for v in verdicts)
+    details = tuple(
+        f"the judge's answer: {v.completions[-1].text[:300]!r}" if v.refused and v.completions else None
+        for v in verdicts
+    )
+    return Scored(rewards, refused, 0, tokens, tokens, details if any(details) else ())
 
 
 def _tokens(verdict: _Verdict) -> int:

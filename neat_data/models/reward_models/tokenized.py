@@ -88,5 +88,5 @@ def scored(encoded: Sequence[Encoded], rewards: Sequence[float], cached: Sequenc
         lengths = [len(ids) for ids in one.sequences if ids is not None]
         own = tuple(None if ids is None else next(rest) for ids in one.sequences)
         run = sum(length - next(saved, 0) for length in lengths)
-        found.append(Scored(own, one.refused, one.turns_cut, sum(lengths), run))
+        found.append(Scored(own, one.refused, one.turns_cut, sum(lengths), run, one.details))
     return found

@@ -209,7 +209,7 @@ class TransformersRewardModel:
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:
     tokens = sum(len(ids) for ids in encoded.sequences if ids is not None)
-    return Scored(tuple(rewards), encoded.refused, encoded.turns_cut, tokens, run)
+    return Scored(tuple(rewards), encoded.refused, encoded.turns_cut, tokens, run, encoded.details)
 
 
 def _tree_pieces(encoded: Sequence[Encoded], budget: int) -> Iterator[_Piece]:

@@ -7,31 +7,63 @@ import hashlib
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
 
+_AT_ONCE = 1 << 17  # bytes between two words of progress
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # What the three decompressors raise on a cut or damaged file; pyarrow's zstd raises plain OSError.
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
+Told = Callable[[int], None]
+"""Called with the number of bytes that were read from the disk since the last call."""
+
+
+def nobody(size: int) -> None:
+    """Whom nothing is told."""
+
+
+class _Counted(io.FileIO):
+    """A file that tells how much of it was read: of a small one behind gzip, hours may be read without a row."""
+
+    def __init__(self, path: Path, told: Told) -> None:
+        super().__init__(path)
+        self._told = told
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        size = super().readinto(buffer)
+        self._told(size or 0)
+        return size
+
+    def readall(self) -> bytes:
+        content = super().readall()
+        self._told(len(content))
+        return content
+
+
 @contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
+def open_bytes(path: Path, told: Told = nobody) -> Iterator[BinaryIO]:
     """The decompressed bytes of `path`; a cut or damaged file is an InputError when the reader gets there."""
     kind = compression(path)
-    if kind is None:
-        with path.open("rb") as stream:
+    with io.BufferedReader(_Counted(path, told), _AT_ONCE) as file:
+        if kind is None:
+            yield file
+            return
+        with _damage_explained(path, kind), _decompressed(file, kind) as stream:
             yield stream
-        return
+
+
+@contextmanager
+def _damage_explained(path: Path, kind: str) -> Iterator[None]:
     try:
-        with _decompressed(path, kind) as stream:
-            yield stream
+        yield
     except _DAMAGE as error:
         raise InputError(
             f"{path.name}: the {kind} data is damaged or cut short ({error}).\nGet the file again; nothing was written."
@@ -45,16 +77,16 @@ def compression(path: Path) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def _decompressed(path: Path, kind: str) -> BinaryIO:
+def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
     if kind == "gzip":
-        return cast(BinaryIO, gzip.open(path))
+        return cast(BinaryIO, gzip.open(file))
     if kind == "xz":
-        return cast(BinaryIO, lzma.open(path))
+        return cast(BinaryIO, lzma.open(file))
     # pyarrow refuses a cut zstd file; the zstandard package's reader gives what is there without a word.
-    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return io.BufferedReader(pa.input_stream(file, compression="zstd"))
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Path, told: Told = nobody) -> str:
     """Hex sha256 of the file as it lies on disk."""
-    with path.open("rb") as stream:
+    with io.BufferedReader(_Counted(path, told), _AT_ONCE) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

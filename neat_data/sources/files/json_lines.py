@@ -12,10 +12,11 @@ from typing import Any, BinaryIO
 
 from neat_data.errors import InputError
 from neat_data.sources.row import Found, Unusable
+from neat_data.sources.shapes.literals import unique
 
 BOM = b"\xef\xbb\xbf"
-# An array, or the object that LMFlow and Online-RLHF put around one.
-_OPENING = re.compile(r"""\s*(\{\s*("type"\s*:\s*"[^"]*"\s*,\s*)?"instances"\s*:\s*)?\[\s*""")
+# An array, or the object that LMFlow, Online-RLHF and others put around one.
+_OPENING = re.compile(r"""\s*(\{\s*("type"\s*:\s*"[^"]*"\s*,\s*)?"(?:instances|data)"\s*:\s*)?\[\s*""")
 
 
 def lines(stream: BinaryIO) -> Iterator[Found]:
@@ -65,15 +66,7 @@ def _check_unicode(value: Any) -> None:
         raise Unusable("bad_unicode", f"lone surrogate U+{ord(error.object[error.start]):04X}") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise Unusable("duplicate_key", next(name for name in names if names.count(name) > 1))
-    return value
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def array(stream: BinaryIO) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neat_data.errors import InputError
 from neat_data.sources.files import json_lines, tables
-from neat_data.sources.files.compressed import open_bytes
+from neat_data.sources.files.compressed import Told, nobody, open_bytes
 from neat_data.sources.row import Found
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
@@ -37,11 +37,16 @@ def is_data_file(name: str) -> bool:
     return base.endswith(tuple(ending + packing for ending in ENDINGS for packing in PACKINGS))
 
 
-def rows(path: Path) -> Iterator[Found]:
-    """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable."""
+def rows(path: Path, told: Told = nobody, told_first: Told = nobody) -> Iterator[Found]:
+    """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable.
+
+    Args:
+        told: of the bytes of the rows.
+        told_first: of the bytes that are read before, to know the format.
+    """
     try:
-        kind = _kind(path)
-        with open_bytes(path) as stream:
+        kind = _kind(path, told_first)
+        with open_bytes(path, told) as stream:
             yield from _READERS[kind](stream)
     except InputError as error:
         message = str(error)
@@ -50,7 +55,7 @@ def rows(path: Path) -> Iterator[Found]:
         raise InputError(f"{path.name}: cannot be read ({error.strerror or error})") from None
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path, told: Told) -> str:
     with open_bytes(path) as stream:
         head = stream.read(8)
     if head.startswith(b"PAR1"):
@@ -59,17 +64,17 @@ def _kind(path: Path) -> str:
         return "arrow"
     if head.startswith(b"\xff\xff\xff\xff"):
         return "stream"
-    return _text_kind(path)
+    return _text_kind(path, told)
 
 
-def _text_kind(path: Path) -> str:
+def _text_kind(path: Path, told: Told) -> str:
     """`array` where the text opens one, `lines` where one of the first lines opens an object, else `csv`."""
-    with open_bytes(path) as stream:
+    with open_bytes(path, told) as stream:
         written = (line.removeprefix(json_lines.BOM).strip() for line in stream)
         first = list(islice((line for line in written if line), 50))
     if not first:
         raise InputError("the file is empty")
-    if json_lines.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_array(first[0])):
+    if json_lines.opens_array(b"\n".join(first)) and not (len(first) > 1 and _is_whole(first[0])):
         return "array"
     if any(line.startswith(b"{") for line in first):
         return "lines"
@@ -77,10 +82,10 @@ def _text_kind(path: Path) -> str:
     return "csv" if is_table else "lines"
 
 
-def _is_array(line: bytes) -> bool:
-    """Whether a line is a whole JSON array: more lines behind it make the file JSON Lines, and this a bad one."""
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is whole JSON: more lines behind it make the file JSON Lines."""
     try:
-        return isinstance(json.loads(line), list)
+        return isinstance(json.loads(line), list | dict)
     except (ValueError, RecursionError):
         return False
 

@@ -10,16 +10,24 @@ from typing import Any
 from neat_data import dialogue
 from neat_data.record import Message, Messages
 from neat_data.sources.row import Unusable
+from neat_data.sources.shapes import literals
 
 _ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "model": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "ai": "assistant",
 }
+_ROLE_KEYS = ("role", "from")
+_CONTENT_KEYS = ("content", "value", "text", "parts")
+_CALLS = ("tool_calls", "function_call")
 
 
 def text(value: Any, column: str) -> str:
@@ -43,7 +51,7 @@ def kind(value: Any) -> str:
 
 
 def messages(value: Any, column: str) -> Messages:
-    """A list of messages (`role`/`content` or `from`/`value`, content as text or as typed parts); blank systems go."""
+    """A list of messages (`role`/`content`, `from`/`value`, content as text or as parts); blank systems go."""
     if not isinstance(value, list):
         raise Unusable("not_text", f"`{column}` holds {kind(value)}, not a list of messages")
     parsed = (message(item, f"{column}[{index}]") for index, item in enumerate(value))
@@ -54,26 +62,54 @@ def message(value: Any, where: str) -> Message:
     """One message, its content stripped."""
     if not isinstance(value, dict):
         raise Unusable("bad_message", f"`{where}` is {kind(value)}")
-    role_key, content_key = ("role", "content") if "role" in value else ("from", "value")
-    if role_key not in value or content_key not in value:
+    role_key = next((key for key in _ROLE_KEYS if key in value), None)
+    content_key = next((key for key in _CONTENT_KEYS if key in value), None)
+    if role_key is None or content_key is None:
         raise Unusable("bad_message", f"`{where}` has neither role and content nor from and value")
-    role = _ROLES.get(str(value[role_key]).casefold())
+    if call := next((key for key in _CALLS if value.get(key)), None):
+        raise Unusable("has_tools", f"`{where}.{call}`")
+    role = role_of(value[role_key])
     if role is None:
         raise Unusable("unknown_role", f"`{where}`: {str(value[role_key])[:40]!r}")
-    return Message(role, _content(value[content_key], f"{where}.{content_key}").strip())
+    return Message(role, content(value[content_key], f"{where}.{content_key}").strip())
 
 
-def _content(value: Any, where: str) -> str:
+def role_of(value: Any) -> str | None:
+    """`system`, `user` or `assistant` for any known spelling, else None."""
+    return _ROLES.get(str(value).strip().casefold())
+
+
+def is_message(value: Any) -> bool:
+    """Whether an object has a role."""
+    return isinstance(value, dict) and any(key in value for key in _ROLE_KEYS)
+
+
+def from_cell(value: Any, column: str) -> Any:
+    """The message or messages that a text spells; any other value as it is."""
+    if not isinstance(value, str) or not literals.spells_messages(value):
+        return value
+    made = literals.parsed(value)
+    if isinstance(made, str):
+        raise Unusable("bad_message", f"`{column}` begins as messages do, and is neither JSON nor Python's literals")
+    found = made if isinstance(made, list) else [made]
+    roles = [item.get(key) for item in found if isinstance(item, dict) for key in _ROLE_KEYS if key in item]
+    return made if any(role_of(role) for role in roles) else value
+
+
+def content(value: Any, where: str) -> str:
+    """The text of a message's content: itself, or its parts joined."""
     if isinstance(value, list):
         return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(value))
     return text(value, where)
 
 
 def _part(part: Any, where: str) -> str:
-    """The text of a typed content part; an image, a tool call or the like makes the row unusable."""
-    if not isinstance(part, dict) or part.get("type") != "text":
+    """The text of a content part; an image, a tool call or the like makes the row unusable."""
+    if not isinstance(part, dict) or part.get("type", "text") != "text":
         found = part.get("type") if isinstance(part, dict) else kind(part)
         raise Unusable("bad_message", f"`{where}` is no text part but {str(found)[:40]!r}")
+    if "type" not in part and set(part) != {"text"}:  # Gemini's and Bedrock's parts name their kind by their only key
+        raise Unusable("bad_message", f"`{where}` is no text part but holds {', '.join(map(str, part))[:40]!r}")
     return text(part.get("text", part.get("value")), where)
 
 

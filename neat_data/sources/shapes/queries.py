@@ -10,81 +10,58 @@ from typing import Any
 
 from neat_data.record import Message, Messages
 from neat_data.sources.row import Understood, Unusable
-from neat_data.sources.shapes import chat, ranked, sides
+from neat_data.sources.shapes import asked, chat, ranked
+from neat_data.sources.shapes.columns import Parts
 
 
-def prompt(row: dict[str, Any]) -> Understood:
-    """`prompt`: plain text, HH's text, messages, or the user's turns as texts (MT-bench on the hub)."""
-    given = row["prompt"]
-    if isinstance(given, list) and given and isinstance(given[0], str):
-        return _first_turn(row, "prompt")
-    return _alone(sides.query(given), "prompt", row, {"prompt"})
+def alone(parts: Parts) -> Understood:
+    """A query and nothing else: text, text with turns, or messages."""
+    return _alone(asked.query(parts), parts.place("prompt"), parts.rest)
 
 
-def question(row: dict[str, Any]) -> Understood:
-    """`question`: text."""
-    return _text(row, "question")
+def prompt(parts: Parts) -> Understood:
+    """The same, or the user's turns as texts (MT-bench on the hub)."""
+    given = parts.get("prompt")
+    texts = isinstance(given, list) and bool(given) and isinstance(given[0], str)
+    return turns(parts) if texts else alone(parts)
 
 
-def query(row: dict[str, Any]) -> Understood:
-    """`query`: plain text, HH's text or messages."""
-    return _alone(sides.query(row["query"]), "query", row, {"query"})
+def text(parts: Parts) -> Understood:
+    """A query of plain text, whatever stands in it."""
+    return _alone((Message("user", _text(parts, "prompt")),), parts.place("prompt"), parts.rest)
 
 
-def goal(row: dict[str, Any]) -> Understood:
-    """`goal`: text (AdvBench)."""
-    return _text(row, "goal")
-
-
-def titled_goal(row: dict[str, Any]) -> Understood:
-    """`Goal`: text (JailbreakBench, whose `Behavior` is a label)."""
-    return _text(row, "Goal")
-
-
-def behavior(row: dict[str, Any]) -> Understood:
+def behavior(parts: Parts) -> Understood:
     """`Behavior`, behind its `ContextString` where it has one: joined as HarmBench joins them."""
-    asked, context = (_optional(row, column) for column in ("Behavior", "ContextString"))
-    whole = f"{context}\n\n---\n\n{asked}" if context and asked else asked
-    return _alone((Message("user", whole),), "Behavior", row, {"Behavior"})
+    behavior, context = _text(parts, "prompt"), _text(parts, "input")
+    whole = f"{context}\n\n---\n\n{behavior}" if context and behavior else behavior
+    kept = {parts.place("input"): parts.get("input")} if "input" in parts.values else {}
+    return _alone((Message("user", whole),), parts.place("prompt"), {**parts.rest, **kept})
 
 
-def turns(row: dict[str, Any]) -> Understood:
-    """`turns`: the user's, as texts or with a `content` (MT-bench, Arena-Hard)."""
-    return _first_turn(row, "turns")
-
-
-def messages(row: dict[str, Any]) -> Understood:
-    """`messages`: a dialogue that ends in a user turn."""
-    return _alone(chat.messages(row["messages"], "messages"), "messages", row, {"messages"})
-
-
-def instruction(row: dict[str, Any]) -> Understood:
-    """`instruction` and `input`; an `output` that is text is somebody's answer (AlpacaEval), a list is ranked."""
-    if isinstance(row.get("output"), list):
-        return ranked.instruction(row)
-    used = {"instruction", "input", "history", "system"}
-    return _alone(ranked.instruction_query(row), "instruction", row, used)
-
-
-def _text(row: dict[str, Any], column: str) -> Understood:
-    return _alone((Message("user", _optional(row, column)),), column, row, {column})
-
-
-def _first_turn(row: dict[str, Any], column: str) -> Understood:
+def turns(parts: Parts) -> Understood:
     """The first of the user's turns: what follows it depends on the answer, and stays in `meta`."""
-    given = row[column]
+    given, place = parts.get("prompt"), parts.place("prompt")
     if not isinstance(given, list) or not given:
-        raise Unusable("empty_query", f"`{column}` holds {chat.kind(given)}")
+        raise Unusable("empty_query", f"`{place}` holds {chat.kind(given)}")
     first = given[0].get("content") if isinstance(given[0], dict) else given[0]
-    asked = Message("user", chat.text(first, f"{column}[0]").strip())
-    return _alone((asked,), column, row, {column} if len(given) == 1 else set())
+    kept = {place: given} if len(given) > 1 else {}
+    return _alone((Message("user", chat.text(first, f"{place}[0]").strip()),), place, {**parts.rest, **kept})
 
 
-def _optional(row: dict[str, Any], column: str) -> str:
-    """The column's text, stripped; blank where the column is null or missing."""
-    return "" if row.get(column) is None else chat.text(row[column], column).strip()
+def instruction(parts: Parts) -> Understood:
+    """`instruction` and `input`; an `output` that is text is somebody's answer (AlpacaEval), a list is ranked."""
+    if isinstance(parts.get("responses"), list):
+        return ranked.best_first(parts)
+    kept = {parts.place("responses"): parts.get("responses")} if "responses" in parts.values else {}
+    return _alone(asked.query(parts), parts.place("prompt"), {**parts.rest, **kept})
 
 
-def _alone(asked: Messages, column: str, row: dict[str, Any], used: set[str]) -> Understood:
-    chat.check_query(asked, column)
-    return Understood(asked, (), meta={key: value for key, value in row.items() if key not in used})
+def _text(parts: Parts, word: str) -> str:
+    """The text under `word`, stripped; blank where there is none."""
+    return chat.text(parts.get(word), parts.place(word)).strip() if parts.given(word) else ""
+
+
+def _alone(query: Messages, place: str, meta: dict[str, Any]) -> Understood:
+    chat.check_query(query, place)
+    return Understood(query, (), meta=meta)

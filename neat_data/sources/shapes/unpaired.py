@@ -1,35 +1,40 @@
-"""Rows with one response and a verdict on it: TRL's unpaired form and labelled message lists."""
+"""Rows with one response: with a verdict on it, with a score, or with neither."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from neat_data.record import Messages
 from neat_data.sources.row import SourceAnswer, Understood, Unusable
-from neat_data.sources.shapes import chat, sides
-from neat_data.sources.shapes.values import verdict
+from neat_data.sources.shapes import asked, chat
+from neat_data.sources.shapes.columns import Parts
+from neat_data.sources.shapes.values import number, verdict
 
 
-def completion(row: dict[str, Any]) -> Understood:
-    """`prompt`, `completion`, `label`."""
-    dialogue = sides.prompted(row["prompt"], row["completion"], "completion")
-    return _judged(dialogue, "completion", row, {"prompt", "completion", "label"})
+def judged(parts: Parts) -> Understood:
+    """`completion` to a `prompt`, or a whole dialogue; `label` says whether it is good."""
+    query, response = _one(parts)
+    said = verdict(parts.get("label"), parts.place("label"))
+    return Understood(query, (SourceAnswer(response),), (0,), said, parts.rest)
 
 
-def messages(row: dict[str, Any]) -> Understood:
-    """`messages`, `label`: a whole dialogue, of whose last turn the label speaks."""
-    return _judged(sides.whole(row["messages"], "messages"), "messages", row, {"messages", "label"})
+def scored(parts: Parts) -> Understood:
+    """The same with a `score`: alone it says nothing, beside other rows of the query it orders."""
+    query, response = _one(parts)
+    score = number(parts.get("score"), parts.place("score"))
+    return Understood(query, (SourceAnswer(response, score),), meta=parts.rest)
 
 
-def conversations(row: dict[str, Any]) -> Understood:
-    """`conversations`, `label`: the same in ShareGPT's spelling."""
-    return _judged(sides.whole(row["conversations"], "conversations"), "conversations", row, {"conversations", "label"})
+def answered(parts: Parts) -> Understood:
+    """The same without either: somebody's answer, for `expand --responses`."""
+    query, response = _one(parts)
+    model = parts.get("model")
+    return Understood(
+        query, (SourceAnswer(response, None, model if isinstance(model, str) else None),), meta=parts.rest
+    )
 
 
-def _judged(dialogue: Messages, column: str, row: dict[str, Any], used: set[str]) -> Understood:
-    query, response = chat.split(dialogue, column)
-    chat.check_query(query, column)
+def _one(parts: Parts) -> tuple[Messages, str]:
+    query, response = chat.split(asked.dialogue(parts, "completion"), parts.place("completion"))
+    chat.check_query(query, parts.place("completion"))
     if not response:
-        raise Unusable("empty_response", f"`{column}`")
-    meta = {key: value for key, value in row.items() if key not in used}
-    return Understood(query, (SourceAnswer(response),), (0,), verdict(row["label"], "label"), meta)
+        raise Unusable("empty_response", f"`{parts.place('completion')}`")
+    return query, response

@@ -10,11 +10,13 @@ from typing import Any
 from neat_data.sources.row import Unusable
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
-_VERDICTS = {"true": True, "1": True, "false": False, "0": False}
+_FLOAT32_MAXIMUM = 3.4028234663852886e38  # rewards are stored as float32
+_GOOD = ("true", "1", "1.0", "desirable")
+_BAD = ("false", "0", "0.0", "-1", "-1.0", "undesirable")
 
 
 def number(value: Any, where: str) -> float:
-    """A finite number, or text that is one from end to end (`"1"` is 1, `"1/10"` and `"10 or so"` are refused)."""
+    """A number that float32 holds, or text that is one from end to end (`"1"` is 1, `"1/10"` is refused)."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) and value.isascii():
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
@@ -23,25 +25,27 @@ def number(value: Any, where: str) -> float:
 
 
 def _finite(value: int | float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the range of floats
-        return False
+    return abs(value) <= _FLOAT32_MAXIMUM  # false for NaN
 
 
 def verdict(value: Any, where: str) -> bool:
-    """true or false, 1 or 0, or the same as text (a CSV cell)."""
+    """true or false, 1 or 0, 1 or -1, desirable or undesirable, or the same as text (a CSV cell)."""
     key = str(value).strip().casefold()
-    if isinstance(value, float) or key not in _VERDICTS:
-        raise Unusable("bad_label", f"`{where}` holds {str(value)[:40]!r}")
-    return _VERDICTS[key]
+    if key not in (*_GOOD, *_BAD):
+        raise bad_label(value, where)
+    return key in _GOOD
+
+
+def bad_label(value: Any, where: str) -> Unusable:
+    """What to raise where a label cannot be read."""
+    return Unusable("bad_label", f"`{where}` holds {str(value)[:40]!r}")
 
 
 def index(value: Any, where: str, length: int) -> int:
     """An index below `length`, as a whole number or as text (a CSV cell)."""
     key = str(value).strip()
     if isinstance(value, bool | float) or not (key.isascii() and key.isdigit()) or int(key[:9]) >= length:
-        raise Unusable("bad_label", f"`{where}` holds {str(value)[:40]!r}")
+        raise bad_label(value, where)
     return int(key)
 
 

@@ -233,12 +233,12 @@ def test_bytes_that_are_no_text_in_a_table_cost_their_row_only(tmp_path: Path) -
     assert rows[1].raw == b"\xff\xfe"
 
 
-def test_an_unknown_shape_lists_the_columns_found_and_the_shapes_known(tmp_path: Path) -> None:
+def test_an_unknown_shape_lists_the_columns_found_and_the_nearest_mapping(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         read(tmp_path / "a.jsonl", b'{"text": "x", "id": 1}\n')
     message = str(raised.value)
     assert "Columns found: text, id." in message
-    assert "hh (chosen, rejected)" in message
+    assert "--columns prompt=text,chosen=COLUMN,rejected=COLUMN" in message
     assert "--format" in message
     assert len(message.splitlines()) == 2
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from neat_data.record import Message, Messages, query_id
 from neat_data.sources import Reject, Row, SourceAnswer, open_source
 from neat_data.sources.row import REASONS, Unusable
+from neat_data.sources.shapes.context import REFUSED
 from neat_data.sources.shapes.registry import SHAPES, Shape
 
 Read = Any
@@ -182,7 +183,7 @@ def test_every_reason_that_is_raised_is_a_documented_one() -> None:
     folder = Path(__file__).parents[5] / "neat_data" / "sources"
     source = "".join(path.read_text() for path in folder.rglob("*.py"))
     raised = {part.partition('"')[0] for part in source.split('Unusable("')[1:]}
-    assert raised == set(REASONS)
+    assert raised | set(REFUSED.values()) == set(REASONS)
 
 
 def test_unpaired_rows_have_one_answer_and_a_verdict(read: Read) -> None:
