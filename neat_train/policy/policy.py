@@ -186,7 +186,7 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
         label=label,
         identity={**found.identity, **({"adapter": adapter} if adapter else {})},
         settings=_settings(found, template, stops, spec, device, adapter),
-        notes=_notes(label, model, found.model, stops, device),
+        notes=[_note(label, model, found.model, device), *template.asking_notes, *([stops.note] if stops.note else [])],
         device=device,
         full=spec.full,
         spec=spec,
@@ -317,11 +317,10 @@ def _settings(
     }
 
 
-def _notes(label: str, model: nn.Module, body: PreTrainedModel, stops: Stops, device: torch.device) -> list[str]:
+def _note(label: str, model: nn.Module, body: PreTrainedModel, device: torch.device) -> str:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     of = sum(weight.numel() for name, weight in model.named_parameters() if f".{REFERENCE}." not in name)
-    line = f"policy {label}: {device.type}, {dtype_name(body.dtype)}, {trained:,} of {of:,} parameters are trained"
-    return [line, *([stops.note] if stops.note else [])]
+    return f"policy {label}: {device.type}, {dtype_name(body.dtype)}, {trained:,} of {of:,} parameters are trained"
 
 
 @contextmanager
