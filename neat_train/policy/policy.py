@@ -28,7 +28,7 @@ from neat_data.models.sampler import SamplerSpec
 from neat_data.models.samplers.transformers import policy_label
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
-from neat_data.models.weights import Loaded, ModelSource, load_policy, silence
+from neat_data.models.weights import Loaded, ModelSource, copy_processor, load_policy, silence
 from neat_data.record import Message
 from neat_train.policy.fused_lora import fuse
 from neat_train.policy.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
@@ -145,6 +145,7 @@ class Policy:
                 save_adapter(self.model, folder, place, self.source.revision)
             else:
                 self.body.save_pretrained(folder)
+                copy_processor(self.source, folder)
             assert self.body.generation_config is not None
             self.body.generation_config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
