@@ -1,7 +1,9 @@
 """Where a response ends: the tokens and strings that a chat template writes behind an assistant's turn.
 
-A template ends a turn with a special token, or the next turn begins with one; a plain one like `hh` has neither, and
-the words that open the next turn end the response. The tokenizer's end of text always ends it.
+A template ends the last turn with a special token, or the next turn begins with one; a plain one like `hh` has neither,
+and the words that open the next turn end the response. The tokenizer's end of text always ends it. Where earlier turns
+end with another token (gpt-oss writes `<|end|>` there, and `<|return|>` behind the last), that one ends a part of an
+answer, and does not stop it.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neat_data.models.sampler import Sample
+from neat_data.models.template_probes import ANSWER, FINISHED
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message
 
-_ANSWER, _NEXT = "Whoisthere", "Nobodyelse"
-_PROBE = (Message("user", "Knock knock."), Message("assistant", _ANSWER), Message("user", _NEXT))
+_NEXT = "Nobodyelse"
+_PROBE = (*FINISHED, Message("user", _NEXT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,32 @@ def end_of_turn(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> S
     end = tokenizer.eos_token_id
     ends = () if end is None else (end,)
     between = _between_turns(template)
-    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    turn = next((i for i in tokenizer(between, add_special_tokens=False)["input_ids"] if i in marks), None)
+    part = _first_mark(between, tokenizer)
+    turn = _first_mark(template.text(FINISHED).rpartition(ANSWER)[2], tokenizer)
+    turn = part if turn is None else turn
     if turn is None:
         words = between.rstrip(" ") if between.strip() else None
         note = f"the chat template has no end-of-turn token: a response ends at the next {words!r}" if words else None
         return Stops(ends, words, note)
-    if turn in ends:
-        return Stops(ends)
-    named = tokenizer.convert_ids_to_tokens(turn)
-    also = f"its tokenizer's end of text is {tokenizer.eos_token}" if ends else "its tokenizer names no end of text"
-    return Stops((turn, *ends), None, f"the policy's chat template ends a turn with {named}, {also}")
+    return Stops((turn, *(other for other in ends if other != turn)), None, _note(turn, part, tokenizer))
+
+
+def _note(turn: int, part: int | None, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What is odd about the token that ends a turn."""
+    notes = []
+    if turn != tokenizer.eos_token_id:
+        end = tokenizer.eos_token
+        also = f"its tokenizer's end of text is {end}" if end else "its tokenizer names no end of text"
+        notes.append(f"the policy's chat template ends a turn with {tokenizer.convert_ids_to_tokens(turn)}, {also}")
+    if part not in (None, turn):
+        notes.append(f"{tokenizer.convert_ids_to_tokens(part)} ends a part of an answer and does not stop it")
+    return "; ".join(notes) or None
+
+
+def _first_mark(text: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The first token of a text that is more than text."""
+    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return next((number for number in tokenizer(text, add_special_tokens=False)["input_ids"] if number in marks), None)
 
 
 def _between_turns(template: ChatTemplate) -> str:
@@ -59,7 +77,7 @@ def _between_turns(template: ChatTemplate) -> str:
         text = template.text(_PROBE)
     except TemplateRefused:
         return ""
-    return text.partition(_ANSWER)[2].partition(_NEXT)[0]
+    return text.partition(ANSWER)[2].partition(_NEXT)[0]
 
 
 def tokenizer_id(template: ChatTemplate, stops: Stops) -> str:

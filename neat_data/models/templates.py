@@ -11,17 +11,18 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from neat_data.errors import InputError
-from neat_data.record import Message, Messages
+from neat_data.models import template_probes as probes
+from neat_data.models.template_bounds import require_bounded
+from neat_data.record import Messages
 
 HH = Path(__file__).with_name("hh.jinja")
 # Templates that write today's date would score differently tomorrow: this is the default of those that have one.
 DATE = "26 Jul 2024"
 _FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + DATE + "{%- endmacro -%}"
-_PROBE = (Message("user", "Knock knock."), Message("assistant", "Whoisthere"))
+_ANOTHER = "give another one: {chat_template} hh|FILE"
 
 
 class TemplateRefused(Exception):
@@ -36,23 +37,34 @@ class ChatTemplate:
         source: the template's Jinja text, for saving it beside a model; its clock stands still, as it does here.
         fingerprint: sha256 of the template's text and of the tokenizer, for settings.
         unasked_header: what the template appends to every finished dialogue; stripped from all of them.
+        scoring_notes: lines worth printing once where finished dialogues are scored: what the template leaves out.
+        asking_notes: the same where answers are asked for or learned.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, choice: str = "auto") -> None:
-        """Raises InputError where there is no template, or the one chosen fails on two plain turns."""
+        """Raises InputError where there is no template, or the one chosen fails or loses words on a few plain turns."""
         self.tokenizer = tokenizer
         self.name = choice if choice in ("auto", "hh") else "file"
         source = _read(tokenizer, choice)
         self.fingerprint = {"template": _sha256(source), "tokenizer": _tokenizer_hash(tokenizer)}
         self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
         self.unasked_header = ""
+        if choice != "hh":
+            require_bounded(source, tokenizer.special_tokens_map)
         try:
-            self.unasked_header = self._find_unasked_header()
+            self.unasked_header = self._unasked_header()
+            lost = probes.lost_roles(self.text, TemplateRefused)
         except TemplateRefused as error:
             raise InputError(
-                f"the chat template ({choice}) fails on a plain question and answer: {error}",
-                advice="give another one: {chat_template} hh|FILE",
+                f"the chat template ({choice}) fails on a plain question and answer: {error}", advice=_ANOTHER
             ) from error
+        if lost:
+            raise InputError(
+                f"the chat template ({choice}) leaves out the words of the {' and the '.join(lost)}",
+                advice=f"templates of models that see pictures often take text in parts only; {_ANOTHER}",
+            )
+        self.scoring_notes = self._scoring_notes()
+        self.asking_notes = self._asking_notes()
         self._lead, self._trail = self._special_ids()
 
     def text(self, messages: Messages, *, ask: bool = False) -> str:
@@ -65,8 +77,8 @@ class ChatTemplate:
         options: dict[str, Any] = {"chat_template": self.source, "date_string": DATE}
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **options)
-        except (jinja2.TemplateError, TypeError) as error:
-            raise TemplateRefused(str(error)) from error
+        except Exception as error:  # a template raises whatever Python does
+            raise TemplateRefused(str(error) or type(error).__name__) from error
         assert isinstance(text, str)
         return text if ask else text.removesuffix(self.unasked_header)
 
@@ -107,23 +119,33 @@ class ChatTemplate:
         lead, trail = dressed[:at], dressed[at + len(plain) :]
         return (lead, trail) if self.name == "hh" else (lead, [])
 
-    def _find_unasked_header(self) -> str:
-        """The header that the template appends to a finished dialogue without being asked, or nothing.
+    def _unasked_header(self) -> str:
+        """The header to strip, where the ids of what is left are the template's own but for the header's."""
+        whole = self.text(probes.FINISHED)
+        header = probes.unasked_header(self.text, [str(token) for token in self.tokenizer.all_special_tokens])
+        left, own, behind = (self._plain_ids(text) for text in (whole.removesuffix(header), whole, header))
+        return header if [*left, *behind] == own else ""
 
-        Such a template renders a query alike whether asked for the header or not, and the answer's text follows
-        right behind. What ends the finished dialogue is then an end of turn and that header; the first
-        special token closes the turn.
-        """
-        query, answer = _PROBE[:1], _PROBE[1].content
-        finished = self.text(_PROBE)
-        before, found, tail = finished.rpartition(answer)
-        asked = self.text(query, ask=True)
-        if not found or asked != self.text(query) or not finished.startswith(asked + answer):
-            return ""
-        specials = [str(token) for token in self.tokenizer.all_special_tokens]
-        ends = [tail.index(token) + len(token) for token in specials if token in tail]
-        header = tail[min(ends, default=0) :]
-        return header if before.endswith(header) else ""
+    def _plain_ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _scoring_notes(self) -> list[str]:
+        notes = []
+        if self.unasked_header:
+            notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
+        if probes.loses_system(self.text, TemplateRefused, ask=False):
+            notes.append("the chat template leaves the system turn out of finished dialogues: it is not scored")
+        if probes.loses_thought(self.text, TemplateRefused):
+            notes.append(
+                "the chat template leaves an answer's thought (<think>…</think>) out: responses that differ only "
+                "there get the same reward"
+            )
+        return notes
+
+    def _asking_notes(self) -> list[str]:
+        if probes.loses_system(self.text, TemplateRefused, ask=True):
+            return ["the chat template leaves the system turn out: the policy does not see it"]
+        return []
 
 
 def policy_template(tokenizer: PreTrainedTokenizerBase, choice: str) -> ChatTemplate:

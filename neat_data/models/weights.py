@@ -6,6 +6,7 @@ Of every way in which a model cannot be had, one sentence says what to do.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from neat_data.errors import InputError
@@ -40,6 +42,7 @@ from neat_data.models.reward_model import RewardSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.trees.attention_choice import without_argument
 
+_PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
@@ -95,6 +98,24 @@ def identity_of(source: ModelSource) -> dict[str, str]:
     folder = Path(source.path)
     weights = sorted(folder.glob("*.safetensors"))
     return {"weights": sha256_of(weights), "config": sha256_of([folder / "config.json"])}
+
+
+def copy_processor(source: ModelSource, folder: Path) -> None:
+    """Put beside a model's weights in `folder` what its source says of pictures and sounds, where it says something.
+
+    A policy is loaded and saved as text alone; without these files what was saved could see no more.
+    """
+    for name in _PROCESSOR:
+        with silence():
+            found = cached_file(
+                source.path,
+                name,
+                revision=source.revision,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        if found is not None:
+            shutil.copyfile(found, folder / name)
 
 
 def sha256_of(paths: list[Path]) -> str:

@@ -31,7 +31,7 @@ class LoraSettings(Settings):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the adapter's inputs that is dropped while training."""
     target_modules: str | list[str] = "all-linear"
-    """Layers that get an adapter: `all-linear`, or the ends of their names."""
+    """Layers that get an adapter: `all-linear` (those of the language alone), or the ends of their names."""
     dtype: Literal["float32", "model"] = "float32"
     """What the adapter's weights are kept in; `model` is faster where that is in half precision, and less precise."""
 

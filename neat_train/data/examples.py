@@ -1,9 +1,9 @@
 """Records to training examples: token ids of the query, and of each response by itself, with its reward.
 
-The query is cut to its share of the length and tokenised once. A response is tokenised as it stands behind the answer's
-header, whatever the query (`hh` writes a space there, which belongs to the response: it is what the model generates
-first), and joined to the query's ids, so that no answer changes the tokens of its query. Sampled responses keep the ids
-that were sampled. `batches` lays the examples out for a model.
+The query is cut to its share of the length and tokenised once. A response is tokenised as `AnswerForm` writes it behind
+the answer's header, whatever the query (`hh` writes a space there, which belongs to the response: it is what the model
+generates first), and joined to the query's ids, so that no answer changes the tokens of its query. Sampled responses
+keep the ids that were sampled. `batches` lays the examples out for a model.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from neat_data.models.sampler import Ask, Sampling
 from neat_data.models.stopping import Stops
 from neat_data.models.templates import ChatTemplate
 from neat_data.prompts.sets import Prompt
-from neat_data.record import Message, Messages, Record, Response, ranked
-
-_QUERY, _ANSWER = (Message("user", "Knock knock."),), "Whoisthere"
+from neat_data.record import Messages, Record, Response, ranked
+from neat_train.data.answer_form import AnswerForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,8 @@ class Encoder:
 
     Attributes:
         counts: `queries_cut`: lost oldest turns; `query_too_long`, `template_refused`, `no_responses`: records left
-            out; `unscored`, `empty`: responses left out; `responses_cut`: above `max_response`; `unfinished`: were cut
+            out; `unscored`, `empty`, `thought_refused` (the template writes their thought otherwise than behind its
+            header): responses left out; `responses_cut`: above `max_response`; `unfinished`: were cut
             before they came here; `sampled_ids`: kept the ids that were sampled; `retokenised`: sampled, but their
             text had to be tokenised; `prompted_too_long`: no room for the query under its prompt.
     """
@@ -101,8 +101,8 @@ class Encoder:
         self._template, self._stops, self._tokenizer, self._id = template, stops, tokenizer, tokenizer_id
         self._max_length, self._room = max_length, Sampling(max_new_tokens=max_response)
         self._prompts = prompts
-        self._header, self._lead = _header(template)
-        self._header_ids = self._tokenised([self._header])[0]
+        self._form = AnswerForm(template)
+        self._header_ids = self._tokenised([self._form.header])[0]
 
     def example(self, record: Record) -> Example | None:
         """The record's example; None where nothing is left to train on."""
@@ -124,28 +124,32 @@ class Encoder:
         answers = []
         for response, ids in zip(scored, self._learned(scored), strict=True):
             assert response.reward is not None
-            if ids:
+            if ids is None:
+                self.counts["thought_refused"] += 1
+            elif ids:
                 prompted = contexts.get(response.polarity)
                 answers.append(TrainedResponse(response.response_id, ids, response.reward, response.polarity, prompted))
             else:
                 self.counts["empty"] += 1
         return tuple(answers)
 
-    def _learned(self, responses: Sequence[Response]) -> list[tuple[int, ...]]:
-        """The ids to learn of each response, those of texts tokenised together."""
+    def _learned(self, responses: Sequence[Response]) -> list[tuple[int, ...] | None]:
+        """The ids to learn of each response, those of texts tokenised together; None where the form refuses it."""
         kept = [self._sampled(response) for response in responses]
         texts = [response.text for response, ids in zip(responses, kept, strict=True) if ids is None]
         tokenised = iter(self._of_texts(texts))
-        found = []
+        found: list[tuple[int, ...] | None] = []
         for response, ids in zip(responses, kept, strict=True):
             if ids is not None:
                 self.counts["sampled_ids"] += 1
                 whole = ids[-1:] and ids[-1] in self._stops.ids
                 found.append(self._ended(ids[:-1] if whole else ids, bool(whole)))
+            elif (own := next(tokenised)) is None:
+                found.append(None)
             else:
                 self.counts["retokenised"] += response.origin == "sampled"
                 whole = response.finished is not False and not response.truncated
-                found.append(self._ended(next(tokenised), whole))
+                found.append(self._ended(own, whole))
         return found
 
     def _sampled(self, response: Response) -> tuple[int, ...] | None:
@@ -167,15 +171,18 @@ class Encoder:
             return tuple(ids[:limit])
         return (*ids, self._stops.ids[0]) if whole else tuple(ids)
 
-    def _of_texts(self, texts: Sequence[str]) -> list[list[int]]:
+    def _of_texts(self, texts: Sequence[str]) -> list[list[int] | None]:
         """The ids of texts as they stand behind the answer's header; by themselves where a token would span both."""
-        behind = self._tokenised([self._header + self._lead + text for text in texts])
-        alone = self._tokenised([self._lead + text if text else "" for text in texts])
+        learned = [self._form.learned(text) for text in texts]
+        written = [text for text in learned if text is not None]
+        behind = self._tokenised([self._form.header + text for text in written])
+        alone = self._tokenised(written)
         size = len(self._header_ids)
-        return [
-            ids[size:] if text and ids[:size] == self._header_ids else own
-            for text, ids, own in zip(texts, behind, alone, strict=True)
-        ]
+        ids = (
+            whole[size:] if text and whole[:size] == self._header_ids else own
+            for text, whole, own in zip(written, behind, alone, strict=True)
+        )
+        return [None if text is None else next(ids) for text in learned]
 
     def _tokenised(self, texts: list[str]) -> list[list[int]]:
         if not texts:
@@ -196,13 +203,3 @@ class Encoder:
             else:
                 found[polarity] = tuple(asked.ids)
         return found
-
-
-def _header(template: ChatTemplate) -> tuple[str, str]:
-    """A query that asks for an answer, and what the template writes between it and the answer's text.
-
-    A header that a finished dialogue does not have (an opened <think>) is followed by the text itself.
-    """
-    asked, finished = template.text(_QUERY, ask=True), template.text((*_QUERY, Message("assistant", _ANSWER)))
-    lead, found, _ = finished.removeprefix(asked).partition(_ANSWER)
-    return asked, lead if found and finished.startswith(asked) else ""

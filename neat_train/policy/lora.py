@@ -7,6 +7,7 @@ The adapter that is trained is called `default`. Where training goes on from an 
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
@@ -39,6 +41,7 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
+        exclude_modules=_beside_language(model) if settings.target_modules == "all-linear" else None,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
@@ -53,6 +56,16 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
             )
     assert isinstance(found, PeftModel)
     return found
+
+
+def _beside_language(model: PreTrainedModel) -> str | None:
+    """A pattern for the linear layers of a model that are none of its language's: those that look at pictures."""
+    decoder = model.get_decoder()
+    prefix = next((name for name, module in model.named_modules() if module is decoder), "")
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not prefix or all(name.startswith(f"{prefix}.") or name == "lm_head" for name in layers):
+        return None
+    return rf"(?!{re.escape(prefix)}\.).*"
 
 
 def adapter_to_go_on(model: PreTrainedModel, folder: str, settings: LoraSettings) -> PeftModel:

@@ -22,7 +22,7 @@ from neat_data.errors import InputError
 from neat_data.models.device import DTYPES, dtype_name
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.templates import ChatTemplate
-from neat_data.models.weights import load_policy_config, silence
+from neat_data.models.weights import copy_processor, load_policy_config, silence
 from neat_data.progress import Watcher
 from neat_data.record import Message, Messages
 from neat_data.store.atomic import full_disk_explained
@@ -136,6 +136,7 @@ def _write(merged: PreTrainedModel, policy: Policy, run: Path, out: Path) -> Non
         merged.config.dtype = merged.dtype
         merged.save_pretrained(partial)
         policy.tokenizer.save_pretrained(partial)
+        copy_processor(policy.source, partial)
         if (run / "curves.png").is_file():
             shutil.copy2(run / "curves.png", partial / "curves.png")
     if out.exists():

@@ -28,7 +28,7 @@ from neat_data.models.sampler import SamplerSpec
 from neat_data.models.samplers.transformers import policy_label
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
-from neat_data.models.weights import Loaded, ModelSource, load_policy, silence
+from neat_data.models.weights import Loaded, ModelSource, copy_processor, load_policy, silence
 from neat_data.record import Message
 from neat_train.policy.fused_lora import fuse
 from neat_train.policy.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
@@ -145,6 +145,7 @@ class Policy:
                 save_adapter(self.model, folder, place, self.source.revision)
             else:
                 self.body.save_pretrained(folder)
+                copy_processor(self.source, folder)
             assert self.body.generation_config is not None
             self.body.generation_config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
@@ -186,7 +187,7 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
         label=label,
         identity={**found.identity, **({"adapter": adapter} if adapter else {})},
         settings=_settings(found, template, stops, spec, device, adapter),
-        notes=_notes(label, model, found.model, stops, device),
+        notes=[_note(label, model, found.model, device), *template.asking_notes, *([stops.note] if stops.note else [])],
         device=device,
         full=spec.full,
         spec=spec,
@@ -322,11 +323,10 @@ def _settings(
     }
 
 
-def _notes(label: str, model: nn.Module, body: PreTrainedModel, stops: Stops, device: torch.device) -> list[str]:
+def _note(label: str, model: nn.Module, body: PreTrainedModel, device: torch.device) -> str:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     of = sum(weight.numel() for name, weight in model.named_parameters() if f".{REFERENCE}." not in name)
-    line = f"policy {label}: {device.type}, {dtype_name(body.dtype)}, {trained:,} of {of:,} parameters are trained"
-    return [line, *([stops.note] if stops.note else [])]
+    return f"policy {label}: {device.type}, {dtype_name(body.dtype)}, {trained:,} of {of:,} parameters are trained"
 
 
 @contextmanager

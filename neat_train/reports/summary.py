@@ -22,6 +22,7 @@ _CUT = {
     "template_refused": "records left out, refused by the chat template",
     "responses_cut": "responses cut at max_response",
     "empty": "empty responses left out",
+    "thought_refused": "responses left out, their thought not fitting the chat template's header",
     "retokenised": "samples tokenised again",
 }
 _SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")

@@ -40,7 +40,10 @@ class HttpRewardModel:
         self._form = choose_form(self._server, spec, form)
         self.spec = self._form.spec
         self.settings = self._form.settings
-        self.notes = [f"rewards from {self.settings['model']} at {self._server.url} ({self.settings['form']} form)"]
+        self.notes = [
+            f"rewards from {self.settings['model']} at {self._server.url} ({self.settings['form']} form)",
+            *self._form.notes,
+        ]
 
     def score(
         self,

@@ -29,9 +29,10 @@ _PROBE = Task((Message("user", "Knock knock."),), ("Who is there?",))
 
 
 class Form(Protocol):
-    """One way of talking to a server. `settings` as `RewardModel.settings`; `spec` is resolved."""
+    """One way of talking to a server. `settings` and `notes` as those of a `RewardModel`; `spec` is resolved."""
 
     settings: dict[str, Any]
+    notes: list[str]
     spec: RewardSpec
 
     def score(self, tasks: Sequence[Task]) -> list[Scored]:
@@ -67,6 +68,7 @@ class PlainForm:
         _, self._model = self._ask([_PROBE])
         self.spec = replace(spec, model_args={**spec.model_args, "form": "json"})
         self.settings = {"backend": "http", "form": "json", "model": self._model or "unnamed"}
+        self.notes: list[str] = []
 
     def score(self, tasks: Sequence[Task]) -> list[Scored]:
         """Raises RunError: the answer is not one finite number a conversation, or another model gave it."""
@@ -101,6 +103,7 @@ class VllmForm:
             "max_length": self.spec.max_length,
             "max_response": self.spec.max_response,
         }
+        self.notes: list[str] = self._tokens.template.scoring_notes
 
     def score(self, tasks: Sequence[Task]) -> list[Scored]:
         """Raises RunError: the answer is not one finite number a sequence."""

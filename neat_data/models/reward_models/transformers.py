@@ -201,10 +201,7 @@ class TransformersRewardModel:
     def _notes(self, choice: ScoringChoice) -> list[str]:
         spec = self.spec
         line = f"{spec.device}, {spec.dtype}, at most {spec.max_length} tokens, {spec.token_budget} in one pass"
-        notes = [line, *choice.note.splitlines()]
-        if self.template.unasked_header:
-            notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
-        return notes
+        return [line, *choice.note.splitlines(), *self.template.scoring_notes]
 
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:

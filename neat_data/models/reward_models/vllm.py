@@ -73,7 +73,10 @@ class VllmRewardModel:
             "head": "float32",
             "model_args": spec.model_args,
         }
-        self.notes = [f"vLLM {vllm.__version__}, {device}, {self.spec.dtype}, at most {self.spec.max_length} tokens"]
+        self.notes = [
+            f"vLLM {vllm.__version__}, {device}, {self.spec.dtype}, at most {self.spec.max_length} tokens",
+            *self.template.scoring_notes,
+        ]
 
     def score(
         self,

@@ -181,7 +181,7 @@ class TransformersSampler:
     def _notes(self) -> list[str]:
         spec = self.spec
         line = f"policy {self.label}: {spec.device}, {spec.dtype}, a window of {spec.max_length} tokens"
-        return [line, *([self.stops.note] if self.stops.note else [])]
+        return [line, *self.template.asking_notes, *([self.stops.note] if self.stops.note else [])]
 
 
 def policy_label(source: ModelSource, identity: dict[str, str], adapter: str | None) -> str:

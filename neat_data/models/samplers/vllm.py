@@ -77,6 +77,7 @@ class VllmSampler:
         self.notes = [
             f"policy {self.label}: vLLM {vllm.__version__}, {device}, {self.spec.dtype}, a window of "
             f"{self.spec.max_length} tokens",
+            *self.template.asking_notes,
             *([self.stops.note] if self.stops.note else []),
         ]
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}

@@ -138,3 +138,22 @@ def test_fingerprints_follow_the_template_and_the_tokenizer(tokenizer: PreTraine
     assert own["template"] != other["template"]
     assert own["tokenizer"] == other["tokenizer"]
     assert own["tokenizer"] != ChatTemplate(with_template(tokenizer, CHATML, add_bos=True)).fingerprint["tokenizer"]
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "takes more than 5 seconds"),
+        ("{{ 'x' * 1000000000 }}", "makes more than 1,048,576 characters"),
+        ("{% for m in messages %}{{ '%2000000s' % m.content }}{% endfor %}", "makes more than 1,048,576 characters"),
+    ],
+)
+def test_a_template_without_end_is_refused(tokenizer: PreTrainedTokenizerFast, source: str, why: str) -> None:
+    with pytest.raises(InputError, match=f"{why}.*\n.*--chat-template hh"):
+        ChatTemplate(with_template(tokenizer, source))
+
+
+def test_whatever_a_template_raises_refuses_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    for source in ("{{ 1 // 0 }}", "{{ 'a'.index('b') }}", "{{ messages[9].content }}"):
+        with pytest.raises(InputError, match="fails on a plain question and answer"):
+            ChatTemplate(with_template(tokenizer, source))

@@ -1,0 +1,141 @@
+"""Published chat templates: what is learned of an answer is what the template renders, or the template is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from neat_data.errors import InputError
+from neat_data.models.stopping import end_of_turn, tokenizer_id
+from neat_data.models.templates import ChatTemplate, TemplateRefused
+from neat_data.record import Message, Messages, Record, Response, query_id, response_id
+from neat_train.data.examples import Encoder
+from tests.support.templates import PUBLISHED, tokenizer_of
+
+REFUSED = {
+    **dict.fromkeys(
+        ("idefics3", "idefics3_training", "smolvlm", "smolvlm_training"),
+        "leaves out the words of the user and the assistant",
+    ),
+    **dict.fromkeys(("llava_next", "llava_next_training"), "fails on a plain question and answer"),
+}
+# Their header opens a thought that their finished dialogues lack, or write without the line break.
+OPENING = {name for name in PUBLISHED if name.startswith(("deepseek", "nemotron"))}
+# The thought of an answer is written nowhere: the header has closed it.
+NO_THOUGHTS = {"qwen3_5_nothink", "qwen3_5_nothink_training"}
+USER, MORE = Message("user", "Why, "), (Message("assistant", "Well."), Message("user", "And then?\n"))
+DIALOGUES: dict[str, Messages] = {
+    "one": (USER,),
+    "three": (USER, *MORE),
+    "system": (Message("system", "Be é😀."), USER),
+    "system, three": (Message("system", "Be kind. /no_think"), USER, *MORE),
+}
+TEXTS = ("Fine, thanks.", "a\n\nb", "é😀 <b>", "7")
+THOUGHT = "<think>\nLet me see.\n</think>\n\nFine."
+
+
+def encoder_of(name: str) -> tuple[Encoder, ChatTemplate]:
+    tokenizer = tokenizer_of(name)
+    template = ChatTemplate(tokenizer)
+    stops = end_of_turn(template, tokenizer)
+    return Encoder(template, stops, tokenizer, tokenizer_id(template, stops), 4000, 400), template
+
+
+def learned(encoder: Encoder, messages: Messages, *texts: str) -> list[list[int]] | None:
+    """The ids of the query and of each answer behind it."""
+    responses = tuple(Response(response_id("", text), text, reward=-float(n)) for n, text in enumerate(texts))
+    made = encoder.example(Record(query_id(messages), messages, responses))
+    return made and [[*made.query, *answer.ids] for answer in made.answers]
+
+
+def rendered(template: ChatTemplate, messages: Messages, text: str) -> list[int]:
+    return template.ids((*messages, Message("assistant", text)))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - REFUSED.keys() - OPENING))
+def test_what_is_learned_is_what_the_template_renders(name: str) -> None:
+    encoder, template = encoder_of(name)
+    for key, messages in DIALOGUES.items():
+        try:
+            expected = [rendered(template, messages, text) for text in TEXTS]
+        except TemplateRefused:
+            continue
+        if name == "mistral_v3" and key.startswith("system"):
+            continue  # left out of finished dialogues, which is told
+        found = learned(encoder, messages, *TEXTS)
+        assert found is not None
+        for ids, whole in zip(found, expected, strict=True):
+            shared = min(len(ids), len(whole))
+            assert ids[:shared] == whole[:shared], (
+                key,
+                template.tokenizer.decode(ids),
+                template.tokenizer.decode(whole),
+            )
+            assert len(ids) <= len(whole) + 1, "an end of turn more, where the template writes none behind the last"
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - REFUSED.keys() - OPENING))
+def test_a_thought_is_learned_once(name: str) -> None:
+    encoder, template = encoder_of(name)
+    found = learned(encoder, (USER,), THOUGHT)
+    if name in NO_THOUGHTS:
+        assert found is None
+        assert encoder.counts["thought_refused"] == 1
+        return
+    assert found is not None
+    text = template.tokenizer.decode(found[0])
+    assert text.count("</think>") == THOUGHT.count("</think>")
+    if "</think>" in text and not name.startswith("qwen3_8"):  # which takes thoughts in a field of their own
+        whole = rendered(template, (USER,), THOUGHT)
+        assert found[0][: len(whole)] == whole[: len(found[0])]
+
+
+@pytest.mark.parametrize("name", sorted(OPENING))
+def test_an_answer_behind_an_opened_thought_closes_it_once(name: str) -> None:
+    encoder, template = encoder_of(name)
+    plain, thought = learned(encoder, (USER,), "Fine.", THOUGHT) or ([], [])
+    asked = template.text((USER,), ask=True)
+    assert asked.endswith("<think>\n")
+    plain_text, thought_text = (template.tokenizer.decode(ids) for ids in (plain, thought))
+    end = template.tokenizer.decode(plain[-1:])
+    assert plain_text in {f"{asked}</think>{gap}Fine.{end}" for gap in ("", "\n", "\n\n")}
+    assert thought_text.replace("</think>\n\n", "</think>\n") == f"{asked}Let me see.\n</think>\nFine.{end}"
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_template_that_loses_what_is_said_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=REFUSED[name]):
+        ChatTemplate(tokenizer_of(name))
+
+
+def test_what_a_template_leaves_out_is_told() -> None:
+    silent = {name: ChatTemplate(tokenizer_of(name)) for name in ("mistral_v3", "deepseek_r1_distill", "qwen3")}
+    notes = {name: " ".join(template.scoring_notes) for name, template in silent.items()}
+    assert "leaves the system turn out of finished dialogues" in notes["mistral_v3"]
+    assert (
+        "thought (<think>…</think>) out: responses that differ only there get the same reward"
+        in notes["deepseek_r1_distill"]
+    )
+    assert notes["qwen3"] == ""
+    assert silent["mistral_v3"].asking_notes == []
+
+
+def test_generation_stops_where_the_last_turn_ends() -> None:
+    tokenizer = tokenizer_of("gptoss")
+    stops = end_of_turn(ChatTemplate(tokenizer), tokenizer)
+    returns, part = tokenizer.convert_tokens_to_ids(["<|return|>", "<|end|>"])
+    assert stops.ids[0] == returns
+    tokenizer.eos_token = "<|return|>"
+    stops = end_of_turn(ChatTemplate(tokenizer), tokenizer)
+    assert stops.ids == (returns,)
+    assert stops.note == "<|end|> ends a part of an answer and does not stop it"
+    assert part not in stops.ids
+
+
+def test_white_space_behind_a_turn_is_no_header() -> None:
+    tokenizer = tokenizer_of("phi3_first")
+    tokenizer.eos_token = "<|end|>"
+    template = ChatTemplate(tokenizer)
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    messages = tuple(Message(**turn) for turn in chat)
+    assert template.unasked_header == ""
+    assert template.ids(messages) == tokenizer.apply_chat_template(chat)["input_ids"]
