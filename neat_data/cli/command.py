@@ -90,7 +90,7 @@ def _written(name: str, parameter: Parameter) -> str:
     if isinstance(option, ArgumentInfo):
         return name.upper()
     # Behind `Annotated`, typer keeps the first name that an option is given as its default.
-    given = [word for word in (option.default, *(option.param_decls or ())) if str(word).startswith("--")]
+    given = [word for word in map(str, (option.default, *(option.param_decls or ()))) if word.startswith("--")]
     return given[0] if given else f"--{name.replace('_', '-')}"
 
 

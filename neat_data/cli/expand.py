@@ -134,7 +134,7 @@ def expand_verb(
     _refuse_contradictions(policy, responses, phase, reward_model, reward_arg)
     scoring = Scoring(
         rules=Rules(min_tokens, tuple(sorted(set(drop or ()))), keep, refusal or REFUSAL),
-        reward=reward_spec(reward_model, reward_arg, device=device) if reward_model else None,
+        reward=reward_spec(reward_model, reward_arg, "reward_args", device=device) if reward_model else None,
         device=device,
         mix=mix_rewards,
         workers=worker_count(workers),

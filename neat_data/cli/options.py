@@ -79,11 +79,11 @@ ModelArg = Annotated[
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 
 
-def reward_spec(model: str, model_arg: list[str] | None, **options: Any) -> RewardSpec:
+def reward_spec(model: str, model_arg: list[str] | None, field: str = "model_args", **options: Any) -> RewardSpec:
     """The reward model that the options name; `options` are the other fields of `RewardSpec`."""
     from neat_data.models.reward_model import RewardSpec
 
-    return RewardSpec(model=model, model_args=model_arguments(model_arg or []), **options)
+    return RewardSpec(model=model, model_args=model_arguments(model_arg or [], field), **options)
 
 
 def open_dataset(path: str) -> PreferenceDataset:

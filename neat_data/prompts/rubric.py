@@ -2,7 +2,7 @@
 
 A rubric is a YAML file with `name`, `min`, `max` (the scale, whole numbers), `template` and, where wanted, `system`.
 `{query}` and `{response}` in the template are replaced in one go, so that braces in a dataset's text are text.
-An answer is read strictly: what is not exactly `Score: N` on the scale is no score.
+The answer is to be `Score: N`; `answers` reads it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from neat_data.errors import InputError
+from neat_data.prompts import answers
 from neat_data.record import Messages, canonical_json
 
 DEFAULT = Path(__file__).parent / "rubrics" / "helpful_harmless.yaml"
 _SAID = "Score: "
-_ANSWER = re.compile(_SAID + r"(0|-?[1-9][0-9]{0,8})")
 _PLACES = re.compile(r"\{(query|response)\}")
 
 
@@ -59,11 +59,7 @@ class Rubric:
         >>> [rubric.read(said) for said in ("Score: 10", "Score: 11", "Score: 7 or 8", "I'd say 7")]
         [10, None, None, None]
         """
-        found = _ANSWER.fullmatch(answer.strip())
-        if found is None:
-            return None
-        score = int(found[1])
-        return score if self.min <= score <= self.max else None
+        return answers.score(answer, self.min, self.max)
 
 
 def load_rubric(path: Path) -> Rubric:

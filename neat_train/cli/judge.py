@@ -127,7 +127,7 @@ def judge_verb(
         concurrency=concurrency,
         retries=retries,
         timeout=timeout,
-        args=model_arguments(judge_arg or [], "--judge-arg"),
+        args=model_arguments(judge_arg or [], "judge_args"),
         **local,
     )
     request = JudgeRequest(

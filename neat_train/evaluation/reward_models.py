@@ -29,7 +29,7 @@ from neat_train.rounds.online import DATASET
 from neat_train.run_folder import SETTINGS
 
 # What `RewardSpec` calls its parts, and what they are called here, where there are several models.
-_NAMES = {"chat_template": "reward_template", "model_args": "reward_arg"}
+_NAMES: dict[str | None, str | None] = {"chat_template": "reward_template", "model_args": "reward_arg"}
 _ADVICE = "Say yourself what it is loaded with: {model_args} KEY=VALUE"
 _SERVERS = ("http://", "https://")
 _WHERE = ("base_url", "connections")  # arguments that say where a judge is asked, and not what

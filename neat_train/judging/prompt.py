@@ -2,7 +2,7 @@
 
 A prompt is a YAML file with `name`, `template`, perhaps `system`, and the three last lines that an answer may have:
 `says_first`, `says_second`, `says_tie`. `{query}`, `{first}` and `{second}` in the template are replaced in one go, so
-that braces in a text are text. An answer is read strictly, and what cannot be read is no verdict.
+that braces in a text are text. `neat_data.prompts.answers` reads what comes, and what cannot be read is no verdict.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from neat_data.errors import InputError
+from neat_data.prompts.answers import plain, stated
 from neat_data.record import Messages, canonical_json
 
 Preference = Literal["first", "second", "tie"]
@@ -44,7 +45,7 @@ class JudgePrompt:
     @property
     def verdicts(self) -> dict[str, Preference]:
         """What each last line means."""
-        return {_plain(getattr(self, key)): preference for key, preference in _SAYS.items()}
+        return {plain(getattr(self, key)): preference for key, preference in _SAYS.items()}
 
     def question(self, messages: Messages, first: str, second: str) -> list[dict[str, str]]:
         """The chat messages that ask about two answers to the query `messages`.
@@ -63,21 +64,14 @@ class JudgePrompt:
     def read(self, answer: str) -> Preference | None:
         """What the last line of `answer` says; None where it is no verdict, or where another line is another verdict.
 
-        Case, surrounding space, asterisks and a full stop do not count.
+        Thoughts, case, space, emphasis and a full stop do not count.
 
         >>> prompt = JudgePrompt("short", "Verdict: win", "Verdict: lose", "Verdict: tie", "")
         >>> said = ["1 is better.\\n**Verdict: win**", "Verdict: win or tie", "Verdict: win\\nNo.\\nVerdict: lose", ""]
         >>> [prompt.read(answer) for answer in said]
         ['first', None, None, None]
         """
-        lines = [_plain(line) for line in answer.splitlines()]
-        lines = [line for line in lines if line]
-        found = {self.verdicts[line] for line in lines if line in self.verdicts}
-        return self.verdicts.get(lines[-1]) if len(found) == 1 else None
-
-
-def _plain(line: str) -> str:
-    return line.strip(" \t*").rstrip(".").strip(" \t*").casefold()
+        return stated(answer, self.verdicts.get)
 
 
 def load_judge_prompt(path: Path = DEFAULT) -> JudgePrompt:

@@ -17,6 +17,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardSpec, Task
 from neat_data.models.sampler import SamplerSpec
+from neat_data.models.servers.bounds import shown
 
 Conversation = list[dict[str, str]]
 _LENGTHS = ("max_length", "max_response")
@@ -49,7 +50,11 @@ def refuse_options(spec: RewardSpec | SamplerSpec, why: str, *options: str) -> N
     inherited = _LENGTHS if getattr(spec, "lengths_inherited", False) else ()
     for option in ("dtype", *options):
         if option not in inherited and getattr(spec, option) != defaults[option]:
-            raise InputError(f"has no meaning for {spec.model}: {why}", field=option)
+            raise InputError(f"has no meaning for {_shown(spec.model)}: {why}", field=option)
+
+
+def _shown(model: str) -> str:
+    return shown(model) if model.startswith(("http://", "https://")) else model
 
 
 class NotRewards(ValueError):

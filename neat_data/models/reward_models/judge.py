@@ -1,9 +1,9 @@
 """A language model that rates: `--reward-model judge:MODEL --model-arg base_url=http://…/v1`.
 
 Every response is put to the model by itself, in the words of a rubric (`--model-arg rubric=FILE`), and the number that
-it answers is the reward. Answers are read strictly. One that cannot be read is asked for once more, with another seed
-and, where the first was greedy, at temperature 1; a response whose second answer cannot be read either is refused,
-never given a number that nobody said. A response may try to talk the judge into a score: no rubric rules that out.
+it answers is the reward (`prompts.answers`). One that cannot be read is asked for once more, with another seed and,
+where the first was greedy, at temperature 1; a response whose second answer cannot be read either is refused, never
+given a number that nobody said. A response may try to talk the judge into a score: no rubric rules that out.
 """
 
 from __future__ import annotations
@@ -11,32 +11,60 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardSpec, Scored, Task
 from neat_data.models.reward_models.conversations import refuse_options
-from neat_data.models.servers.ask_all import ask_all, positive
-from neat_data.models.servers.chat import URL_NAME, ChatServer, Completion
-from neat_data.models.servers.json_server import Patience
+from neat_data.models.servers.ask_all import positive
+from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
+from neat_data.models.servers.bounds import shown
+from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 
 PREFIX = "judge:"
 CONNECTIONS = 8
-MAX_TOKENS = 16
+MAX_TOKENS = 1_024  # of an answer; a model that thinks first spends them on that too
 SECOND_TEMPERATURE = 1.0  # where the first was 0: a greedy answer would come out the same whatever its seed
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What came of one response. `task` is its task's number; `completions` are the answers that it took."""
+@dataclass(slots=True)
+class _Asked:
+    """One response that is rated. `task` is its task's number; `replies` are the answers that it took."""
 
     task: int
-    reward: float | None
-    refused: str | None
-    completions: tuple[Completion, ...]
+    question: Turns
+    replies: list[Reply] = field(default_factory=list)
+    reward: float | None = None
+    refused: str | None = None
+
+    @property
+    def decided(self) -> bool:
+        return self.reward is not None or self.refused is not None
+
+    @property
+    def tokens(self) -> int:
+        return sum(reply.tokens for reply in self.replies)
+
+    @property
+    def detail(self) -> str | None:
+        """The answer that could not be read, or why there is none."""
+        if self.refused is None:
+            return None
+        last = self.replies[-1]
+        return last.refused if last.text is None else f"the judge's answer: {last.text[:300]!r}"
+
+    def take(self, reply: Reply, score: int | None, last: bool) -> None:
+        """Keep a reply; it decides where it was read, and in any case where it is the last."""
+        self.replies.append(reply)
+        if reply.text is None:
+            self.refused = "server_refused"
+        elif score is not None:
+            self.reward = float(score)
+        elif last:
+            self.refused = "judge_unreadable"
 
 
 class JudgeRewardModel:
@@ -46,24 +74,26 @@ class JudgeRewardModel:
     (requests at a time); anything else goes into every request. The key is OPENAI_API_KEY's.
     """
 
-    def __init__(self, spec: RewardSpec, patience: Patience | None = None) -> None:
+    def __init__(self, spec: RewardSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
         """Raises InputError: nothing listens there, the key is refused, no such model, a rubric that is none."""
         refuse_options(spec, "a judge reads text", "chat_template", "max_length", "max_response")
         args = dict(spec.model_args)
         url, path = args.pop("base_url", None), Path(str(args.pop("rubric", DEFAULT))).resolve()
         self._rubric = load_rubric(path)
-        self._connections = positive(args, "connections", CONNECTIONS)
-        self._attempts = _attempts(_temperature(args), positive(args, "max_tokens", MAX_TOKENS))
+        connections = positive(args, "connections", CONNECTIONS)
+        self._attempts = _attempts(args)
         if not url and not os.environ.get(URL_NAME):
             raise InputError(
                 f"{spec.model}: at which address?", advice=f"give it: {{model_args}} base_url=URL, or set {URL_NAME}"
             )
-        self._chat = ChatServer(url, spec.model.removeprefix(PREFIX), self._connections, patience, args)
-        self.usage = self._chat.usage
+        chat = OpenAIChat(spec.model.removeprefix(PREFIX), url, extra=args, attempts=attempts, timeout=timeout)
+        self._asker = Asker(chat, connections)
+        chat.check_model(self._asker)
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 0}
         self.spec = replace(spec, model_args={**spec.model_args, "rubric": str(path)})
         self.settings = {
             "backend": "judge",
-            "model": PREFIX + self._chat.name,
+            "model": PREFIX + chat.name,
             "rubric": self._rubric.sha256,
             "rubric_name": self._rubric.name,
             "scale": [self._rubric.min, self._rubric.max],
@@ -71,7 +101,7 @@ class JudgeRewardModel:
             "model_args": args,
         }
         self.notes = [
-            f"scores from {self._rubric.min} to {self._rubric.max} by {self._chat.name} at {self._chat.server.url}, "
+            f"scores from {self._rubric.min} to {self._rubric.max} by {chat.name} at {shown(chat.url)}, "
             f"rubric {self._rubric.name}"
         ]
 
@@ -88,36 +118,30 @@ class JudgeRewardModel:
             RunError: the server is gone for good, answers with something else than completions, or takes no request.
         """
         progress = _Progress(tasks, advance)
-
-        def tell(verdict: _Verdict) -> None:
-            for completion in verdict.completions:
-                self._chat.count(completion)
-            progress.add(verdict)
-
-        asked = [(number, text) for number, task in enumerate(tasks) for text in task.texts]
-        verdicts = ask_all(
-            self._chat.server, lambda one: self._judge(one[0], tasks[one[0]], one[1]), asked, self._connections, tell
-        )
-        rest = iter(verdicts)
-        return [_scored([next(rest) for _ in task.texts]) for task in tasks]
+        asked = [
+            _Asked(number, self._rubric.question(task.messages, text))
+            for number, task in enumerate(tasks)
+            for text in task.texts
+        ]
+        for number, sampling in enumerate(self._attempts, 1):
+            self._attempt(asked, sampling, number == len(self._attempts), progress)
+        return [_scored([one for one in asked if one.task == number]) for number in range(len(tasks))]
 
     def close(self) -> None:
-        """Ends the connections."""
-        self._chat.server.close()
+        """Nothing is held between calls."""
 
-    def _judge(self, number: int, task: Task, text: str) -> _Verdict:
-        question = self._rubric.question(task.messages, text)
-        answers: list[Completion] = []
-        for sampling in self._attempts:
-            answer = self._chat.complete(question, **sampling)
-            if answer is None:
-                return _Verdict(number, None, "server_refused", tuple(answers))
-            answers.append(answer)
+    def _attempt(self, asked: Sequence[_Asked], sampling: dict[str, Any], last: bool, progress: _Progress) -> None:
+        pending = [one for one in asked if not one.decided]
+
+        def tell(number: int, reply: Reply) -> None:
+            add_usage(self.usage, reply)
             # An answer cut at its length may have lost a digit.
-            score = self._rubric.read(answer.text) if answer.finish_reason == "stop" else None
-            if score is not None:
-                return _Verdict(number, float(score), None, tuple(answers))
-        return _Verdict(number, None, "judge_unreadable", tuple(answers))
+            whole = reply.text if reply.unfinished is None else None
+            pending[number].take(reply, None if whole is None else self._rubric.read(whole), last)
+            if pending[number].decided:
+                progress.add(pending[number])
+
+        self._asker.ask([Request(one.question, sampling) for one in pending], tell)
 
 
 class _Progress:
@@ -127,33 +151,32 @@ class _Progress:
         self._left = Counter({number: len(task.texts) for number, task in enumerate(tasks)})
         self._advance = advance
 
-    def add(self, verdict: _Verdict) -> None:
-        self._left[verdict.task] -= 1
+    def add(self, asked: _Asked) -> None:
+        self._left[asked.task] -= 1
         if self._advance:
-            self._advance(int(self._left[verdict.task] == 0), _tokens(verdict))
+            self._advance(int(self._left[asked.task] == 0), asked.tokens)
 
 
-def _scored(verdicts: Sequence[_Verdict]) -> Scored:
-    tokens = sum(map(_tokens, verdicts))
-    rewards, refused = tuple(v.reward for v in verdicts), tuple(v.refused for v in verdicts)
-    details = tuple(
-        f"the judge's answer: {v.completions[-1].text[:300]!r}" if v.refused and v.completions else None
-        for v in verdicts
-    )
+def _scored(asked: Sequence[_Asked]) -> Scored:
+    tokens = sum(one.tokens for one in asked)
+    rewards, refused = tuple(one.reward for one in asked), tuple(one.refused for one in asked)
+    details = tuple(one.detail for one in asked)
     return Scored(rewards, refused, 0, tokens, tokens, details if any(details) else ())
 
 
-def _tokens(verdict: _Verdict) -> int:
-    return sum(sum(completion.usage or ()) for completion in verdict.completions)
-
-
-def _attempts(temperature: float, max_tokens: int) -> list[dict[str, Any]]:
-    """How the first answer is sampled, and how the second."""
+def _attempts(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """How the first answer is sampled, and how the second; without what the user says is not taken (null)."""
+    temperature = _temperature(args)
+    most = MAX_TOKENS if args.get("max_tokens", 0) is None else positive(args, "max_tokens", MAX_TOKENS)
     temperatures = (temperature, temperature or SECOND_TEMPERATURE)
-    return [{"seed": seed, "temperature": t, "max_tokens": max_tokens} for seed, t in enumerate(temperatures)]
+    attempts = [{"seed": seed, "temperature": t, "max_tokens": most} for seed, t in enumerate(temperatures)]
+    left_out = {name for name in ("seed", "temperature") if args.get(name, 0) is None}
+    return [{name: v for name, v in sampling.items() if name not in left_out} for sampling in attempts]
 
 
 def _temperature(args: dict[str, Any]) -> float:
+    if args.get("temperature", 0.0) is None:
+        return 0.0
     value = args.pop("temperature", 0.0)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise InputError("a number from 0 on", field="model_args", value=f"temperature={value}")

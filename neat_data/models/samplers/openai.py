@@ -8,15 +8,16 @@ written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models.reward_models.conversations import refuse_options
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
-from neat_data.models.servers.ask_all import ask_all
-from neat_data.models.servers.chat import ChatServer, Completion
-from neat_data.models.servers.json_server import Patience
+from neat_data.models.servers.asking import Asker, Reply, Request, add_usage
+from neat_data.models.servers.bounds import shown
+from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
 
 HUMAN = "\n\nHuman:"  # where the plain dialogue form goes on with the next turn
 _REFUSED = Sample("", None, finished=False, refused="server_refused")
@@ -30,25 +31,36 @@ class OpenAISampler:
 
     tokenizer: str | None = None
 
-    def __init__(self, spec: SamplerSpec, patience: Patience | None = None) -> None:
+    def __init__(self, spec: SamplerSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
         """Raises InputError: nothing listens there, the key is refused, no such model, an option without a meaning."""
         refuse_options(spec, "a server has its own", "adapter", "max_length")
         if spec.chat_template not in ("auto", "hh"):
             raise InputError("a server has its own; hh makes it stop where the next turn begins", field="chat_template")
         if spec.concurrency < 1:
             raise InputError("must be at least 1", field="concurrency", value=spec.concurrency)
-        self._chat = ChatServer(spec.base_url, spec.model, spec.concurrency, patience, spec.model_args)
+        if not spec.base_url and not os.environ.get(URL_NAME):
+            raise InputError(f"{spec.model}: at which address?", advice=f"give it: {{base_url}} URL, or set {URL_NAME}")
         self._stop = [HUMAN] if spec.chat_template == "hh" else []
+        chat = OpenAIChat(
+            spec.model,
+            spec.base_url,
+            fields={"stop": self._stop} if self._stop else {},
+            extra=spec.model_args,
+            attempts=attempts,
+            timeout=timeout,
+        )
+        self._asker = Asker(chat, spec.concurrency)
+        chat.check_model(self._asker)
         self.spec = spec
-        self.label = self._chat.name
-        self.usage = self._chat.usage
+        self.label = chat.name
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 0}
         self.settings = {
             "backend": "openai",
             "model": self.label,
             "stop": self._stop,
             "model_args": spec.model_args,
         }
-        self.notes = [f"samples from {self.label} at {self._chat.server.url}, {spec.concurrency} requests at a time"]
+        self.notes = [f"samples from {self.label} at {shown(chat.url)}, {spec.concurrency} requests at a time"]
 
     def sample(
         self,
@@ -62,35 +74,36 @@ class OpenAISampler:
         Raises:
             RunError: the server is gone for good, answers with something else than completions, or takes no request.
         """
+        samples = [_REFUSED] * len(asks)
 
-        def tell(completion: Completion | None) -> None:
-            tokens = self._chat.count(completion)
+        def tell(number: int, reply: Reply) -> None:
+            add_usage(self.usage, reply)
+            samples[number] = self._sample(reply)
             if advance:
-                advance(1, tokens)
+                advance(1, reply.completion_tokens or 0)
 
-        completions = ask_all(self._chat.server, self._ask, asks, self.spec.concurrency, tell)
-        return [_REFUSED if completion is None else self._sample(completion) for completion in completions]
+        self._asker.ask([_request(ask) for ask in asks], tell)
+        return samples
 
     def close(self) -> None:
-        """Ends the connections."""
-        self._chat.server.close()
+        """Nothing is held between calls."""
 
-    def _ask(self, ask: Ask) -> Completion | None:
-        fields: dict[str, Any] = {
-            "temperature": ask.sampling.temperature,
-            "top_p": ask.sampling.top_p,
-            "max_tokens": ask.sampling.max_new_tokens,
-            "seed": ask.seed,
-        }
-        if self._stop:
-            fields["stop"] = self._stop
-        turns = [{"role": message.role, "content": message.content} for message in ask.messages]
-        return self._chat.complete(turns, **fields)
-
-    def _sample(self, completion: Completion) -> Sample:
+    def _sample(self, reply: Reply) -> Sample:
         """A server that does not know stop strings writes on behind them."""
-        text, found = completion.text, ""
+        if reply.text is None:
+            return _REFUSED
+        text, found = reply.text, ""
         if self._stop:
-            text, found, _ = completion.text.partition(HUMAN)
-        finished = bool(found) or completion.finish_reason == "stop"
-        return Sample(text.strip(), None, finished, cut=bool(found) or completion.stop_reason in self._stop)
+            text, found, _ = text.partition(HUMAN)
+        finished = bool(found) or reply.unfinished is None
+        return Sample(text.strip(), None, finished, cut=bool(found) or reply.stopped_at in self._stop)
+
+
+def _request(ask: Ask) -> Request:
+    fields: dict[str, Any] = {
+        "temperature": ask.sampling.temperature,
+        "top_p": ask.sampling.top_p,
+        "max_tokens": ask.sampling.max_new_tokens,
+        "seed": ask.seed,
+    }
+    return Request([{"role": message.role, "content": message.content} for message in ask.messages], fields)

@@ -1,151 +1,201 @@
-"""An OpenAI-compatible chat server: one request in, one completion out, tokens counted.
+"""OpenAI's chat API, of OpenAI itself or of any compatible server, through the official client.
 
-`json_server` copes with one in trouble; this module knows the form of `/chat/completions` and `/models`, says which
-models there are when the one asked for is missing, and tells a request that this server will not take from a server
-that takes none. What a completion means is the caller's.
+Servers differ in what they take: models that think want `max_completion_tokens` for `max_tokens` and refuse a
+temperature or a seed. What a server refuses by name is left out of every request from then on, and logged; who knows
+beforehand gives it as null, which leaves it out from the first request.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import reprlib
-import threading
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from neat_data.errors import InputError, RunError
-from neat_data.models.servers.json_server import BadReply, JsonServer, NotThere, Patience, Refused
+import httpx2
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    AsyncOpenAI,
+    BadRequestError,
+    DefaultAsyncHttpxClient,
+)
+
+from neat_data.errors import InputError
+from neat_data.models.servers.asking import CUT, Asker, Reply, Request, bounded, count, key_of, wait_for
+from neat_data.models.servers.bounds import checked, shown
 
 KEY_NAME = "OPENAI_API_KEY"
 URL_NAME = "OPENAI_BASE_URL"
-# Nothing comes before the whole answer is written, which takes a slow model minutes.
-PATIENCE = Patience(timeout=600.0)
-# What this project says itself, and what would put a secret into the settings.
-_RESERVED = ("messages", "model", "n", "seed", "stream", "temperature", "top_p", "max_tokens", "stop", "api_key")
-_PLAIN_QUESTION = [{"role": "user", "content": "Knock knock."}]
+VENDOR = "https://api.openai.com/v1"
+ATTEMPTS = 8
+TIMEOUT = 600.0  # seconds: nothing comes before the whole answer is written, which takes a slow model minutes
+_OPTIONAL = ("max_tokens", "temperature", "top_p", "seed")  # what a server may do without
+_RESERVED = ("messages", "model", "n", "stream", "stop")
+# Compatible servers have many words for an answer that is whole (eos_token, stop_sequence), and these for one that is
+# not.
+_UNFINISHED = {"length": CUT, "content_filter": "content_filter"}
+_NAMED = re.compile(r"(?i)(?:unsupported|unrecogni[sz]ed|unknown|not support|not permitted)")
 _SHOWN = 10  # models in a message
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One answer of the server.
-
-    Attributes:
-        text: as it came.
-        finish_reason: `stop` where the model ended by itself or at a stop string, `length` where it was cut.
-        stop_reason: the stop string that ended it; only vLLM says so.
-        usage: tokens of the question and of the answer, None where the server leaves them out.
-    """
-
-    text: str
-    finish_reason: str | None
-    stop_reason: Any
-    usage: tuple[int, int] | None
-
-
-class ChatServer:
-    """One model of one server.
+class OpenAIChat:
+    """See `neat_data.models.servers.asking.Api`.
 
     Attributes:
-        model: its name there.
-        name: the same for settings and records, without the path that vLLM calls a local model by.
-        usage: `prompt_tokens` and `completion_tokens` so far, and `unreported`, the answers that came without them.
+        name: the model for settings and records, without the path that vLLM calls a local model by.
     """
+
+    client_errors: tuple[type[Exception], type[Exception]] = (APIStatusError, APIConnectionError)
+    key_name = KEY_NAME
 
     def __init__(
         self,
-        url: str | None,
         model: str,
-        connections: int,
-        patience: Patience | None = None,
-        extra: dict[str, Any] | None = None,
+        url: str | None = None,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        own: Collection[str] = _OPTIONAL,
+        attempts: int = ATTEMPTS,
+        timeout: float = TIMEOUT,
+        extra_name: str = "model_args",
     ) -> None:
-        """`url` ends in `/v1` with most servers; None takes it from OPENAI_BASE_URL. `extra` goes into every request.
+        """Args:
+            url: None takes it from OPENAI_BASE_URL, else OpenAI's own.
+            fields: what every request says, as the client takes it.
+            extra: what the user adds to every request; null leaves out what this project says itself.
+            own: what this project says itself, which `extra` may not.
+            extra_name: the argument that `extra` came by, for messages.
 
         Raises:
-            InputError: no address, nothing listens there, the key is refused, no such model, a reserved `extra`.
+            InputError: no key, an address that is none, an `extra` that is reserved or could be a secret.
         """
-        for key in extra or {}:
-            if key in _RESERVED or "key" in key.lower() or "auth" in key.lower():
-                raise InputError(
-                    f"not handed to the server; a key belongs into {KEY_NAME}", field="model_args", value=key
-                )
-        url = url or os.environ.get(URL_NAME)
-        if not url:
-            raise InputError(f"{model}: at which address?", advice=f"give it: {{base_url}} URL, or set {URL_NAME}")
-        self.server = JsonServer(url, patience or PATIENCE, connections, KEY_NAME)
-        self.server.check_alive()
+        given = url or os.environ.get(URL_NAME)
+        self.url = checked(given, KEY_NAME) if given else VENDOR
+        self.key = key_of(KEY_NAME, vendors_own=not given)
+        self.attempts, self.timeout = attempts, timeout
         self.model = model
         self.name = model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model
-        self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 0}
-        self._extra = extra or {}
-        self._trusted = threading.Event()
-        self._check_model()
+        self._left_out: dict[str, None] = {}  # in the order in which it was learned
+        self._extra = self._checked(extra or {}, own, extra_name)
+        self._fields = dict(fields or {})
+        self._told = set(self._left_out)
 
-    def complete(self, messages: list[dict[str, str]], **fields: Any) -> Completion | None:
-        """The answer to `messages`; None where the server does not take this request. Called from several threads.
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """See `Api.not_taken`: without what the user left out, and `max_tokens`, which has another name then."""
+        return tuple(name for name in self._left_out if name not in self._told and name != "max_tokens")
+
+    def client(self) -> AsyncOpenAI:
+        """See `Api.client`."""
+        http = DefaultAsyncHttpxClient(timeout=self.timeout, **bounded(self.url))
+        return AsyncOpenAI(
+            api_key=self.key,
+            base_url=self.url,
+            max_retries=self.attempts - 1,
+            timeout=self.timeout,
+            http_client=http,
+        )
+
+    async def complete(self, client: AsyncOpenAI, request: Request) -> Reply:
+        """See `Api.complete`."""
+        while True:
+            sent = self._sent({**self._fields, **request.fields})
+            try:
+                found = await client.chat.completions.create(
+                    model=self.model,
+                    messages=request.turns,  # type: ignore[arg-type]
+                    extra_body=self._extra,
+                    **sent,
+                )
+            except BadRequestError as error:
+                if not self._learn(error, sent):
+                    raise
+            else:
+                return _reply(found)
+
+    def check_model(self, asker: Asker) -> None:
+        """See that the server is there and serves the model, where it lists what it serves; one request.
 
         Raises:
-            InputError: there is no such model or address, or the key is refused.
-            RunError: no answer after all attempts, an answer of another form, or nothing at all is taken.
+            InputError: nothing listens, the key is refused, no such model.
         """
-        body = {"model": self.model, "messages": messages, **fields, **self._extra}
         try:
-            reply = self.server.post("/chat/completions", body)
-        except Refused as error:
-            self._check_takes_anything(body, error)
-            return None
-        self._trusted.set()
-        return _completion(reply, self.server.url)
-
-    def count(self, completion: Completion | None) -> int:
-        """Add the completion's tokens to `usage`; returns those of the answer. For one thread."""
-        if completion is None:
-            return 0
-        if completion.usage is None:
-            self.usage["unreported"] += 1
-            return 0
-        asked, answered = completion.usage
-        self.usage["prompt_tokens"] += asked
-        self.usage["completion_tokens"] += answered
-        return answered
-
-    def _check_model(self) -> None:
-        """Raises InputError where the server lists its models and this one is not among them."""
-        try:
-            reply = self.server.get("/models")
-            served = [str(entry["id"]) for entry in reply["data"]]
-        except (NotThere, BadReply, TypeError, KeyError):
+            served = wait_for(self._served())
+        except APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                raise asker.absent(error.__cause__) from error
+            return  # something listens; whether it answers is for the requests to find out
+        except APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise asker.explained(error) from error
             return  # not every server lists them; the first request will tell
+        except (AttributeError, TypeError, ValueError, RecursionError):
+            return
         if self.model not in served:
             more = f" and {len(served) - _SHOWN} more" if len(served) > _SHOWN else ""
             names = ", ".join(map(repr, served[:_SHOWN])) + more
-            raise InputError(f"{self.server.url}: serves no model {self.model!r}; it serves {names or 'none'}")
+            raise InputError(f"{shown(self.url)}: serves no model {self.model!r}; it serves {names or 'none'}")
 
-    def _check_takes_anything(self, body: dict[str, Any], error: Refused) -> None:
-        """One request may be too long. A server that refuses a short one as well does not take these settings."""
-        if self._trusted.is_set():
-            return
-        try:
-            self.server.post("/chat/completions", {**body, "messages": _PLAIN_QUESTION})
-        except Refused:
-            raise RunError(f"{error}\na plain question is refused as well: it is not this one query") from error
-        self._trusted.set()
+    async def _served(self) -> list[str]:
+        async with self.client() as client:
+            found = await client.with_options(max_retries=0).models.list()
+        return [str(entry.id) for entry in found.data]
+
+    def _checked(self, extra: Mapping[str, Any], own: Collection[str], argument: str) -> dict[str, Any]:
+        taken = {}
+        for name, value in extra.items():
+            if value is None and name in _OPTIONAL:
+                self._left_out[name] = None
+            elif name in own or name in _RESERVED or "key" in name.lower() or "auth" in name.lower():
+                raise InputError(f"not handed to the server; a key belongs into {KEY_NAME}", field=argument, value=name)
+            else:
+                taken[name] = value
+        if "max_completion_tokens" in taken:
+            self._left_out["max_tokens"] = None
+        return taken
+
+    def _sent(self, fields: dict[str, Any]) -> dict[str, Any]:
+        sent = {name: value for name, value in fields.items() if name not in self._left_out}
+        if "max_tokens" in self._left_out and "max_tokens" in fields:
+            sent["max_completion_tokens"] = fields["max_tokens"]  # unless the user says so: `extra_body` wins
+        return sent
+
+    def _learn(self, error: BadRequestError, sent: Mapping[str, Any]) -> bool:
+        """Whether the server refused one setting by its name, which is left out from now on."""
+        name = error.param or next((name for name in _OPTIONAL if _refuses(str(error), name)), None)
+        if name not in _OPTIONAL or name not in sent:
+            return False
+        if name not in self._left_out:
+            instead = "max_completion_tokens is sent instead" if name == "max_tokens" else "it answers without"
+            _log.warning("%s takes no %s: %s", self.name, name, instead)
+        self._left_out[name] = None
+        return True
 
 
-def _completion(reply: Any, url: str) -> Completion:
-    try:
-        choice = reply["choices"][0]
-        text = choice["message"].get("content") or ""  # null where there is none
-        if not isinstance(text, str):
-            raise TypeError
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise BadReply(f"{url}/chat/completions: no completion came but {reprlib.repr(reply)}") from error
-    return Completion(text, choice.get("finish_reason"), choice.get("stop_reason"), _usage(reply.get("usage")))
+def _refuses(message: str, name: str) -> bool:
+    return bool(_NAMED.search(message) and re.search(rf"['\"`]{name}['\"`]", message))
 
 
-def _usage(usage: Any) -> tuple[int, int] | None:
-    try:
-        return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-    except (TypeError, KeyError, ValueError):
-        return None
+def _reply(found: Any) -> Reply:
+    choice, usage = found.choices[0], found.usage
+    stopped_at = getattr(choice, "stop_reason", None)
+    return Reply(
+        _text(choice.message.content),
+        unfinished=_UNFINISHED.get(choice.finish_reason),
+        prompt_tokens=count(usage, "prompt_tokens"),
+        completion_tokens=count(usage, "completion_tokens"),
+        stopped_at=stopped_at if isinstance(stopped_at, str) else None,
+    )
+
+
+def _text(content: Any) -> str:
+    """Some compatible servers answer in parts, as questions can be asked; the client checks nothing."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise ValueError(f"its content is {content!r}")
+    return content or ""

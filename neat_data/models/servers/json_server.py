@@ -13,6 +13,7 @@ import random
 import socket
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,7 @@ import httpx
 import tenacity
 
 from neat_data.errors import InputError, RunError
+from neat_data.models.servers.bounds import ENCODINGS, LARGEST, LONGEST, Meter, checked, shown, with_path
 
 API_KEY = "NEAT_REWARD_API_KEY"
 CONNECT = 10.0  # seconds; a machine that is there accepts a connection at once, however busy it is
@@ -42,12 +44,14 @@ class Patience:
         first_wait: seconds before the second attempt; doubled for each further one, half of it random.
         longest_wait: seconds that no wait exceeds, whatever the server asks for.
         timeout: seconds without a byte after which an attempt has failed.
+        longest: seconds that an answer may take from its first byte to its last.
     """
 
     attempts: int = 8
     first_wait: float = 0.5
     longest_wait: float = 30.0
     timeout: float = 120.0
+    longest: float = LONGEST
 
 
 class BadReply(RunError):
@@ -79,22 +83,16 @@ class JsonServer:
         Raises:
             InputError: an address that carries a password or is none, a key that cannot be sent.
         """
-        self.url = url.rstrip("/")
-        try:
-            parsed = httpx.URL(self.url)
-        except httpx.InvalidURL as error:
-            raise InputError(f"{url}: not an address ({error})") from error
-        if parsed.userinfo:
-            raise InputError(f"{parsed.host}: leave the password out of the address and put the key in {key_name}")
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise InputError(f"{url}: not an address of the form http://HOST:PORT/…")
+        self._url = checked(url, key_name)
+        self.url = shown(self._url)
         self._key_name = key_name
         self._key = _key(key_name)
         self._patience = patience
         self._stopped = threading.Event()
         self._sockets = _Sockets()
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={"Accept-Encoding": ENCODINGS} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            event_hooks={"response": [self._measure]},
             timeout=httpx.Timeout(patience.timeout, connect=min(patience.timeout, CONNECT)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
@@ -111,7 +109,7 @@ class JsonServer:
     def check_alive(self) -> None:
         """Raises InputError where nothing listens at all: rather a wrong address than a server in trouble."""
         try:
-            self._client.get(self.url)
+            self._client.get(self._url)
         except httpx.ConnectError as error:
             raise InputError(
                 f"{self.url}: nothing answers there ({error}); is the server running, is the address right?"
@@ -154,7 +152,7 @@ class JsonServer:
             reraise=True,
         )
         try:
-            return retrying(self._once, method, self.url + path, body)
+            return retrying(self._once, method, path, body)
         except _TryAgain as error:
             raise RunError(
                 f"{self.url}{path}: no answer after {patience.attempts} attempts, the last: {error}\n"
@@ -166,9 +164,14 @@ class JsonServer:
         asked = error.wait if isinstance(error, _TryAgain) else 0.0
         return wait_before_next(state.attempt_number, asked, self._patience, random.random())
 
-    def _once(self, method: str, url: str, body: Any) -> Any:
+    def _measure(self, response: httpx.Response) -> None:
+        response.stream = _Measured(response.stream, Meter(self.url, response.headers, LARGEST, self._patience.longest))
+        response.headers.pop("content-encoding", None)  # what the stream gives is open already
+
+    def _once(self, method: str, path: str, body: Any) -> Any:
+        url, address = self.url + path, with_path(self._url, path)
         try:
-            reply = self._client.request(method, url, json=body, extensions={"trace": self._sockets.watch})
+            reply = self._client.request(method, address, json=body, extensions={"trace": self._sockets.watch})
         except httpx.RequestError as error:
             raise _TryAgain(f"{type(error).__name__}: {error}") from error
         status = reply.status_code
@@ -189,6 +192,8 @@ class JsonServer:
     def _json(self, reply: httpx.Response, url: str) -> Any:
         try:
             return reply.json()
+        except RecursionError as error:
+            raise BadReply(f"{url}: the server answered with JSON that is nested too deeply") from error
         except (JSONDecodeError, UnicodeDecodeError) as error:
             # Without a length or chunks the end of the connection is the end of the body: it may have broken off.
             if not {"content-length", "transfer-encoding"} & set(reply.headers):
@@ -200,6 +205,18 @@ class JsonServer:
         text = " ".join(reply.text.split())
         text = text.replace(self._key, "…") if self._key else text
         return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
+
+
+class _Measured(httpx.SyncByteStream):
+    def __init__(self, stream: Any, meter: Meter) -> None:
+        self._stream, self._meter = stream, meter
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            yield from self._meter.read(part)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _Sockets:

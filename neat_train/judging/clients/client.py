@@ -5,36 +5,18 @@ A back end takes questions (chat messages) and gives texts. It knows nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from neat_data.errors import InputError
+from neat_data.models.servers.asking import CUT, Reply, Tell, Turns
 
-Question = list[dict[str, str]]
+__all__ = ["CUT", "Api", "Judge", "JudgeSpec", "Question", "Reply", "Tell"]
+
+Question = Turns
 Api = Literal["openai", "anthropic", "local"]
 MAX_TOKENS = 1_024
-CUT = "max_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a question.
-
-    Attributes:
-        text: None where the judge does not take this question, for the reason `refused`.
-        unfinished: why the text lacks its end: `CUT`, or the server's word; None where the judge ended by itself.
-        prompt_tokens, completion_tokens: None where the judge does not count.
-    """
-
-    text: str | None
-    unfinished: str | None = None
-    refused: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-Tell = Callable[[int, Reply], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +30,8 @@ class JudgeSpec:
         concurrency: questions under way at once; of a local model, those of one batch at most.
         retries: of a request, with a growing wait, by the official client.
         timeout: seconds that one attempt may take.
-        args: `max_tokens` and `temperature`; anything else goes into every request, or to the local back end.
+        args: `max_tokens` and `temperature`, null to leave it out; anything else goes into every request, or to the
+            local back end.
     """
 
     model: str
@@ -78,22 +61,25 @@ class JudgeSpec:
     @property
     def max_tokens(self) -> int:
         """Of an answer; a model that thinks first spends them on that too."""
-        value = self.args.get("max_tokens", MAX_TOKENS)
+        if (value := self.args.get("max_tokens", MAX_TOKENS)) is None:
+            return MAX_TOKENS
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError("a whole number from 1 on", field="judge_args", value=f"max_tokens={value}")
         return value
 
     @property
     def temperature(self) -> float:
-        value = self.args.get("temperature", 0.0)
+        if (value := self.args.get("temperature", 0.0)) is None:
+            return 0.0
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise InputError("a number from 0 on", field="judge_args", value=f"temperature={value}")
         return float(value)
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The arguments that this project does not know."""
-        return {name: value for name, value in self.args.items() if name not in ("max_tokens", "temperature")}
+        """The arguments that this project does not know, and those of its own that are to be left out (null)."""
+        own = ("max_tokens", "temperature")
+        return {name: value for name, value in self.args.items() if value is None or name not in own}
 
 
 class Judge(Protocol):

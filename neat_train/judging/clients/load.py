@@ -34,9 +34,7 @@ def open_judge(spec: JudgeSpec) -> Judge:
 def _chat(spec: JudgeSpec) -> Any:
     try:
         if spec.api == "openai":
-            from neat_train.judging.clients.openai import OpenAIChat
-
-            return OpenAIChat(spec)
+            return _openai(spec)
         from neat_train.judging.clients.anthropic import AnthropicMessages
 
         return AnthropicMessages(spec)
@@ -44,3 +42,18 @@ def _chat(spec: JudgeSpec) -> Any:
         raise InputError(
             "needs neat-align[judge]: pip install 'neat-align[judge]'", field="judge", value=spec.model
         ) from error
+
+
+def _openai(spec: JudgeSpec) -> Any:
+    from neat_data.models.servers.chat import OpenAIChat
+
+    return OpenAIChat(
+        spec.name,
+        spec.base_url,
+        fields={"max_tokens": spec.max_tokens, "temperature": spec.temperature},
+        extra=spec.extra,
+        own=("max_tokens", "temperature"),
+        attempts=spec.retries + 1,
+        timeout=spec.timeout,
+        extra_name="judge_args",
+    )

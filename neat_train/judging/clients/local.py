@@ -27,7 +27,7 @@ class LocalJudge:
             spec.name,
             device=spec.device,
             dtype=spec.dtype,
-            model_args=spec.extra,
+            model_args={name: value for name, value in spec.extra.items() if value is not None},
             trust_remote_code=spec.trust_remote_code,
             base=spec.base,
         )

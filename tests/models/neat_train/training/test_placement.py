@@ -45,14 +45,14 @@ def test_the_datasets_own_model_scores(dataset):
 
 def test_another_reward_model_is_refused_unless_it_is_said(dataset):
     other = {"reward_model": str(ROOT / "data" / "models" / "tiny-reward-heldout")}
-    with pytest.raises(InputError, match=r"another reward model .*[\s\S]*rounds\.mix_rewards true"):
+    with pytest.raises(InputError, match=r"another reward model .*[\s\S]*rounds\.mix_rewards\."):
         load_reward(settings_of(rounds=other), dataset, CPU, Heard())
     assert load_reward(settings_of(rounds={**other, "mix_rewards": True}), dataset, CPU, Heard())
 
 
 def test_a_dataset_on_a_machine_that_does_not_know_its_model_says_so(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "another-cache"))
-    with pytest.raises(InputError, match=r"not noted here\.\nSay with rounds\.reward_model"):
+    with pytest.raises(InputError, match=r"not noted here\.\nSay where it is: rounds\.reward_model MODEL"):
         load_reward(settings_of(), dataset, CPU, Heard())
 
 

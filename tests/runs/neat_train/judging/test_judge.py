@@ -474,7 +474,7 @@ def test_answers_that_were_cut_and_rows_that_cannot_be_used_are_told(
 
 def test_how_people_answered_cannot_be_asked_for(people: Path, tmp_path: Path) -> None:
     for name, value in (("prompt", "positive"), ("temperature", 1.0), ("max_new_tokens", 9)):
-        with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: both sides are texts of people"):
+        with pytest.raises(InputError, match=f"{name}: both sides are texts of people"):
             judge(request(people, tmp_path / "out", "http://127.0.0.1:9", answering=Answering(**{name: value})))
 
 

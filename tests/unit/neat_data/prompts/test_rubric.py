@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -29,20 +31,18 @@ def test_whitespace_around_the_answer_is_no_matter():
 @pytest.mark.parametrize(
     "answer",
     [
-        *("", "7", "Score:", "Score: ", "Score:7", "score: 7", "SCORE: 7", "**Score: 7**", "Score: seven"),
+        *("", "7", "Score:", "Score: ", "Score: seven", "Score: 7/20", "Score: 7/5", "Score: 7/", "Score: 1*0"),
         *("Score: 0", "Score: 11", "Score: 100", "Score: -1", "Score: 99999999999999999999999"),
         *(
             "Score: 7.5",
-            "Score: 7.",
-            "Score: 7/10",
             "Score: 07",
             "Score: 1 0",
             "Score: 1\n0",
             "Score: 7e0",
             "Score: +7",
         ),
-        *("Score: 7e0", "Score: +7", "Score: 7 Score: 7", "Score: 7\nScore: 8", "Score: 7 or 8", "My Score: 7"),
-        "Score: 7, since it is kind.",
+        *("Score: 7 Score: 7", "Score: 7\nScore: 8", "Score: 7 or 8", "My Score: 7"),
+        *("Score: 7, since it is kind.", "Score: 7\nIt is kind.", "<think>Score: 7", "<think>Score: 7</think>"),
         *("Score: ٧", "Score: \uff17", "Score: ⁷", "{'Score': 7}", "I cannot rate this."),
     ],
 )
@@ -50,12 +50,27 @@ def test_anything_else_is_no_score(answer):
     assert TEN.read(answer) is None
 
 
-@given(st.integers(-20, 20), st.text(max_size=3), st.text(max_size=3))
-def test_only_whitespace_may_stand_around_a_score(score, before, after):
-    """Against a table of the ten answers that there are."""
-    said = f"{before}Score: {score}{after}".strip()
-    wanted = {f"Score: {number}": number for number in range(1, 11)}.get(said)
-    assert TEN.read(f"{before}Score: {score}{after}") == wanted
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("Score:7", "score: 7", "SCORE : 7", "Score: 7.", "Score: 7.0", "Score: 7/10", "Score: 7 / 10."),
+        *("Score: 7 out of 10", "**Score: 7**", "**Score:** 7", "**Score**: 7/10", "`Score: 7`", "_Score: 7_"),
+        *("Kind, and short.\n\nScore: 7", "Score: 7\nIn short:\nScore: 7/10", "<think>Score: 2?</think>\nScore: 7"),
+        *("A thought that a template opened.</think>Score: 7", "\ufeff Score: 7 ".strip("\ufeff")),
+    ],
+)
+def test_a_score_may_be_said_in_many_forms(answer):
+    assert TEN.read(answer) == 7
+
+
+@given(st.integers(-20, 20), st.text("0123456789./*_ -\n", max_size=4), st.text("0123456789./*_ -\n", max_size=4))
+def test_no_number_is_read_that_was_not_said(score, before, after):
+    """Whatever stands around it: the digits of a score are those of the last line, in one piece."""
+    answer = f"{before}Score: {score}{after}"
+    found = TEN.read(answer)
+    if found is not None:
+        number = re.match(r"-?\d+", answer.split("Score:")[1].strip("*_ \n"))
+        assert str(found) == number[0]
 
 
 def test_a_scale_may_hold_negative_numbers():

@@ -269,7 +269,7 @@ def test_a_server_of_ones_own_needs_no_key(serve, monkeypatch: pytest.MonkeyPatc
     [
         (JudgeSpec("openai:m", base_url="http://user:word@127.0.0.1:1/v1"), "leave the password out"),
         (JudgeSpec("openai:m", base_url="127.0.0.1:1"), "not an address"),
-        (JudgeSpec("openai:m", base_url="http://x/v1", args={"api_key": "k"}), "environment"),
+        (JudgeSpec("openai:m", base_url="http://x/v1", args={"api_key": "k"}), "belongs into OPENAI_API_KEY"),
         (JudgeSpec("openai:m", base_url="http://x/v1", args={"max_tokens": 0}), "max_tokens"),
         (JudgeSpec("openai:m", base_url="http://x/v1", args={"temperature": "hot"}), "temperature"),
         (JudgeSpec("anthropic:m", base_url="http://x", args={"temperature": 1}), "takes none"),

@@ -1,9 +1,11 @@
 """A real server on loopback that misbehaves on purpose. Waits between attempts are milliseconds here."""
 
+import gzip
 import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -277,6 +279,38 @@ def test_a_password_in_the_address_is_refused_without_being_repeated():
     with pytest.raises(InputError, match="NEAT_REWARD_API_KEY") as raised:
         HttpRewardModel(RewardSpec("http://me:sesame@127.0.0.1:1/"), QUICK)
     assert "sesame" not in str(raised.value)
+
+
+def test_a_key_in_the_query_of_the_address_is_sent_and_not_shown(serve):
+    server = serve(troubled(Reply(400, "no")))
+    model = HttpRewardModel(RewardSpec(f"{server.url}/rate?code=sesame"), QUICK)
+    with pytest.raises(RunError, match=re.escape(f"{server.url}/rate: the server says 400")) as raised:
+        model.score(TASK_LIST[:1])
+    assert {path for method, path, _ in server.requests if method == "POST"} == {"/rate?code=sesame"}
+    assert "/rate/v1/models?code=sesame" in {path for _, path, _ in server.requests}
+    assert "sesame" not in repr((model.settings, model.notes, str(raised.value)))
+    with pytest.raises(InputError, match="dtype: has no meaning") as raised:
+        HttpRewardModel(replace(model.spec, dtype="bfloat16"), QUICK)
+    assert "sesame" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(body=b"[" * 200_000), "JSON that is nested too deeply"),
+        (
+            Reply(body=gzip.compress(bytes(3_000_000)), headers={"Content-Encoding": "gzip"}),
+            "larger than 1,000,000 bytes",
+        ),
+        (Reply(body=bytes(3_000_000), announce=-1), "larger than 1,000,000 bytes"),
+        (Reply(body=b"{}", headers={"Content-Encoding": "zstd"}), "compressed as 'zstd', which was not asked for"),
+    ],
+    ids=["nested", "a gzip bomb", "no end", "another compression"],
+)
+def test_a_reply_beyond_measure_ends_the_run_in_words(serve, monkeypatch, reply, message):
+    monkeypatch.setattr("neat_data.models.servers.json_server.LARGEST", 1_000_000)
+    with pytest.raises(RunError, match=message):
+        load(serve(troubled(reply))).score(TASK_LIST[:1])
 
 
 def test_settings_name_the_model_and_not_the_host(serve):

@@ -8,12 +8,11 @@ from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model
 from neat_data.models.reward_model import RewardSpec, Scored, Task
 from neat_data.models.reward_models.judge import JudgeRewardModel
-from neat_data.models.servers.json_server import Patience
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 from neat_data.record import Message
 from tests.support.loopback import Reply
 
-QUICK = Patience(attempts=4, first_wait=0.002, longest_wait=0.01, timeout=60)
+QUICK = {"attempts": 4, "timeout": 60}
 TASKS = [
     Task((Message("user", f"Question {i}"),), tuple(f"an answer worth {1 + (i + j) % 10}." for j in range(1 + i % 3)))
     for i in range(12)
@@ -46,11 +45,44 @@ def by_worth(question, body):
 
 def load(server, patience=QUICK, **model_args):
     spec = RewardSpec("judge:wise", model_args={"base_url": f"{server.url}/v1", **model_args})
-    return JudgeRewardModel(spec, patience)
+    return JudgeRewardModel(spec, **patience)
 
 
 def posts(server):
     return [body for method, _, body in server.requests if method == "POST"]
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    """The client waits half a second and more before it asks again."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}.", "**{}**", "**Score:** {:.0}{}", "{}/10", "<think>\nScore: 1? No.\n</think>\n\n{}", "It is kind.\n\n{}"],
+)
+def test_a_score_is_read_in_the_forms_that_models_give_it(serve, form):
+    def decide(question, body):
+        said = by_worth(question, body)
+        return form.replace("{:.0}{}", said.removeprefix("Score: ")).replace("{}", said)
+
+    server = serve(judge(decide))
+    assert [one.rewards for one in load(server).score(TASKS)] == WORTH
+    assert len(posts(server)) == sum(map(len, WORTH)), "at the first time of asking"
+
+
+def test_a_judge_that_takes_no_temperature_and_no_seed_is_asked_without(serve):
+    def decide(question, body):
+        for name in ("temperature", "seed", "max_tokens"):
+            if name in body:
+                error = {"message": f"'{name}' does not support this", "param": name, "code": "unsupported_value"}
+                return Reply(400, {"error": error}, {"Content-Type": "application/json"})
+        return by_worth(question, body)
+
+    server = serve(judge(decide))
+    assert [one.rewards for one in load(server, connections=1).score(TASKS)] == WORTH
+    assert len(posts(server)) == 3 + sum(map(len, WORTH))
 
 
 def test_each_response_gets_its_own_score_in_order(serve):
@@ -74,7 +106,7 @@ def test_the_judge_is_asked_in_the_rubrics_words_greedily_at_first(serve):
     load(server).score(TASKS[:1])
     (body,) = posts(server)
     question = load_rubric(DEFAULT).question(TASKS[0].messages, TASKS[0].texts[0])
-    assert body == {"model": "wise", "messages": question, "seed": 0, "temperature": 0.0, "max_tokens": 16}
+    assert body == {"model": "wise", "messages": question, "seed": 0, "temperature": 0.0, "max_tokens": 1024}
 
 
 @pytest.mark.parametrize("said", ["I like it.", "Score: 11", "Score: 0", "Score: 7 or 8", "7", "", None])
@@ -121,7 +153,7 @@ def test_a_slow_judge_is_asked_again(serve):
             released.wait(60)
         return by_worth(question, body)
 
-    patience = Patience(attempts=100, first_wait=0.002, longest_wait=0.01, timeout=0.1)
+    patience = {"attempts": 100, "timeout": 0.1}
     assert load(serve(judge(decide)), patience).score(TASKS[:1])[0].rewards == WORTH[0]
     released.set()
 
@@ -139,12 +171,12 @@ def test_a_judge_in_passing_trouble_costs_nothing_but_time(serve, trouble):
 
 
 def test_a_judge_that_fails_for_good_ends_the_run(serve):
-    with pytest.raises(RunError, match="no answer after 4 attempts, the last: status 503"):
+    with pytest.raises(RunError, match=r"no answer after 4 attempts, the last: .*503"):
         load(serve(judge(lambda *_: Reply(503)))).score(TASKS)
 
 
 def test_a_judge_that_answers_garbage_ends_the_run(serve):
-    with pytest.raises(RunError, match="what is not JSON: '<html>'"):
+    with pytest.raises(RunError, match="what came is no answer"):
         load(serve(judge(lambda *_: Reply(body=b"<html>")))).score(TASKS)
 
 
@@ -175,13 +207,13 @@ def test_settings_hold_model_rubric_and_sampling_and_neither_address_nor_key_nor
         "rubric_name": "helpful_harmless",
         "scale": [1, 10],
         "attempts": [
-            {"seed": 0, "temperature": 0.0, "max_tokens": 16},
-            {"seed": 1, "temperature": 1.0, "max_tokens": 16},
+            {"seed": 0, "temperature": 0.0, "max_tokens": 1024},
+            {"seed": 1, "temperature": 1.0, "max_tokens": 1024},
         ],
         "model_args": {"top_k": 1},
     }
     assert load(serve(judge(by_worth)), rubric=str(copied), top_k=1, connections=2).settings == model.settings
-    assert {headers["Authorization"] for headers in server.headers_seen} == {"Bearer sesame"}
+    assert {headers["authorization"] for headers in server.headers_seen} == {"Bearer sesame"}
     assert "sesame" not in repr((model.spec, model.notes))
 
 
