@@ -15,7 +15,7 @@ from neat_data.errors import InputError, NeatError, RunError
 from neat_data.record import canonical_json
 from neat_data.report.escape import visible
 from neat_data.scoring.plan import Plan, count_reasons
-from neat_data.sources.row import reject_line
+from neat_data.sources.row import Reject, reject_line
 from neat_data.store.atomic import write_atomically
 
 FOLDER = "rejects"
@@ -29,19 +29,20 @@ _GIVEN_COLUMNS = (
 
 def nothing_read(source: str, plan: Plan, out: Path) -> InputError:
     """What to raise where no row of a source was understood; the rejects are left in `out`."""
-    rejects = [reject for shard in range(plan.shards) for reject in plan.rejects(shard)]
-    if not rejects:
+    reasons = count_reasons(_rejects(plan))
+    if not reasons:
         return InputError(f"{source}: none of its {plan.rows:,} rows can be used (it is empty)")
-    reasons = count_reasons(rejects)
     file = out / FOLDER / "00000.jsonl"
-    lines = [reject_line(reject) for reject in rejects]
     file.parent.mkdir(exist_ok=True)
-    content = "".join(canonical_json(line) + "\n" for line in lines).encode(errors="backslashreplace")
-    write_atomically(file, lambda stream: stream.write(content))
-    return InputError(
-        f"{source}: none of its {plan.rows:,} rows can be used ({_listed(reasons)}).\n"
-        f"{_first(lines, reasons)} All of them are in {file}."
-    )
+    lines = (canonical_json(reject_line(reject)) + "\n" for reject in _rejects(plan))
+    write_atomically(file, lambda stream: stream.writelines(line.encode(errors="backslashreplace") for line in lines))
+    first = _first(map(reject_line, _rejects(plan)), reasons)
+    count = f"none of its {plan.rows:,} rows can be used ({_listed(reasons)})"
+    return InputError(f"{source}: {count}.\n{first} All of them are in {file}.")
+
+
+def _rejects(plan: Plan) -> Iterator[Reject]:
+    return (reject for shard in range(plan.shards) for reject in plan.rejects(shard))
 
 
 def nothing_scored(out: Path, counts: Mapping[str, Any], *, given: bool) -> NeatError:

@@ -5,6 +5,7 @@ Raises `Unusable` where a value is not what its column promises; nothing is gues
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from neat_data import dialogue
@@ -28,6 +29,11 @@ _ROLES = {
 _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value", "text", "parts")
 _CALLS = ("tool_calls", "function_call")
+# How a text begins that spells a message or a list of them: with a role that is known, or with a content before one.
+_ROLE = rf"""['"](?:role|from)['"]\s*:\s*['"](?:{"|".join(_ROLES)})['"]"""
+_SPELT = re.compile(
+    rf"""\s*\[?\s*\{{\s*(?:{_ROLE}|['"](?:content|value|text)['"]\s*:.*{_ROLE})""", re.DOTALL | re.IGNORECASE
+)
 
 
 def text(value: Any, column: str) -> str:
@@ -86,7 +92,7 @@ def is_message(value: Any) -> bool:
 
 def from_cell(value: Any, column: str) -> Any:
     """The message or messages that a text spells; any other value as it is."""
-    if not isinstance(value, str) or not literals.spells_messages(value):
+    if not isinstance(value, str) or not _SPELT.match(value):
         return value
     made = literals.parsed(value)
     if isinstance(made, str):

@@ -14,8 +14,6 @@ from typing import Any
 from neat_data.sources.row import Unusable
 
 _LONGEST = 16_000_000  # characters; a syntax tree takes many times its text
-_ROLE_FIRST = re.compile(r"""\s*\[?\s*\{\s*['"](role|from)['"]\s*:""")
-_ROLE_LATER = re.compile(r"""\s*\[?\s*\{\s*['"](content|value|text)['"]\s*:.*['"](role|from)['"]\s*:""", re.DOTALL)
 _STRING_OR_GAP = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}(?=\s+\{)""", re.DOTALL)
 
 
@@ -46,11 +44,6 @@ def _literal(text: str) -> Any:
 
 def _with_comma(part: re.Match[str]) -> str:
     return "}," if part[0] == "}" else part[0]
-
-
-def spells_messages(text: str) -> bool:
-    """Whether a text begins as a message, or a list of them, does."""
-    return bool(_ROLE_FIRST.match(text) or _ROLE_LATER.match(text))
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

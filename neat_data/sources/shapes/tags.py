@@ -8,6 +8,7 @@ could be read by two schemes, the row is refused. `dialogue` is HH's exact parse
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -96,7 +97,7 @@ def _separated(text: str, scheme: Scheme) -> str:
 def _begun(text: str, mark: str, user: str) -> Scheme:
     """The scheme of a text that begins with a user's tag."""
     case = next((case for case in _CASES if case(user) == user), str.title)
-    tags = [mark + case(word) for word in _ASSISTANTS]
+    tags = [mark + _cased(word, case) for word in _ASSISTANTS]
     for separator in ("\n\n", "\n"):
         for tag in tags:
             if f"{separator}{tag}:" in text:
@@ -105,6 +106,10 @@ def _begun(text: str, mark: str, user: str) -> Scheme:
         if f" {tag}:" in text:
             return _on_one_line(text, Scheme(" ", mark + user, tag))
     return Scheme("\n\n", mark + user, tags[0])
+
+
+def _cased(word: str, case: Callable[[str], str]) -> str:
+    return "AI" if word == "ai" and case is str.title else case(word)
 
 
 def _on_one_line(text: str, scheme: Scheme) -> Scheme:

@@ -17,7 +17,7 @@ def replies(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _prompts(root: dict[str, Any]) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Every user turn as the messages up to it, with its answers."""
-    waiting = [([], root)]
+    waiting: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [([], root)]
     while waiting:
         before, node = waiting.pop()
         path = [*before, {"role": node.get("role"), "content": node.get("text")}]

@@ -209,6 +209,12 @@ def test_responses_of_others_join_on_the_query(dataset: Path, tmp_path: Path):
     (tmp_path / "others.jsonl").write_text(json.dumps(rows[2]))
     command[3] = tmp_path / "others.jsonl"
     assert "none of its 1 rows asks a query" in CliRunner().invoke(app, list(map(str, command))).stderr
+    unread = [{"prompt": "q", "completion": None}, {"prompt": "q", "completion": " "}]
+    (tmp_path / "others.jsonl").write_text("\n".join(map(json.dumps, unread)))
+    said = CliRunner().invoke(app, list(map(str, command))).stderr
+    assert "none of its 2 rows can be joined" in said
+    assert "2 could not be read; the first, row 0, is not_text: `completion` holds null" in said
+    assert "asks a query" not in said
 
 
 @pytest.mark.parametrize(

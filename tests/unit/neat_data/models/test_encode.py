@@ -79,3 +79,4 @@ def test_a_dialogue_that_the_template_refuses_is_refused_with_that_reason(
     )
     found = encode(Task((SYSTEM, U1), ("~", "~~")), ChatTemplate(tokenizer, str(path)), 40, 5)
     assert found.refused == ("template_refused", "template_refused")
+    assert found.details == ("no system", "no system")

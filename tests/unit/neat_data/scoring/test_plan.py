@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,32 @@ def test_excluded_queries_become_rejects() -> None:
 
 def _fields(row: Row) -> dict[str, object]:
     return {name: getattr(row, name) for name in Row.__slots__}
+
+
+def scored(number: int, question: str, text: str, reward: float) -> Row:
+    return Row(
+        Place("rows.jsonl", None, "train", number),
+        (Message("user", question),),
+        (SourceAnswer(text, reward),),
+        (),
+        None,
+        {},
+        "raw",
+    )
+
+
+def test_rows_of_one_scored_answer_order_each_other_once_with_ties_left_out(tmp_path: Path) -> None:
+    rows = [scored(0, "a", "x", 1.0), scored(1, "a", "y", 3.0), scored(2, "a", "z", 1.0), scored(3, "b", "x", 5.0)]
+    first, alone = all_records(planned(rows, tmp_path, shard_rows=2))
+    x, y, z = (response.response_id for response in first.responses)
+    assert [label.order for label in first.labels] == [(), (), (y, x)]
+    assert z not in first.labels[-1].order
+    assert [label.order for label in alone.labels] == [()]
+
+
+def test_a_plan_counts_contradictions_and_names_the_columns_that_nothing_reads(tmp_path: Path) -> None:
+    against = replace(row(0, "a", "x", "y"), answers=(SourceAnswer("x", 1.0), SourceAnswer("y", 2.0)))
+    rows = [against, row(1, "b", "x", "y", meta={"id": 1, "left_out": []}), row(2, "c", "x", "y", meta={"lang": "en"})]
+    plan = planned(rows, tmp_path, shard_rows=2)
+    assert (plan.contradicted, plan.meta) == (1, ("id", "lang"))
+    assert planned(rows, tmp_path, shard_rows=2) == plan

@@ -123,7 +123,9 @@ def test_two_answers_that_cannot_be_read_refuse_the_response_and_no_other(serve,
 
     server = serve(judge(decide))
     (found,) = load(server).score([Task(TASKS[0].messages, ("a 1.", "b worth 2.", "c 3."))])
-    assert found == Scored((1.0, None, 3.0), (None, "judge_unreadable", None), tokens=4 * 54, tokens_run=4 * 54)
+    text = said if isinstance(said, str) else "Score: 1"
+    details = (None, f"the judge's answer: {text!r}", None)
+    assert found == Scored((1.0, None, 3.0), (None, "judge_unreadable", None), 0, 4 * 54, 4 * 54, details)
     assert len(posts(server)) == 4
 
 

@@ -275,3 +275,26 @@ def test_a_flipped_bit_is_read_or_refused_and_never_a_crash(tmp_path: Path, cont
         damaged[place] ^= 1 << (place % 8)
         with suppress(InputError):
             read(tmp_path / "damaged", bytes(damaged))
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n" * (1 << 20)])
+def test_reading_tells_of_bytes_even_where_no_row_comes(tmp_path: Path, blank: bytes) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(blank + json_lines() + blank))
+    looked: list[int] = []
+    source = open_source(str(path), told=looked.append)
+    assert sum(looked) >= source.bytes == path.stat().st_size  # the hash alone reads all of it
+    told: list[int] = []
+    assert len(list(source.rows(told.append))) == len(PAIRS)
+    assert sum(told) == source.bytes
+
+
+@pytest.mark.parametrize("text", ['{"data": [%s]}', '{"type": "x", "instances": [\n%s\n]\n}', "[%s]"])
+def test_an_object_around_the_rows_is_looked_through(tmp_path: Path, text: str) -> None:
+    rows = ",\n".join(map(json.dumps, PAIRS))
+    assert reasons(read(tmp_path / "a.json", (text % rows).encode())) == ["ok"] * len(PAIRS)
+
+
+def test_lines_that_begin_with_a_list_called_data_are_rows(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps({"data": [1], **pair}) for pair in PAIRS)
+    assert reasons(read(tmp_path / "a.jsonl", lines.encode())) == ["ok"] * len(PAIRS)

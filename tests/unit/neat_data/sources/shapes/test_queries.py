@@ -175,3 +175,36 @@ def test_no_value_in_a_column_stops_the_reading(shape: Shape, data: st.DataObjec
         return
     assert made.messages[-1].role == "user"
     assert made.messages[-1].content
+
+
+ANSWERED = {
+    "AlpacaEval's outputs": {"instruction": "Why?", "output": "So.", "generator": "m"},
+    "prompt and response": {"prompt": "Why?", "response": "So.", "model": "m"},
+    "prompt and completion": {"prompt": "Why?", "completion": "So.", "model": "m"},
+    "messages": {
+        "messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}],
+        "model": "m",
+    },
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_one_answer_a_row_is_read_where_answers_are_wanted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ANSWERED[name]))
+    (row,) = open_source(str(path), answers=True).rows()
+    assert isinstance(row, Row), row
+    assert (row.messages, row.answers) == ((Message("user", "Why?"),), (SourceAnswer("So.", None, "m"),))
+    assert (row.order, row.verdict) == ((), None)
+
+
+def test_ranked_lists_are_still_read_where_answers_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "Why?", "output": ["Good", "Bad"]}))
+    (row,) = open_source(str(path), answers=True).rows()
+    assert isinstance(row, Row)
+    assert row.order == (0, 1)
+
+
+def test_reference_answers_beside_a_prompt_leave_it_a_query(tmp_path: Path) -> None:
+    assert queries(rows(tmp_path, "rows.jsonl", json.dumps({"prompt": "Why?", "answers": ["So."]}))) == ["Why?"]
