@@ -85,8 +85,8 @@ def take_apart(row: dict[str, Any], places: Mapping[str, str], needed: tuple[str
 
 def at(row: Any, place: str) -> Any:
     """What stands at `place`; `_MISSING` where nothing does."""
-    if isinstance(row, dict) and place in row:
-        return row[place]
+    if isinstance(row, dict) and (place in row or "." not in place):
+        return row.get(place, _MISSING)
     head, dot, tail = place.partition(".")
     inner = _step(row, head)
     return at(inner, tail) if dot and inner is not _MISSING else inner

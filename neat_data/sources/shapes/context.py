@@ -36,7 +36,8 @@ def places(columns: Mapping[str, Any], taken: Mapping[str, str], ignored: frozen
     used = {place.split(".")[0] for place in taken.values()} | ignored
     found = {}
     for word, names in (("system", SYSTEM), ("history", HISTORY)):
-        name = next((name for name in names if columns.get(name) and name not in used), None)
+        there = sorted((name for name in names if name in columns and name not in used), key=lambda n: not columns[n])
+        name = next(iter(there), None)  # of several the first that holds something
         if word not in taken and name is not None:
             found[word] = name
     return found

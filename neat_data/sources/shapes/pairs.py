@@ -126,7 +126,7 @@ def _scores(parts: Parts) -> tuple[tuple[float | None, float | None], tuple[str,
     if parts.given("chosen_score") and parts.given("rejected_score"):
         words = ("chosen_score", "rejected_score")
         return (number(parts.get(words[0]), words[0]), number(parts.get(words[1]), words[1])), ()
-    for columns in _SCORE_COLUMNS:
+    for columns in _SCORE_COLUMNS if parts.rest else ():
         chosen, rejected = (at(parts.rest, column) for column in columns)
         if _is_given(chosen) and _is_given(rejected):
             return (number(chosen, columns[0]), number(rejected, columns[1])), columns

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from neat_data import dialogue
@@ -65,12 +66,15 @@ HH = Scheme("\n\n", "Human", "Assistant")
 _HH_TAG = re.compile(r"\n\n(Human|Assistant):")
 
 
+@lru_cache(maxsize=8)  # a row asks several times of the same few texts
 def scheme_of(text: str) -> Scheme | None:
     r"""The scheme by which `text` is a dialogue; None for plain text.
 
     >>> scheme_of("Human: Hi\nAssistant:"), scheme_of("Who is the user: you?")
     (Scheme(separator='\n', user='Human', assistant='Assistant'), None)
     """
+    if text.startswith("\n\nHuman:"):
+        return HH
     unix = _unix(text)
     stripped = unix.strip()
     start = _START.match(stripped)
