@@ -26,6 +26,21 @@ class Diverged(RunError):
     exit_status = 3
 
 
+def overflow_is_mended(scale: float) -> bool:
+    """Whether gradients that are not finite are what a gradient scaler looks for.
+
+    With fp16 it begins at 65,536, skips every step whose gradients overflow and halves its scale: a run's first steps
+    go that way by design. At a scale of 1 nothing is multiplied any more, and what is not finite is so by itself.
+
+    Args:
+        scale: that the loss of the step was multiplied by; 1 where there is no scaler.
+
+    >>> [overflow_is_mended(scale) for scale in (65536.0, 2.0, 1.0)]
+    [True, True, False]
+    """
+    return scale > 1
+
+
 @dataclass
 class _Trend:
     """A moving mean, corrected for its few first values as Adam's are, and where it began."""
@@ -103,9 +118,13 @@ class Guard:
         """For a log-probability or a gradient that is no number: `where` names the row and how it was computed."""
         return Diverged(f"stopped at step {step}: {what} is not finite in {where}.\n{self._advice()}")
 
-    def check_gradient(self, step: int, norm: float) -> None:
-        """Raise Diverged where the gradients' norm is not finite."""
-        if not math.isfinite(norm):
+    def check_gradient(self, step: int, norm: float, scale: float = 1.0) -> None:
+        """Raise Diverged where the gradients' norm is not finite, and that is not for a gradient scaler to mend.
+
+        Args:
+            scale: what the loss was multiplied by; see `overflow_is_mended`.
+        """
+        if not math.isfinite(norm) and not overflow_is_mended(scale):
             raise Diverged(f"stopped at step {step}: the gradient's norm is {norm}. {self._advice()}")
 
     def _advice(self) -> str:

@@ -34,7 +34,7 @@ from neat_train.losses import LossPlan, TermCounts, diagnostics, objective, plan
 from neat_train.policy.logprobs import logps, training_attention, tree_attention
 from neat_train.policy.policy import Policy
 from neat_train.training.checkpoints import WholeCheckpoints
-from neat_train.training.divergence import Guard
+from neat_train.training.divergence import Guard, overflow_is_mended
 from neat_train.training.held_out import HeldOut, Measures
 from neat_train.training.progress import TRAINING
 from neat_train.training.step_metrics import Load, StepFigures, figures_of, over_steps
@@ -219,7 +219,10 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         return torch.stack([finite.all().long(), finite.long().argmin(), norm.isfinite().long().to(finite.device)])
 
     def _check_rows(self, step: int, made: Sequence[_Planned], health: Tensor) -> None:
-        """Raise Diverged for the first row with a log-probability or a gradient that is no number."""
+        """Raise Diverged for the first row with a log-probability or a gradient that is no number.
+
+        A gradient that overflows under a scaler is none of them: the scaler skips the step.
+        """
         path, body = self._packing.path, self.policy.body
         way = f"path {path}" + (f", attention {tree_attention(body)}" if path == "trees" else "")
         for number, (values, token, gradients) in enumerate(health.tolist(), 1):
@@ -227,7 +230,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             batch = made[number - 1].batch
             if not values:
                 raise self._guard.not_finite(step, "a log-probability", f"{row}, query {batch.query_of(token)})")
-            if not gradients:
+            if not gradients and not overflow_is_mended(self._scale):
                 queries = list(dict.fromkeys(group.query_id for group in batch.groups))
                 more = f" and {len(queries) - 3} more" if len(queries) > 3 else ""
                 raise self._guard.not_finite(step, "the gradient", f"{row}, queries {', '.join(queries[:3])}{more})")
@@ -246,8 +249,14 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
-        self._guard.check_gradient(self.state.global_step + 1, float(norm))
+        self._guard.check_gradient(self.state.global_step + 1, float(norm), self._scale)
         return norm
+
+    @property
+    def _scale(self) -> float:
+        """What the loss is multiplied by before its backward pass: more than 1 with fp16 alone."""
+        scaler = self.accelerator.scaler
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

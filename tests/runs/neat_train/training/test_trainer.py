@@ -203,6 +203,52 @@ def test_what_is_no_number_is_named_by_step_row_path_and_query(what, path, store
     assert str(stopped.value).startswith(expected)
 
 
+class _HalfGradient(torch.autograd.Function):
+    """Itself forward; backward what float16 leaves of a gradient: nothing finite beyond 65,504."""
+
+    @staticmethod
+    def forward(ctx, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0].half().float()
+
+
+def scaled(trainer: NeatTrainer, scale: float) -> torch.amp.GradScaler:
+    """What fp16 does on a card: the loss is multiplied, and steps whose gradients overflow are skipped."""
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return trainer.accelerator.scaler
+
+
+def test_steps_whose_gradients_overflow_under_a_scaler_are_skipped_and_the_run_goes_on(ragged, random_policy, tmp_path):
+    sets = ("max_steps=24", "logging_steps=1", "learning_rate=1e-2", "warmup_steps=0", "save_strategy=no")
+    trainer = trainer_of(ragged, random_policy, tmp_path / "run", *sets, "records_per_step=2")
+    scaler = scaled(trainer, 2.0**30)
+
+    def halved(module, args, kwargs, output):
+        output.last_hidden_state = _HalfGradient.apply(output.last_hidden_state)
+        return output
+
+    trainer.policy.body.base_model.register_forward_hook(halved, with_kwargs=True)
+    trainer.train()
+    finite = [math.isfinite(log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log]
+    assert (len(finite), finite[0], finite[-1]) == (24, False, True)
+    assert scaler.get_scale() == 2.0 ** (30 - finite.count(False))  # each of them halved it
+    moved = [weight for name, weight in trainer.policy.model.named_parameters() if "lora_B" in name]
+    assert all(0 < float(weight.detach().norm()) < math.inf for weight in moved)
+
+
+def test_a_gradient_that_no_scale_mends_is_named_as_without_a_scaler(stored, random_policy, tmp_path):
+    dataset = stored([("a question", {"yes it is": 1.0, "no": 0.0})])
+    trainer = trainer_of(dataset, random_policy, tmp_path / "run", "save_strategy=no", "max_steps=9")
+    example = trainer._work.encoder.example(trainer._work.source.step(0)[0])
+    lose("the gradient", trainer.policy.body, example.query[-1])
+    scaled(trainer, 4.0)
+    with pytest.raises(Diverged, match="stopped at step 3: the gradient is not finite in row 1 of 1"):
+        trainer.train()
+
+
 def test_a_likelihood_penalty_that_runs_away_is_stopped_and_the_checkpoint_stays(ragged, tiny_policy, tmp_path):
     sets = ("loss.penalty.kind=likelihood", "loss.beta=20", "learning_rate=0.01", "warmup_steps=0", "max_steps=60")
     trainer = trainer_of(ragged, tiny_policy, tmp_path / "run", *sets, "save_steps=2", "records_per_step=4")

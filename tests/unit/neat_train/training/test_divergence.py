@@ -40,6 +40,15 @@ def test_a_gradient_that_is_no_number_stops_the_run():
         watched.check_gradient(2, math.nan)
 
 
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_an_overflow_that_a_gradient_scaler_mends_stops_nothing(norm):
+    watched = guard(beta=0)
+    for step in range(1, 17):
+        watched.check_gradient(step, norm, scale=2.0 ** (17 - step))  # 65,536 at first, halved by each of them
+    with pytest.raises(RunError, match=r"step 17: the gradient's norm is"):
+        watched.check_gradient(17, norm, scale=1.0)
+
+
 def test_the_best_responses_collapse_stops_the_run():
     with pytest.raises(RunError, match=r"collapses: the best responses' log-probability fell from -1.45 to -4"):
         run(guard(), best=lambda step: -1.0 - 0.1 * (step - 1), worst=lambda _: -2.0)
