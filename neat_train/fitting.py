@@ -227,7 +227,7 @@ def _prepared(
     models = {"policy": policy.settings, "reward_model": reward and reward.settings}
     identity = Identity.of(settings, **data.content, **models)
     folder.require(identity)
-    folder.write(settings, identity)
+    folder.write(settings, identity, _computing(policy, choice))
     if folder.ranks.main:
         remember(policy.settings, request.policy, policy.source)
     assert settings.token_budget is not None
@@ -257,6 +257,11 @@ def _path(policy: Policy, settings: FitSettings, args: TrainingArguments, watch:
         logprobs.share_choice(policy.body, policy.frozen)
     say(watch, choice.note.splitlines())
     return choice
+
+
+def _computing(policy: Policy, choice: PathChoice) -> dict[str, Any]:
+    own = policy.body.config._attn_implementation
+    return {"path": choice.path, "attention": logprobs.tree_attention(policy.body) if choice.path == "trees" else own}
 
 
 def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArguments) -> PolicySpec:

@@ -7,7 +7,7 @@ over all that can change a byte. `result.json` is written last: a folder that ha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +87,19 @@ class RunFolder:
                 value=self.path,
             )
 
-    def write(self, settings: FitSettings, identity: Identity) -> None:
-        """Write settings.json; every rank calls it, the main one writes."""
+    def write(self, settings: FitSettings, identity: Identity, computing: Mapping[str, Any]) -> None:
+        """Write settings.json; every rank calls it, the main one writes.
+
+        Args:
+            computing: what came of the settings that leave a choice to the device, for the record: path and attention.
+        """
         if self.ranks.main:
             content = {
                 "settings": settings.resolved(),
                 "fingerprint": identity.fingerprint,
                 "identifying": identity.settings,
                 "content": identity.content,
+                "computing": dict(computing),
                 "ranks": self.ranks.world,
                 "versions": package_versions(*_PACKAGES),
             }

@@ -251,6 +251,8 @@ def test_the_attention_that_is_asked_for_trains_and_a_frozen_copy_takes_it_too(
         trained = [attention for attention, gradients in taken if gradients]
         rest = taken[taken.index((f"neat_trees_{name}", True)) - 1 :]  # the reference of a row comes before it
         assert set(trained) == {f"neat_trees_{name}"}
+        computing = json.loads((tmp_path / name / "settings.json").read_text())["computing"]
+        assert computing == {"path": "trees", "attention": f"neat_trees_{name}"}
         assert {attention for attention, _ in rest} == {f"neat_trees_{name}"}
         assert {gradients for _, gradients in rest} == {True, False}
         taken.clear()
