@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,11 +47,9 @@ class Before:
     what: str
     settings: dict[str, Any]
 
-    def is_of(self, identity: dict[str, Any]) -> bool:
-        """Whether it is the model with this identity."""
-        if "judge" in identity:
-            return self.settings.get("model") == identity["judge"]
-        return bool(identity) and all(self.settings.get(key) == value for key, value in identity.items())
+    def is_of(self, said: Mapping[str, Any]) -> bool:
+        """Whether it is the model that says this of itself."""
+        return bool(said) and all(self.settings.get(key) == value for key, value in said.items())
 
     def applied(self, spec: RewardSpec, said: Collection[str] = ()) -> RewardSpec:
         """`spec`, of the same model, with the settings that it had.
@@ -171,21 +169,23 @@ def named_rewards(
     Raises:
         InputError: there is no such model or template, or two have the same name.
     """
-    found: dict[str, tuple[RewardSpec, dict[str, Any]]] = {}
+    found: dict[str, tuple[RewardSpec, _Known]] = {}
     for text in models:
         given, model = _split(text)
         spec = RewardSpec(model, device=options.device, trust_remote_code=options.trust_remote_code)
-        own, identity = _known(spec)
+        known = _known(spec)
         if given and ".py:" in model:  # no longer told by the name
-            identity["function"] = model.rpartition(":")[2]
-        if (name := given or own) in found:
+            known.identity["function"] = model.rpartition(":")[2]
+        if (name := given or known.name) in found:
             raise InputError(
                 f"another one is called {name} already; say NAME={model}", field="reward_model", value=text
             )
-        found[name] = (spec, identity)
+        found[name] = (spec, known)
     return {
-        name: _with_options(name, spec, identity, options, found, [one for one in before if one.is_of(identity)])
-        for name, (spec, identity) in found.items()
+        name: _with_options(
+            name, spec, known.identity, options, found, [one for one in before if one.is_of(known.said)]
+        )
+        for name, (spec, known) in found.items()
     }
 
 
@@ -247,17 +247,41 @@ def _content(place: str) -> str:
     return path.resolve().name if path.is_dir() else place
 
 
-def _known(spec: RewardSpec) -> tuple[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+        name: its own.
+        identity: for the settings of an evaluation.
+        said: what it says of itself where it scores, which tells it from others there.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    said: dict[str, Any]
+
+
+def _known(spec: RewardSpec) -> _Known:
     if spec.model.startswith(_SERVERS):
         parts = urlsplit(spec.model)
         name = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        return name, {"server": name}
+        return _Known(name, {"server": name}, {"server": name})
     if spec.model.startswith("judge:"):
-        return spec.model, {"judge": spec.model}
+        return _Known(spec.model, {"judge": spec.model}, {"model": spec.model})
     if ".py:" in spec.model:
-        file, _, function = spec.model.rpartition(":")
-        if not Path(file).is_file():
-            raise InputError(f"there is no file {file}", field="reward_model", value=spec.model)
-        return f"{Path(file).name}:{function}", {"sha256": sha256_of([Path(file)])}
+        return _function(spec.model)
     source = load_classifier_source(spec)
-    return (Path(source.path).resolve().name if source.local else source.path), dict(identity_of(source))
+    identity = dict(identity_of(source))
+    return _Known(Path(source.path).resolve().name if source.local else source.path, identity, identity)
+
+
+def _function(model: str) -> _Known:
+    file, _, function = model.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"there is no file {file}", field="reward_model", value=model)
+    name = f"{path.name}:{function}"
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    # an identity is a hash over hashes of files, as evaluations on disk have it; the model itself tells its file's
+    return _Known(name, {"sha256": sha256_of([path])}, {"model": name, "sha256": sha256})

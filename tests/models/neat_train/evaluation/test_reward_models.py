@@ -12,6 +12,7 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.models import places
+from neat_data.models.load import load_reward_model
 from neat_data.models.reward_model import RewardSpec
 from neat_data.models.templates import HH
 from neat_train.evaluation.reward_models import Before, NamedReward, RewardOptions, named_rewards, scored_before
@@ -52,6 +53,17 @@ def test_a_function_that_was_given_a_name_is_known_by_its_own_still(tmp_path):
     (tmp_path / "f.py").write_text("")
     one, other = (named(f"f={tmp_path / 'f.py'}:{function}")["f"] for function in ("a", "b"))
     assert one.identity != other.identity
+
+
+def test_a_function_is_known_again_by_its_file_and_its_name(tmp_path):
+    file = tmp_path / "f.py"
+    file.write_text("def a(items): return [0.0] * len(items)\n\ndef b(items): return [1.0] * len(items)\n")
+    before = Before("the queries", load_reward_model(RewardSpec(f"{file}:a")).settings)
+    assert named(f"{file}:a", before=[before])["f.py:a"].before == (before,)
+    assert named(f"mine={file}:a", before=[before])["mine"].before == (before,)
+    assert named(f"{file}:b", before=[before])["f.py:b"].before == ()
+    file.write_text("def a(items): return [2.0] * len(items)\n")
+    assert named(f"{file}:a", before=[before])["f.py:a"].before == ()
 
 
 def test_options_are_for_all_models_or_for_one(tiny_reward):
