@@ -40,11 +40,11 @@ class DatasetFolder:
         notes: lines worth telling the user: versions that changed since the first run.
     """
 
-    def __init__(self, path: Path, held: ExitStack) -> None:
+    def __init__(self, path: Path) -> None:
         """Use `claim` or `open`."""
         self.path = path
         self.notes: list[str] = []
-        self._held = held
+        self._held = ExitStack()
         self._manifest = _load(path)
 
     @classmethod
@@ -69,8 +69,9 @@ class DatasetFolder:
         _refuse_others_folders(path)
         with ExitStack() as stack:
             stack.enter_context(claimed(path))
-            folder = cls(path, stack.pop_all())
+            folder = cls(path)
             folder._finish_dropping()
+            folder._held = stack.pop_all()
             return folder
 
     def begin(self, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> None:

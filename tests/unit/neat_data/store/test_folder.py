@@ -102,6 +102,16 @@ def test_a_url_is_refused_for_writing(settings):
         DatasetFolder.open(Path("s3://bucket/out"), settings, versions={})
 
 
+def test_a_folder_that_cannot_be_read_is_held_by_nobody_afterwards(dataset: Path):
+    whole = (dataset / "dataset.json").read_bytes()
+    (dataset / "dataset.json").write_bytes(whole[:-9])
+    with pytest.raises(InputError, match="damaged") as refused:
+        DatasetFolder.claim(dataset)
+    assert refused.value.__traceback__ is not None  # which keeps the frames, and what they held, alive
+    (dataset / "dataset.json").write_bytes(whole)
+    DatasetFolder.claim(dataset).close()
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, settings):
     with DatasetFolder.open(tmp_path, settings, versions={}), pytest.raises(InputError, match="another process"):
         DatasetFolder.claim(tmp_path)
