@@ -8,7 +8,6 @@ yet, and makes the rest; the resulting folder equals that of an undisturbed run 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +22,7 @@ from neat_data.store import manifest as manifests
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import changes, claimed, others, version_notes
 from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shards_on_disk, size
+from neat_data.store.location import require_local
 from neat_data.store.manifest import Manifest, rejects_name, shard_name
 from neat_data.store.markers import with_body
 from neat_data.store.scores import folder as scores_folder
@@ -45,7 +45,7 @@ class DatasetFolder:
         self.path = path
         self.notes: list[str] = []
         self._held = ExitStack()
-        self._manifest = _load(path)
+        self._manifest = manifests.manifest_of(path)
 
     @classmethod
     def open(cls, path: Path, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> Self:
@@ -65,7 +65,7 @@ class DatasetFolder:
         Raises:
             InputError: the folder holds something else, another process writes to it, or it cannot be written to.
         """
-        _refuse_urls(path)
+        require_local(path)
         _refuse_others_folders(path)
         with ExitStack() as stack:
             stack.enter_context(claimed(path))
@@ -128,8 +128,7 @@ class DatasetFolder:
     @property
     def next_round(self) -> int:
         """The number of the round that is not finished, or that comes next."""
-        newest = self.manifest.newest
-        return newest.round + newest.complete
+        return self.manifest.next_round
 
     def enter_round(self, folded: manifests.Round) -> None:
         """Enter a round whose responses lie in the base shards, so that later rounds are numbered after it."""
@@ -297,14 +296,6 @@ class DatasetFolder:
             )
 
 
-def _refuse_urls(path: Path) -> None:
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
-        raise InputError(
-            f"{path}: datasets are written to a local folder only. Write it there, then upload the folder;\n"
-            "neat_data.open() and the verbs that read take its URL."
-        )
-
-
 def _refuse_others_folders(path: Path) -> None:
     """Raise InputError unless `path` holds a dataset of ours, the beginnings of one, or nothing."""
     names = [name for name in others(path) if name != REJECTS]
@@ -319,8 +310,3 @@ def _refuse_others_folders(path: Path) -> None:
             f"{path}: holds something else ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}).\n"
             "Choose a folder that is new or empty, or one that this command has written."
         )
-
-
-def _load(path: Path) -> Manifest | None:
-    file = path / manifests.FILE
-    return Manifest.from_bytes(file.read_bytes(), file) if file.exists() else None

@@ -1,4 +1,4 @@
-"""Where a dataset is read from: a local folder, or any URL that fsspec opens.
+"""Where a dataset is read from: a local folder, or any URL that fsspec opens. It is written to the former alone.
 
 Shards of a URL are fetched into the user's cache folder, named by their sha256 and checked against it, so that a
 dataset that changes under its URL never gives an old shard, nor a damaged transfer a wrong one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,3 +133,12 @@ class _Hashed:
     def write(self, content: bytes) -> int:
         self.digest.update(content)
         return self.file.write(content)
+
+
+def require_local(path: Path) -> None:
+    """Raise InputError where `path` is a URL: a dataset is written to a local folder only."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise InputError(
+            f"{path}: datasets are written to a local folder only. Write it there, then upload the folder;\n"
+            "neat_data.open() and the verbs that read take its URL."
+        )

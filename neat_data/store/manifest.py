@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
@@ -112,6 +113,11 @@ class Manifest:
         """The round with the highest number."""
         return max(self.rounds, key=lambda at: at.round, default=Round(0))
 
+    @property
+    def next_round(self) -> int:
+        """The number of the round that is not finished, or that comes next."""
+        return self.newest.round + self.newest.complete
+
     def without_round(self, number: int) -> Manifest:
         """The same manifest without this round."""
         return replace(self, rounds=tuple(at for at in self.rounds if at.round != number))
@@ -147,6 +153,16 @@ class Manifest:
         remedy = "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
         with understood(content, where, FORMAT_VERSION, remedy) as found:
             return cls(**{**found, "rounds": tuple(_round(r) for r in found["rounds"])})
+
+
+def manifest_of(root: Path) -> Manifest | None:
+    """That of a local folder; None where it has none.
+
+    Raises:
+        InputError: damaged, or written by a later version of this project.
+    """
+    file = root / FILE
+    return Manifest.from_bytes(file.read_bytes(), file) if file.exists() else None
 
 
 def written(format_version: int, content: dict[str, Any]) -> bytes:

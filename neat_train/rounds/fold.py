@@ -56,8 +56,7 @@ class Rounds:
 
     def next_round(self) -> int:
         """The number that the next one will have."""
-        newest = PreferenceDataset.open(self.path).manifest.newest
-        return newest.round + newest.complete
+        return PreferenceDataset.open(self.path).manifest.next_round
 
     def tables(self, at: Round) -> Iterator[pa.Table]:
         """The shards of a round, mapped."""

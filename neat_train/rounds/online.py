@@ -271,8 +271,7 @@ def _first(target: Path, folder: Path) -> int:
     """The number of the run's first round, noted when the run begins: others may be appended meanwhile."""
     note = folder / _BEGUN
     if not note.exists():
-        newest = PreferenceDataset.open(target).manifest.newest
-        content = canonical_json({"first": newest.round + newest.complete}).encode()
+        content = canonical_json({"first": PreferenceDataset.open(target).manifest.next_round}).encode()
         write_atomically(note, lambda file: file.write(content))
     return json.loads(note.read_bytes())["first"]
 
