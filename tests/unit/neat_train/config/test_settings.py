@@ -115,7 +115,7 @@ def test_another_kind_of_penalty_takes_nothing_over_from_the_default_one():
         ("records_per_stp=1", "Did you mean records_per_step?"),
         ("method=rrfh", "Did you mean rrhf?"),
         ("loss.beta=-1", "loss.beta: input should be greater than or equal to 0, not -1"),
-        ("loss.penalty.kind=other", "'likelihood', 'unlikelihood', 'npo', 'none'"),
+        ("loss.penalty.kind=other", "'likelihood', 'unlikelihood', 'npo', 'simnpo', 'dpop', 'none'"),
         ("max_steps=many", "max_steps: takes int, not 'many'"),
         ("bf16=1", "bf16: takes bool, not 1"),
         ("seed=true", "seed: takes int, not True"),
