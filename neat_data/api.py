@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from neat_data.scoring.rescore import RescoreSummary
     from neat_data.scoring.score import ScoreSummary
     from neat_data.store.dataset import PreferenceDataset
+    from neat_data.store.reviews import DropBy
     from neat_data.store.verify import Verification
 
 Backend = Literal["auto", "transformers", "vllm"]
@@ -49,11 +50,13 @@ SamplerBackend = Literal["auto", "transformers", "vllm", "openai"]
 Phase = Literal["both", "sample", "score"]
 
 
-def open(path: str | Path) -> PreferenceDataset:
+def open(path: str | Path, *, drop_by: DropBy = "any") -> PreferenceDataset:
     """Open a dataset for reading.
 
     Args:
         path: its folder, or an fsspec URL of one.
+        drop_by: which responses that reviewers dropped are left out: those that one of them dropped (`any`), that more
+            than half (`majority`) or `all` of those dropped who judged them.
 
     Raises:
         InputError: `path` is not a dataset written by this project.
@@ -65,7 +68,7 @@ def open(path: str | Path) -> PreferenceDataset:
             print(record.messages[-1].content, record.responses[0].reward)
         ```
     """
-    return opened(path)
+    return opened(path, drop_by)
 
 
 def score(
@@ -419,6 +422,7 @@ def stats(
     by: str | None = None,
     where: str | None = None,
     rank_by: str | None = None,
+    drop_by: DropBy | None = None,
     report: str | Path | None = None,
     plots: str | Path | None = None,
 ) -> Stats:
@@ -430,6 +434,7 @@ def stats(
         by: break down by `source`, `subset`, `split`, `turns`, `meta.KEY` or `polarity`.
         where: a SQL expression over the record.
         rank_by: scores in the place of the dataset's own rewards, as `PreferenceDataset.records` takes them.
+        drop_by: as in `open`; None: as the dataset was opened.
         report: write a self-contained HTML page there.
         plots: write the figures as PNG and SVG into this folder.
 
@@ -445,7 +450,7 @@ def stats(
     """
     from neat_data.analysis.stats import compute
 
-    read = opened(dataset)
+    read = opened(dataset, drop_by)
     figures = compute(read, thresholds=tuple(thresholds), by=by, where=where, rank_by=rank_by)
     if report is not None:
         from neat_data.report.page import write_report
@@ -468,6 +473,7 @@ def export(
     where: str | None = None,
     limit: int | None = None,
     rank_by: str | None = None,
+    drop_by: DropBy | None = None,
     polarities: str | Iterable[str] = (),
     overwrite: bool = False,
     license: str | None = None,
@@ -487,7 +493,7 @@ def export(
         min_gap: reward of chosen minus rejected must exceed this.
         where: a SQL expression over the record.
         limit: records taken at most.
-        rank_by: as in `stats`.
+        rank_by, drop_by: as in `stats`.
         polarities: only responses of these: `positive`, `negative`, `none` (no such prompt).
         overwrite: whether to replace what is at `out`.
         license, language: of the card; a licence is never guessed.
@@ -527,7 +533,7 @@ def export(
         include_negative=include_negative,
     )
     with watching(progress) as watch:
-        return formats.export(opened(dataset), request, watch)
+        return formats.export(opened(dataset, drop_by), request, watch)
 
 
 def compact(

@@ -6,6 +6,7 @@ The command line has typer for this. Everything wrong is an `InputError` that na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from neat_data.models.reward_model import RewardModelSpec
     from neat_data.models.sampler import SamplerSpec
     from neat_data.store.dataset import PreferenceDataset
+    from neat_data.store.reviews import DropBy
 
 T = TypeVar("T")
 
@@ -75,11 +77,16 @@ def place_of(dataset: str | Path | PreferenceDataset) -> str:
     return dataset.path if isinstance(dataset, PreferenceDataset) else str(dataset)
 
 
-def opened(dataset: str | Path | PreferenceDataset) -> PreferenceDataset:
-    """The dataset as it is now; one that was opened already is taken as it was then."""
+def opened(dataset: str | Path | PreferenceDataset, drop_by: DropBy | None = None) -> PreferenceDataset:
+    """The dataset as it is now; one that was opened already is taken as it was then. `drop_by` None: as it was opened."""
     from neat_data.store.dataset import PreferenceDataset
+    from neat_data.store.reviews import DropBy
 
-    return dataset if isinstance(dataset, PreferenceDataset) else PreferenceDataset.open(dataset)
+    if drop_by is not None:
+        one_of(DropBy, drop_by=drop_by)
+    if not isinstance(dataset, PreferenceDataset):
+        return PreferenceDataset.open(dataset, drop_by or "any")
+    return dataset if drop_by in (None, dataset.drop_by) else replace(dataset, drop_by=drop_by)
 
 
 def reward_spec(model: str | Path | RewardModelSpec, **options: Any) -> RewardModelSpec:

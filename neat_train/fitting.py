@@ -104,6 +104,8 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
     settings = request.settings.model_copy(update={"token_budget": budget})
     with silence(), RunFolder.claim(request.out, ranks) as folder:
         data = _data(request, settings, folder)
+        if dropped := data.train.dataset.dropped_count:
+            watch.say(f"{request.dataset}: {dropped:,} responses that reviewers dropped are left out")
         known = Identity.of(settings, **data.content)
         folder.require(known)
         if folder.finished:
@@ -136,6 +138,7 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
             found = Records.open(
                 request.dataset,
                 rank_by=settings.rank_by,
+                drop_by=settings.drop_by,
                 where=settings.where,
                 limit=settings.limit,
                 rounds=grown and grown["rounds"],

@@ -44,10 +44,14 @@ BINS = 40  # of the pictures of rewards and lengths
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the dataset holds. `repeated`: source rows whose query stood in an earlier row."""
+    """What the dataset holds. `repeated`: source rows whose query stood in an earlier row.
+
+    `dropped`: responses that reviewers dropped, which no other figure counts.
+    """
 
     records: int
     responses: int
+    dropped: int
     unscored: int
     truncated: int
     labels: int
@@ -519,6 +523,7 @@ def _counts(read: Columns, dataset: PreferenceDataset) -> Counts:
     return Counts(
         records=read.counts["records"],
         responses=len(read.responses.reward),
+        dropped=dataset.dropped_count,
         unscored=int(np.isnan(read.responses.reward).sum()),
         truncated=read.counts["truncated"],
         labels=read.counts["labels"],

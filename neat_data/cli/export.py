@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, Json, Quiet, RankBy, Where, open_dataset, print_json, stdout, watcher
+from neat_data.cli.options import Dataset, DropBy, Json, Quiet, RankBy, Where, open_dataset, print_json, stdout, watcher
 from neat_data.formats.formats import Name, PairsOf
 
 
@@ -42,6 +42,7 @@ def export_verb(
     where: Where = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Records taken at most.", show_default=False)] = None,
     rank_by: RankBy = None,
+    drop_by: DropBy = "any",
     polarity: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,7 +85,7 @@ def export_verb(
         include_negative=include_negative,
     )
     with watcher(quiet) as watch:
-        summary = export(open_dataset(dataset), request, watch)
+        summary = export(open_dataset(dataset, drop_by), request, watch)
     if json_:
         print_json(summary.to_dict())
     elif not quiet:

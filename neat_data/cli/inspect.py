@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, Json, RankBy, Where, open_dataset, print_json, stdout
+from neat_data.cli.options import Dataset, DropBy, Json, RankBy, Where, open_dataset, print_json, stdout
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,6 +31,7 @@ def stats_verb(
     ] = None,
     where: Where = None,
     rank_by: RankBy = None,
+    drop_by: DropBy = "any",
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.", show_default=False)] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Write the figures as PNG and SVG here.", show_default=False)
@@ -40,7 +41,7 @@ def stats_verb(
     """Tell how far apart the responses are, and what the reward may really be measuring."""
     from neat_data.analysis.stats import compute
 
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, drop_by)
     stats = compute(opened, thresholds=tuple(threshold or (1.0, 5.0)), by=by, where=where, rank_by=rank_by)
     if json_:
         print_json(stats.to_dict())

@@ -34,6 +34,10 @@ RankBy = Annotated[
         show_default=False,
     ),
 ]
+DropBy = Annotated[
+    Literal["any", "majority", "all"],
+    typer.Option(help="Leave out what one reviewer dropped, most, or all of those who judged it."),
+]
 Compression = Annotated[
     Literal["none", "zstd"],
     typer.Option(help="zstd makes shards smaller, for shipping; none lets readers map them."),
@@ -86,11 +90,11 @@ def reward_spec(model: str, model_arg: list[str] | None, field: str = "model_arg
     return RewardSpec(model=model, model_args=model_arguments(model_arg or [], field), **options)
 
 
-def open_dataset(path: str) -> PreferenceDataset:
+def open_dataset(path: str, drop_by: DropBy = "any") -> PreferenceDataset:
     """The dataset at `path`; says so where it is not finished."""
     import neat_data
 
-    opened = neat_data.open(path)
+    opened = neat_data.open(path, drop_by=drop_by)
     if not opened.complete:
         typer.echo(f"{path} is not finished: only the shards committed so far are read", err=True)
     return opened

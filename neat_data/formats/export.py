@@ -73,6 +73,7 @@ class ExportSummary:
         rows: rows written.
         skipped: records without a row, by reason.
         responses_left_out: responses of a polarity that was not asked for.
+        dropped: responses of the dataset that reviewers dropped, left out by every reader.
         without_score: responses of the dataset that the scores of `rank_by` do not speak of, left out by every reader.
         negative: responses sampled under a negative prompt that were taken into consideration.
         url: the repository's page on the hub.
@@ -85,6 +86,7 @@ class ExportSummary:
     rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     responses_left_out: int = 0
+    dropped: int = 0
     without_score: int = 0
     negative: int = 0
     url: str | None = None
@@ -94,6 +96,7 @@ class ExportSummary:
         counts = {name: getattr(self, name) for name in ("records", "exported", "rows")}
         responses = {
             "responses_left_out": self.responses_left_out,
+            "responses_dropped": self.dropped,
             "responses_without_score": self.without_score,
             "negative_responses": self.negative,
         }
@@ -116,7 +119,9 @@ def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | 
     repository = hub.check(request.push_to_hub, request.public) if request.push_to_hub else None
 
     watch.phase("exporting", request.limit or len(dataset))
-    summary = ExportSummary(request.out, request.to, without_score=dataset.left_out(request.rank_by))
+    summary = ExportSummary(
+        request.out, request.to, dropped=dataset.dropped_count, without_score=dataset.left_out(request.rank_by)
+    )
     rows = _counted(_records(dataset, request), form, polarities, summary, watch)
     card = _Card(dataset, request, summary)
     batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])

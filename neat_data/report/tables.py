@@ -102,6 +102,8 @@ def dataset(stats: Stats) -> Table:
         rows.insert(1, ("ranked by", one_line(stats.rank_by)))
     if stats.left_out:
         rows.append(("responses without such a score", f"{stats.left_out:,} left out"))
+    if counts.dropped:
+        rows.append(("responses that reviewers dropped", f"{counts.dropped:,} left out"))
     if counts.truncated:
         rows.append(("truncated responses", f"{counts.truncated:,}"))
     if counts.queries_cut:

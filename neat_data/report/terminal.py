@@ -48,6 +48,8 @@ def print_export_summary(summary: ExportSummary, console: Console) -> None:
         print_line(console, f"left out, {_REASONS.get(reason, reason)}: {count:,} records")
     if summary.responses_left_out:
         print_line(console, f"{summary.responses_left_out:,} responses of another polarity were left out.")
+    if summary.dropped:
+        print_line(console, f"{summary.dropped:,} responses that reviewers dropped were left out.")
     if summary.without_score:
         print_line(console, f"{summary.without_score:,} responses of the dataset have no such score and were left out.")
     if summary.negative:

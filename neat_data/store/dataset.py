@@ -23,10 +23,12 @@ import pyarrow.compute as pc
 from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
+from neat_data.store import reviews
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
 from neat_data.store.manifest import Manifest, reward_model
 from neat_data.store.notebook import html_of
+from neat_data.store.reviews import DropBy, Event
 from neat_data.store.scores.format import OWN, Scores
 from neat_data.store.scores.ranking import RankBy, Rankings, kept
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
@@ -128,14 +130,17 @@ class PreferenceDataset:
     Attributes:
         path: the folder or URL, as it was given.
         manifest: what `dataset.json` says: `settings`, `versions`, `rounds` with their summaries and shards.
+        drop_by: which responses that reviewers dropped are left out: those that one dropped, `any`; that more than half
+            (`majority`), or `all`, of those dropped who judged them.
     """
 
     path: str
     manifest: Manifest
     _location: Location
+    drop_by: DropBy = "any"
 
     @classmethod
-    def open(cls, path: str | Path) -> PreferenceDataset:
+    def open(cls, path: str | Path, drop_by: DropBy = "any") -> PreferenceDataset:
         """Open a dataset folder, or an fsspec URL of one.
 
         Raises:
@@ -145,7 +150,7 @@ class PreferenceDataset:
         content = location.read(manifests.FILE)
         if content is None:
             raise InputError(_not_a_dataset(path, location))
-        return cls(str(path), Manifest.from_bytes(content, f"{path}/{manifests.FILE}"), location)
+        return cls(str(path), Manifest.from_bytes(content, f"{path}/{manifests.FILE}"), location, drop_by)
 
     def __len__(self) -> int:
         """Records with a response that people did not drop: as many as iterating gives."""
@@ -317,22 +322,36 @@ class PreferenceDataset:
 
     @cached_property
     def dropped(self) -> frozenset[str]:
-        """Ids of the responses that a reviewer dropped and did not take back: each reviewer's latest verdict counts.
+        """Ids of the responses that reviewers dropped and did not take back, by the rule `drop_by`.
 
         Raises:
             InputError: a line of `reviews/` cannot be read.
         """
-        found: set[str] = set()
-        for name, content in self._reviews:
-            latest: dict[str, str] = {}
-            for number, line in enumerate(content.splitlines(), 1):
-                try:
-                    event = json.loads(line)
-                    latest[event["response_id"]] = event["verdict"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InputError(f"{self.path}/{name}, line {number}: no review event ({error}).") from error
-            found |= {response for response, verdict in latest.items() if verdict == "drop"}
-        return frozenset(found)
+        return reviews.dropped((reviews.standing(events) for events in self.reviews.values()), self.drop_by)
+
+    @cached_property
+    def reviews(self) -> dict[str, tuple[Event, ...]]:
+        """What each rater said, in order, by the rater's name.
+
+        Raises:
+            InputError: a line of `reviews/` cannot be read.
+        """
+        names = (name for name in self._location.names(reviews.FOLDER) if name.endswith(".jsonl"))
+        contents = {name: self._location.read(name) or b"" for name in names}
+        return {
+            reviews.rater_of(name): reviews.read_events(content, f"{self.path}/{name}").events
+            for name, content in contents.items()
+        }
+
+    @cached_property
+    def dropped_count(self) -> int:
+        """How many responses of the dataset readers leave out because reviewers dropped them."""
+        if not self.dropped:
+            return 0
+        import polars as pl
+
+        ids = self.scan(dropped=True).select("response_id").collect(engine="streaming")["response_id"]
+        return int(ids.is_in(pl.Series(sorted(self.dropped), dtype=pl.String).implode()).sum())
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -361,11 +380,6 @@ class PreferenceDataset:
     def _plain_view(self) -> View:
         """What is seen where nothing else is said."""
         return self._view(None, False, None)
-
-    @cached_property
-    def _reviews(self) -> list[tuple[str, bytes]]:
-        names = (name for name in self._location.names("reviews") if name.endswith(".jsonl"))
-        return [(name, self._location.read(name) or b"") for name in names]
 
     @cached_property
     def _rankings(self) -> Rankings:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
+from neat_data.store import reviews
 from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers, write_atomically
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.record_rules import added_faults, base_faults, folded_rounds
@@ -196,6 +197,7 @@ class _Verifier:
         unfinished = [at.round for at in self.manifest.rounds if not at.complete]
         self.result.notes += [f"round {number} is not finished" for number in unfinished]
         findings += scores.faults(self.root)
+        findings += self._review_faults()
         self.result.notes += scores.unfinished(self.root)
 
     def _check_names(self) -> None:
@@ -288,6 +290,16 @@ class _Verifier:
                 for record in _records(read_shard(self.root / shard_name(at.round, number))):
                     known.setdefault(record.query_id, set()).update(r.response_id for r in record.responses)
         return known
+
+    def _review_faults(self) -> Iterator[str]:
+        """Lines of reviewers that cannot be read; one that a killed writer left without its end is a note."""
+        for path in sorted((self.root / reviews.FOLDER).glob("*.jsonl")):
+            name = f"{reviews.FOLDER}/{path.name}"
+            try:
+                if reviews.read_events(path.read_bytes(), name).torn:
+                    self.result.notes.append(f"{name}: its last line has no end (a killed writer); it does not count")
+            except InputError as error:
+                yield str(error)
 
     def _sum_faults(self, first: Round) -> Iterator[str]:
         """Rows in = rows in labels + rows rejected."""

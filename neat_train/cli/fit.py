@@ -80,6 +80,12 @@ def fit_verb(
     where: Where = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Records at most.", show_default=False)] = None,
     rank_by: RankBy = None,
+    drop_by: Annotated[
+        Literal["any", "majority", "all"] | None,
+        typer.Option(
+            help="Leave out what one reviewer dropped, most, or all of those who judged it.", show_default="any"
+        ),
+    ] = None,
     model_arg: Annotated[
         list[str] | None,
         typer.Option(help="KEY=VALUE for the policy, say attn_implementation=eager.", show_default=False),
@@ -110,6 +116,7 @@ def fit_verb(
         "where": where,
         "limit": limit,
         "rank_by": rank_by,
+        "drop_by": drop_by,
         "model_args": model_arguments(model_arg or []) or None,
     }
     given = {name: value for name, value in options.items() if value is not None}

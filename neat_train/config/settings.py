@@ -150,6 +150,8 @@ class FitSettings(Settings):
     """Tokens of a response; a longer one is cut."""
     rank_by: str | None = None
     """Rank responses by another reward model's scores."""
+    drop_by: Literal["any", "majority", "all"] = "any"
+    """Leave out responses that one reviewer dropped, that most, or all dropped of those who judged them."""
     where: str | None = None
     """A SQL expression over the record: train on those it is true for."""
     limit: int | None = Field(default=None, ge=1)
@@ -239,12 +241,12 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     """The settings that can change a byte of the run: not how it is logged, nor how often an offline run is saved.
 
     Online, every checkpoint folds the rounds so far into one round of the dataset, so its steps count there. What names
-    a place (models, prompts, data) is left out: `run_folder.Identity` has what lies there.
+    a place (models, prompts, data) or picks verdicts is left out: `run_folder.Identity` has what lies there.
     """
     found = settings.resolved()
     idle = _IDLE if settings.online else _IDLE | _SAVING
     found["training"] = {name: value for name, value in found["training"].items() if name not in idle}
-    for name in ("device", "dtype", "chat_template"):
+    for name in ("device", "dtype", "chat_template", "drop_by"):
         del found[name]
     for name in ("prompts", "reward_model", "reward_device"):
         del found["rounds"][name]

@@ -13,6 +13,7 @@ from neat_data.errors import InputError
 from neat_data.expressions import explained, inner, select
 from neat_data.record import Record, canonical_json, from_table
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.reviews import DropBy
 
 if TYPE_CHECKING:
     import datasets
@@ -40,6 +41,7 @@ class Records:
         path: str,
         *,
         rank_by: str | None = None,
+        drop_by: DropBy = "any",
         where: str | None = None,
         limit: int | None = None,
         rounds: int | None = None,
@@ -47,13 +49,14 @@ class Records:
         """The first `limit` records that `where` is true for, of those with a response.
 
         Args:
+            drop_by: which responses that reviewers dropped are left out, as `neat_data.open` takes it.
             rounds: how many of its rounds to see; None: all. A run that grows the dataset itself goes on with those
                 that were there when it began.
 
         Raises:
             InputError: no finished dataset, a bad expression, or no such record.
         """
-        whole = PreferenceDataset.open(path)
+        whole = PreferenceDataset.open(path, drop_by)
         dataset = replace(whole, manifest=replace(whole.manifest, rounds=whole.manifest.rounds[:rounds]))
         if not dataset.complete:
             raise InputError(f"{path}: is not finished. Run the command that was making it again, then train.")

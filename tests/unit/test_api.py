@@ -39,7 +39,7 @@ ONLY_TYPED = {
     # settings by their own names, and what is of one command alone
     "fit": {
         *("settings", "set_", "full", "load_in_4bit", "device", "dtype", "chat_template", "seed", "report_to"),
-        *("where", "limit", "rank_by", "model_arg", "nproc"),
+        *("where", "limit", "rank_by", "drop_by", "model_arg", "nproc"),
     },
 }
 ONLY_CALLED = {"progress", "hypotheses", "callbacks", "config", "settings"}

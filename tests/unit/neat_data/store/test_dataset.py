@@ -166,9 +166,31 @@ def test_the_latest_verdict_of_each_reviewer_counts(stored, make_record):
 def test_a_review_line_that_cannot_be_read_is_named(stored, make_record):
     path = stored([make_record(0)])
     _drop(path, "a")
-    (path / "reviews" / "bob.jsonl").write_text('{"response_id": "a", "verdict": "keep"}\n{"respo')
+    (path / "reviews" / "bob.jsonl").write_text('{"response_id": "a", "verdict": "keep"}\n{"respo\n')
     with pytest.raises(InputError, match=r"reviews/bob\.jsonl, line 2"):
         list(PreferenceDataset.open(path).records())
+
+
+def test_who_must_agree_to_leave_a_response_out_can_be_chosen(stored, make_record):
+    one, two, three = (response.response_id for response in make_record(0, (3.0, 2.0, 1.0)).responses)
+    path = stored([make_record(0, (3.0, 2.0, 1.0))])
+    _drop(path, one, two, three)
+    _drop(path, two, three, rater="bob")
+    _drop(path, one, three, rater="cy", verdict="keep")
+    opened = {by: neat_data.open(path, drop_by=by) for by in ("any", "majority", "all")}
+    assert opened["any"].dropped == {one, two, three}
+    assert opened["majority"].dropped == {two, three}
+    assert opened["all"].dropped == {two}
+    assert [len(record.responses) for record in opened["majority"].records()] == [1]
+    assert [opened[by].dropped_count for by in opened] == [3, 2, 1]
+    with pytest.raises(InputError, match="drop_by"):
+        neat_data.open(path, drop_by="two")
+
+
+def test_verdicts_on_responses_that_are_not_there_are_not_counted(stored, make_record):
+    path = stored([make_record(0)])
+    _drop(path, "0" * 16, make_record(0).responses[0].response_id)
+    assert neat_data.open(path).dropped_count == 1
 
 
 def test_a_dataset_without_records_can_be_read(tmp_path: Path, settings):

@@ -217,6 +217,16 @@ def test_files_that_do_not_belong_are_told_without_alarm(dataset: Path):
     ]
 
 
+def test_a_review_that_cannot_be_read_is_a_finding_and_a_torn_line_a_note(dataset: Path):
+    (dataset / "reviews").mkdir()
+    (dataset / "reviews" / "ann.jsonl").write_text('{"response_id": "a", "verdict": "keep"}\n{"resp')
+    (dataset / "reviews" / "bob.jsonl").write_text('{"response_id": "a", "verdict": "burn"}\n')
+    result = verify(dataset)
+    (finding,) = result.findings
+    assert finding.startswith("reviews/bob.jsonl, line 1")
+    assert result.notes == ["reviews/ann.jsonl: its last line has no end (a killed writer); it does not count"]
+
+
 def test_an_unfinished_dataset_is_sound_but_said_to_be_unfinished(tmp_path: Path, commit, settings):
     with DatasetFolder.open(tmp_path / "out", settings, versions={}) as folder:
         commit(folder, 1)

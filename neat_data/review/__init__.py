@@ -1,0 +1,1 @@
+"""See a dataset and judge it, in a browser: `neat-data review`."""
