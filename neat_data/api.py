@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from neat_data.arguments import (
     at_least,
+    column_places,
     one_of,
     opened,
     place_of,
@@ -80,6 +81,8 @@ def score(
     subset: str | None = None,
     split: str | None = None,
     format: str = "auto",
+    columns: str | Path | Mapping[str, str] | None = None,
+    ignore: str | Iterable[str] = (),
     exclude: str | Path | Iterable[str | Path] = (),
     limit: int | None = None,
     shard_rows: int = 512,
@@ -108,6 +111,9 @@ def score(
         subset: a subset or folder of a hub dataset.
         split: of a hub dataset or folder: `train` (the default), `test`, …, or `all`.
         format: the rows' shape, where their columns do not tell.
+        columns: where the parts of a row stand, for a shape that is not known: `{"prompt": "question", "chosen":
+            "answers.0"}`, the same as a text `prompt=question,…`, or a YAML file.
+        ignore: columns that may change what is asked (`tools`, pictures) and are kept aside all the same.
         exclude: datasets or sources whose queries are left out.
         limit: source rows read at most.
         shard_rows: source rows a shard, the unit of work.
@@ -162,6 +168,8 @@ def score(
         subset=subset,
         split=split,
         format=format,
+        columns=column_places(columns),
+        ignore=several(ignore),
         exclude=several(exclude),
         limit=limit,
         shard_rows=shard_rows,
@@ -302,6 +310,8 @@ def add_responses(
     subset: str | None = None,
     split: str | None = None,
     format: str = "auto",
+    columns: str | Path | Mapping[str, str] | None = None,
+    ignore: str | Iterable[str] = (),
     limit: int | None = None,
     min_tokens: int = 0,
     drop: str | Iterable[str] = (),
@@ -321,7 +331,7 @@ def add_responses(
     Args:
         dataset: its folder; it gets the round.
         source: a file, folder, glob or hub id, of any shape that `score` reads.
-        subset, split, format: of `source`, as in `score`.
+        subset, split, format, columns, ignore: of `source`, as in `score`.
         limit: rows read at most.
         min_tokens, drop, keep, refusal: which responses are left out, as in `expand`.
         reward_model, reward_args, mix_rewards: what scores, as in `expand`.
@@ -347,6 +357,8 @@ def add_responses(
         subset=subset,
         split=split,
         format=format,
+        columns=column_places(columns),
+        ignore=several(ignore),
         scoring=_scoring(min_tokens, drop, keep, refusal, reward_model, reward_args, mix_rewards, device, workers),
         limit=limit,
     )

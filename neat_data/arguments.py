@@ -5,7 +5,7 @@ The command line has typer for this. Everything wrong is an `InputError` that na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -78,7 +78,7 @@ def place_of(dataset: str | Path | PreferenceDataset) -> str:
 
 
 def opened(dataset: str | Path | PreferenceDataset, drop_by: DropBy | None = None) -> PreferenceDataset:
-    """The dataset as it is now; one that was opened already is taken as it was then. `drop_by` None: as it was opened."""
+    """The dataset as it is now; one that was opened already as it was then. `drop_by` None: as it was opened."""
     from neat_data.store.dataset import PreferenceDataset
     from neat_data.store.reviews import DropBy
 
@@ -110,3 +110,10 @@ def _spec(kind: type[T], model: str | Path | T, options: dict[str, Any], argumen
     if said := [name for name, value in options.items() if value != getattr(defaults, name)]:
         raise InputError(f"{argument} is a {kind.__name__}: say {', '.join(said)} there")
     return model
+
+
+def column_places(columns: str | Path | Mapping[str, str] | None) -> dict[str, str]:
+    """Where the words of a mapping of columns stand; none without one."""
+    from neat_data.sources.shapes.columns import mapping
+
+    return mapping(columns) if columns else {}

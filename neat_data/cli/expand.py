@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from neat_data.arguments import column_places
 from neat_data.cli.command import verb
 from neat_data.cli.options import (
     ChatTemplate,
@@ -20,7 +21,6 @@ from neat_data.cli.options import (
     TrustRemoteCode,
     Where,
     Workers,
-    column_places,
     print_json,
     reward_spec,
     stdout,

@@ -124,13 +124,6 @@ def watcher(quiet: bool) -> Iterator[Watcher]:
         yield watch
 
 
-def column_places(text: str | None) -> dict[str, str]:
-    """What `--columns` says."""
-    from neat_data.sources.shapes.columns import mapping
-
-    return mapping(text) if text else {}
-
-
 def worker_count(text: str) -> int:
     """`auto` is 0: one process for every device."""
     if text == "auto":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from neat_data.arguments import column_places
 from neat_data.cli.command import verb
 from neat_data.cli.options import (
     Backend,
@@ -27,7 +28,6 @@ from neat_data.cli.options import (
     TokenBudget,
     TrustRemoteCode,
     Workers,
-    column_places,
     print_json,
     reward_spec,
     stdout,

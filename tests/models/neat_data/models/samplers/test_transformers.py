@@ -308,7 +308,7 @@ def test_a_policy_without_a_tokenizer(folder: Path, tmp_path: Path) -> None:
     for file in bare.glob("*token*"):
         file.unlink()
     said = refusal(bare, chat_template="hh")
-    assert said.startswith(f"--policy {bare}: has no tokenizer")
+    assert said.startswith(f"policy {bare}: has no tokenizer")
 
 
 def test_a_kind_of_model_whose_tokenizer_can_be_made_up(make_policy: Callable[..., Path]) -> None:

@@ -151,7 +151,7 @@ def flash_attn_varlen_func(
     window_size=(-1, -1), softcap=0.0, alibi_slopes=None, deterministic=False, return_attn_probs=False,
     block_table=None,
 ):
-    from tests.unit.neat_data.models.trees.test_attention_varlen import plainly
+    from tests.models.neat_data.models.trees.test_attention_varlen import plainly
 
     starts, most = (cu_seqlens_q, cu_seqlens_k), (max_seqlen_q, max_seqlen_k)
     return plainly(q, k, v, starts, most, causal=causal, scale=softmax_scale, grouped=True)
