@@ -278,12 +278,6 @@ def test_samples_that_did_not_end_are_not_trained_on_and_few_that_did_are_told(d
     assert told.startswith(f"only {100 * found['round/finished']:.0f} % of the samples")
 
 
-def test_a_ranking_by_other_models_cannot_go_online(dataset: Path, tmp_path: Path):
-    run = Run.of(dataset, tmp_path / "run")
-    with pytest.raises(InputError, match="rank_by other and rounds"):
-        replace(run, settings=run.settings.model_copy(update={"rank_by": "other"})).source()
-
-
 def test_a_dataset_elsewhere_is_not_grown(dataset: Path, tmp_path: Path):
     run = Run.of(dataset, tmp_path / "run")
     with pytest.raises(InputError, match="local dataset"):
