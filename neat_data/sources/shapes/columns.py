@@ -132,7 +132,7 @@ def mapping(text: str) -> dict[str, str]:
     given = _from_yaml(Path(text)) if text.endswith((".yaml", ".yml")) else _from_text(text)
     for word in given:
         if word not in WORDS:
-            raise InputError(f"--columns: no such word {word!r}; known are {', '.join(WORDS)}")
+            raise InputError(f"no such word {word!r}; known are {', '.join(WORDS)}", field="columns")
     return given
 
 
@@ -141,7 +141,7 @@ def _from_text(text: str) -> dict[str, str]:
     for item in text.split(","):
         word, equals, place = (part.strip() for part in item.partition("="))
         if not equals or not word or not place or word in given:
-            raise InputError(f"--columns: {item.strip()!r} is not WORD=PLACE, or names a word again")
+            raise InputError(f"{item.strip()!r} is not WORD=PLACE, or names a word again", field="columns")
         given[word] = place
     return given
 
@@ -152,9 +152,9 @@ def _from_yaml(path: Path) -> dict[str, str]:
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"--columns {path}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"cannot be read ({str(error).splitlines()[0]})", field="columns", value=path) from None
     if isinstance(given, dict) and isinstance(given.get("columns"), dict):
         given = given["columns"]
     if not isinstance(given, dict) or not all(isinstance(place, str | int) for place in given.values()):
-        raise InputError(f"--columns {path}: holds no mapping of words to places")
+        raise InputError("holds no mapping of words to places", field="columns", value=path)
     return {str(word): str(place) for word, place in given.items()}

@@ -280,7 +280,7 @@ def mapped(places: Mapping[str, str], *, answers: bool = False, alone: bool = Fa
         if set(words) <= set(places):
             return Shape("columns", read, dict(places))
     wanted = "; ".join(" and ".join(words) for words, _ in kinds)
-    raise InputError(f"--columns names {', '.join(places)}: give the places of {wanted}")
+    raise InputError(f"give the places of {wanted}", field="columns", value=", ".join(places))
 
 
 def named(name: str, shapes: Sequence[Shape] = SHAPES) -> Shape:
