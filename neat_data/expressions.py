@@ -1,6 +1,7 @@
 """What `--where` and `--by` may name: the record's own columns and a few that are worked out from them.
 
-`select` keeps the records that a SQL expression (read by `polars.sql_expr`, never evaluated as Python) is true for;
+`scalar` reads a SQL expression over the columns of one row: never evaluated as Python, and no query, which could open
+files and addresses. `select` keeps the records that one is true for;
 `grouping` gives the column behind a `--by`. Both work on a lazy frame of records in the shape of `record.SCHEMA` and
 add only the columns that are asked for.
 """
@@ -8,6 +9,7 @@ add only the columns that are asked for.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,19 @@ from neat_data.errors import InputError
 from neat_data.record import SCHEMA
 
 LABEL_KEYS = ("source", "subset", "split")
+# Words of queries, and what could make the parser see the bounds of a text where this pattern does not.
+_TOKEN = re.compile(
+    r"""
+      '(?:[^'\\]|\\(?!'))*'    # a text; a quote in it is written twice, which makes two of them
+    | "(?:[^"\\]|\\(?!"))*"    # a column's name
+    | (?P<refused>
+          \w+(?=['"]) | ['"\\`$;\#] | -- | /\*
+        | \b(?:select|with|values|table|exists|union|intersect|except|lateral|over|unnest)\b
+      )
+    | \w+
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 BY = (*LABEL_KEYS, "turns", "meta.KEY", "polarity")
 
 
@@ -79,7 +94,7 @@ def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
         return frame
     schema, extra = frame.collect_schema(), worked_out()
     with explained(where):
-        condition = pl.sql_expr(where)
+        condition = scalar(where)
         used = dict.fromkeys(condition.meta.root_names())
         if unknown := [name for name in used if name not in schema and name not in extra]:
             raise _refused(where, f"there is no column {unknown[0]!r}")
@@ -89,6 +104,21 @@ def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
     if kind != pl.Boolean:
         raise _refused(where, "it is neither true nor false; compare, as in 'gap > 1'")
     return frame.with_columns(**added).filter(condition).select(schema.names())
+
+
+def scalar(text: str) -> pl.Expr:
+    """A SQL expression over columns.
+
+    polars runs the queries inside an expression while it reads it, those over files and addresses too
+    (`gap > (SELECT … FROM read_csv('…'))`): they are refused by their words, before polars sees them.
+
+    Raises:
+        pl.exceptions.PolarsError: it cannot be read, or holds a query, a window or another list of rows.
+    """
+    for token in _TOKEN.finditer(text):
+        if token["refused"] is not None:
+            raise pl.exceptions.SQLSyntaxError(f"{token[0]} has no place in an expression over columns")
+    return pl.sql_expr(text)
 
 
 @contextmanager

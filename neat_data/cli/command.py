@@ -68,6 +68,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except typer.Exit:  # the verb has said what there is to say
+            raise
         except KeyboardInterrupt:
             _fail("stopped. What was committed stays, and the same command goes on from there.", 130)
         except NeatError as error:

@@ -101,8 +101,13 @@ def open_dataset(path: str, drop_by: DropBy = "any") -> PreferenceDataset:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    """One whole object, escaped where the terminal's encoding has no place for a letter."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False)
+    sys.stdout.write(f"{text}\n")
 
 
 def stdout() -> Console:

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from neat_data.errors import InputError
+from neat_data.expressions import scalar
 from neat_data.labels import pair
 from neat_data.record import RESPONSE, Record, Response
 
@@ -194,7 +195,7 @@ def keep_by(keep: str | None, rows: pl.DataFrame) -> list[bool]:
     if keep is None:
         return [True] * len(rows)
     try:
-        kept = rows.select(pl.sql_expr(keep).alias("kept"))["kept"]
+        kept = rows.select(scalar(keep).alias("kept"))["kept"]
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{reason}\ncolumns: {', '.join(KEEP_COLUMNS)}", field="keep", value=repr(keep)) from error

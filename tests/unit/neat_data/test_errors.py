@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -76,6 +80,31 @@ def test_a_verb_turns_a_field_into_what_its_user_types(field: str, shown: str) -
 
     result = CliRunner().invoke(app, [])
     assert (result.exit_code, result.stderr) == (2, f"error: {shown}\n")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_an_exit_of_a_verb_passes_through(debug: list[str]) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @verb
+    def end() -> None:
+        raise typer.Exit(3)
+
+    result = CliRunner().invoke(app, debug)
+    assert (result.exit_code, result.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_whole_whatever_the_terminal_can_show(encoding: str) -> None:
+    program = "from neat_data.cli.options import print_json; print_json({'text': 'a \\u2014 \\u00e9 \\U0001f600'})"
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=True,
+    )
+    assert json.loads(run.stdout.decode(encoding)) == {"text": "a \u2014 \u00e9 \U0001f600"}
 
 
 def test_no_message_outside_the_command_line_begins_with_a_flag() -> None:

@@ -84,3 +84,57 @@ def test_meta_is_read_by_its_exact_key(frame):
 def test_an_unknown_grouping_is_refused(by):
     with pytest.raises(InputError, match=r"source, subset, split, turns, meta\.KEY"):
         grouping(by)
+
+
+OPENED = "SELECT max(n) FROM read_csv('{}')"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"gap > ({OPENED})",
+        f"n_responses IN ({OPENED})",
+        f"EXISTS ({OPENED})",
+        f"n_responses = ANY({OPENED})",
+        f"gap > (WITH a AS ({OPENED}) SELECT * FROM a)",
+        "gap > (sElEcT max(n) FROM read_csv('{}'))",
+        "gap > (\u017felect max(n) FROM read_csv('{}'))",
+        f"gap > (SE/**/LECT 1) OR gap > ({OPENED})",
+        f"subset = E'\\'' OR gap > ({OPENED}) OR subset = ''",
+        f"subset = $$'$$ OR gap > ({OPENED}) OR subset = '$$'",
+        f"subset = 'a\\' OR gap > ({OPENED}) OR subset = 'b'",
+        f"`'` = 1 OR gap > ({OPENED}) OR `'` = 1",
+        f"gap > 1 -- '\n OR gap > ({OPENED}) -- '",
+        f"gap > 1; {OPENED}",
+        "gap > 1 FROM read_csv('{}')",
+        "read_csv('{}') > 1",
+    ],
+)
+def test_an_expression_opens_nothing(frame, tmp_path, monkeypatch, where):
+    """A file that is opened says so: polars reads it to learn its columns, and this one has none of that name."""
+    (tmp_path / "secret.csv").write_text("root:x:0\n1\n")
+    with pytest.raises(InputError) as error:
+        kept(frame, where.replace("{}", str(tmp_path / "secret.csv")))
+    assert "root:x:0" not in str(error.value)
+    assert "valid columns" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["unnest(labels) IS NULL", "row_number() OVER (ORDER BY turns) > 1"])
+def test_windows_and_lists_of_rows_are_refused(frame, where):
+    with pytest.raises(InputError):
+        kept(frame, where)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("source = 'select * from x' OR source = 'it''s -- /* $$ `' OR turns = 2", ["two"]),
+        ('"turns" = 2', ["two"]),
+        ("CASE WHEN turns = 2 THEN TRUE ELSE FALSE END", ["two"]),
+        ("EXTRACT(YEAR FROM CAST('2024-01-01' AS DATE)) = 2024 AND turns = 2", ["two"]),
+        (r"source LIKE 'x\.%' OR turns = 2", ["two"]),
+        ("subset IN ('helpful', 'with values') AND NOT turns > 1", ["one"]),
+    ],
+)
+def test_words_of_queries_may_stand_in_a_text(frame, where, expected):
+    assert kept(frame, where) == expected

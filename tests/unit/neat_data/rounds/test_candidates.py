@@ -52,6 +52,7 @@ def test_without_tokens_words_are_counted(record_of):
     [
         ({"drop": ("ugly",)}, "drop ugly: choose among"),
         ({"keep": "reward <"}, "keep 'reward"),
+        ({"keep": "reward < (SELECT max(n) FROM read_csv('x'))"}, "SELECT has no place"),
         ({"keep": "nonsense > 1"}, "columns: reward, chosen"),
         ({"keep": "reward"}, "neither true nor false"),
         ({"refusal": "("}, "no regular expression"),

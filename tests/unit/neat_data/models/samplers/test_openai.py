@@ -69,6 +69,7 @@ def posts(server):
 def no_waits(monkeypatch):
     """The client waits half a second and more before it asks again."""
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.01)
 
 
 def test_every_ask_gets_its_own_answer_in_order(serve):
