@@ -17,7 +17,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
-from neat_data.store.inside import refuse_inside_dataset
+from neat_data.store.inside import refuse_inside_dataset, require_utf8
 
 _SHOWN = 3  # differences that a message names
 
@@ -30,6 +30,7 @@ def claimed(path: Path) -> Iterator[None]:
         InputError: it cannot be made or written to, lies in a dataset, or another process holds it.
         RunError: the disk is full.
     """
+    require_utf8(path)
     refuse_inside_dataset(path)
     with ExitStack() as held:
         with _usable(path):

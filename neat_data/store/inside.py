@@ -50,6 +50,16 @@ def regular_file(root: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def require_utf8(path: Path) -> None:
+    """Raise InputError where a path cannot be written down, which Arrow and every JSON file of ours ask for."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: this name is not UTF-8.\nRename the file or folder, and give its new name."
+        ) from error
+
+
 def refuse_inside_dataset(path: Path) -> None:
     """Raise InputError where `path`, which is to be written to, lies below a dataset's folder."""
     place = Path(os.path.abspath(path))

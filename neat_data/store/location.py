@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 from neat_data.errors import InputError, RunError
 from neat_data.store.atomic import write_atomically
-from neat_data.store.inside import regular_file
+from neat_data.store.inside import regular_file, require_utf8
 from neat_data.store.shard import ShardEntry, file_sha256
 
 
@@ -44,9 +44,10 @@ def locate(path: str | os.PathLike[str]) -> Location:
     """The location that a path or URL names.
 
     Raises:
-        InputError: the URL needs a package that is not installed.
+        InputError: the URL needs a package that is not installed; a path that is not UTF-8.
     """
     if "://" not in str(path):
+        require_utf8(Path(path))
         return _Folder(Path(path))
     import fsspec
 
