@@ -8,6 +8,7 @@ yet, and makes the rest; the resulting folder equals that of an undisturbed run 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
