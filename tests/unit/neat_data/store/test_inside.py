@@ -251,3 +251,13 @@ def test_whatever_a_shard_says_of_itself_is_read_or_refused(dataset: Path, data:
         assert "not expected" not in run(*command)[1], place
     (dataset / "dataset.json").unlink()
     assert "not expected" not in run("verify", dataset, "--rebuild")[1], place
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 200_000, b"null", b'{"round": 1}', b'{"shards": [0], "x": 1}'])
+def test_candidates_whose_note_is_damaged_are_told_by_its_name(dataset: Path, content: bytes) -> None:
+    (dataset / ".round").mkdir()
+    (dataset / ".round" / "round.json").write_bytes(content)
+    status, told = run("rounds", dataset, "--drop-round", 1)
+    assert status in (1, 2)
+    assert "not expected" not in told
+    assert "round.json" in told or "queries.arrow" in told
