@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import yaml
 from typer.models import ArgumentInfo, OptionInfo
 
 import neat_data
+from neat_data.cli.signals import Stopped, stopping_cleanly
 from neat_data.errors import NeatError
 from neat_data.report.escape import visible
 
@@ -53,7 +55,8 @@ def _with_version(
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of `function`: adds `--config` and `--debug`, and turns exceptions into messages.
 
-    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says, 130 after Ctrl-C.
+    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says; after Ctrl-C
+    130, after SIGTERM or SIGHUP 128 and the signal's number.
     """
     signature = inspect.signature(function, eval_str=True)
     shared = [
@@ -64,16 +67,20 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*args: Any, config: Path | None = None, debug: bool = False, **options: Any) -> None:
         try:
-            function(*args, **options)
-            sys.stdout.flush()
+            with stopping_cleanly():
+                function(*args, **options)
+                sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except typer.Exit:  # the verb has said what there is to say
             raise
-        except KeyboardInterrupt:
-            _fail("stopped. What was committed stays, and the same command goes on from there.", 130)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            _fail("stopped. What was committed stays, and the same command goes on from there.", 128 + number)
         except NeatError as error:
             _fail(error.told(_flags(signature)), error.exit_status, debug)
+        except OSError as error:
+            _fail(_of_a_file(error), 1, debug)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
 
@@ -94,6 +101,13 @@ def _written(name: str, parameter: Parameter) -> str:
     # Behind `Annotated`, typer keeps the first name that an option is given as its default.
     given = [word for word in map(str, (option.default, *(option.param_decls or ()))) if word.startswith("--")]
     return given[0] if given else f"--{name.replace('_', '-')}"
+
+
+def _of_a_file(error: OSError) -> str:
+    """What the system said, and of which file."""
+    if error.filename is None or error.strerror is None:
+        return f"{type(error).__name__}: {error}"
+    return f"{error.filename}: {error.strerror} (the system's words)"
 
 
 def _fail(message: str, status: int, debug: bool = False) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -19,14 +20,16 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.formats.formats import Container
 from neat_data.store.atomic import TEMPORARY, full_disk_explained, write_atomically
+from neat_data.store.inside import refuse_inside_dataset
 from neat_data.store.shard import file_sha256
 
 Batches = Iterable[list[dict[str, Any]]]
-_OF_DATASETS = "dataset_info.json"  # `save_to_disk` writes it
+_EXPORTED = re.compile(r"dataset_info\.json|state\.json|data-\d{5,}-of-\d{5,}\.arrow|README\.md")
 
 
 def check_place(out: Path, container: Container, overwrite: bool) -> None:
-    """Raise InputError where `out` exists and must not, or cannot, be replaced."""
+    """Raise InputError where `out` lies in a dataset, or exists and must not, or cannot, be replaced."""
+    refuse_inside_dataset(out)
     if not os.path.lexists(out):
         return
     if not overwrite:
@@ -35,8 +38,16 @@ def check_place(out: Path, container: Container, overwrite: bool) -> None:
         raise InputError(
             f"{out}: is a {'folder' if out.is_dir() else 'file'}, which is not replaced by the other kind."
         )
-    if out.is_dir() and not (out / _OF_DATASETS).exists() and any(out.iterdir()):
-        raise InputError(f"{out}: holds something else than an exported dataset, so it is not overwritten.")
+    if out.is_dir() and (others := _not_exported(out)):
+        raise InputError(
+            f"{out}: holds what no export wrote ({', '.join(others[:3])}), so it is not overwritten.\n"
+            "Move that elsewhere, or choose another --out."
+        )
+
+
+def _not_exported(folder: Path) -> list[str]:
+    """What lies in a folder that `_write_folder` does not write there."""
+    return sorted(path.name for path in folder.iterdir() if path.is_symlink() or not _EXPORTED.fullmatch(path.name))
 
 
 def write(

@@ -97,7 +97,7 @@ def adapter_config(folder: str, field: str = "adapter") -> dict[str, Any]:
     """
     try:
         return json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"its {_CONFIG} is not JSON ({error})", field=field, value=folder) from error
 
 

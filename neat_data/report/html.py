@@ -14,6 +14,7 @@ from neat_data.errors import RunError
 from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import Table
 from neat_data.store.atomic import write_atomically
+from neat_data.store.inside import refuse_inside_dataset
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FOLD_CHARACTERS = 700
@@ -23,8 +24,10 @@ def write_page(content: str, path: Path) -> None:
     """Write the page.
 
     Raises:
+        InputError: the file would lie in a dataset.
         RunError: the file cannot be written.
     """
+    refuse_inside_dataset(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content.encode()))

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from neat_data.errors import RunError
 from neat_data.report.escape import one_line
 from neat_data.report.tables import level, percent
+from neat_data.store.inside import refuse_inside_dataset
 
 if TYPE_CHECKING:
     from neat_data.analysis.stats import Stats
@@ -164,6 +165,7 @@ def write_plots(dataset: PreferenceDataset, stats: Stats, folder: Path) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
+    refuse_inside_dataset(folder / "plots")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in FIGURES:

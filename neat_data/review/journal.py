@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from neat_data.errors import InputError, RunError
 from neat_data.store.atomic import sync_folder
+from neat_data.store.inside import regular_file
 from neat_data.store.reviews import FOLDER, Event, read_events, standing
 
 
@@ -30,7 +31,10 @@ class Journal:
     """
 
     def __init__(self, dataset: Path, rater: str) -> None:
+        """Raises InputError where the file's place is a link, or taken by something else than a file."""
         self.path = dataset / FOLDER / f"{rater}.jsonl"
+        if regular_file(dataset, f"{FOLDER}/{rater}.jsonl") is None and self.path.exists():
+            raise InputError(f"{self.path}: is no regular file; remove it.")
         self.torn = False
         self._events: list[Event] = []
         self._named: dict[str, Event] = {}

@@ -6,7 +6,6 @@ policy need not be in memory any more when the reward model is loaded. The folde
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.rounds.candidates import Candidate, from_table, to_table
 from neat_data.store.atomic import full_disk_explained, write_atomically
-from neat_data.store.claim import changes
+from neat_data.store.claim import changes, read, readable
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FOLDER = ".round"
@@ -61,15 +60,16 @@ class Staging:
 
     @classmethod
     def found(cls, root: Path) -> Staging | None:
-        """What lies in `root`, None where nothing does."""
+        """What lies in `root`, None where nothing does; InputError where that cannot be read."""
         path = root / FOLDER
-        if not (path / _STAGED).exists():
+        content = read(path / _STAGED)
+        if content is None:
             return None
-        content = json.loads((path / _STAGED).read_text())
-        queries: dict[int, list[str]] = {number: [] for number in content.pop("shards")}
-        for row in read_shard(path / "queries.arrow").to_pylist():
-            queries[row["number"]].append(row["query_id"])
-        return cls(path, **content, queries=queries)
+        with readable(path / _STAGED):
+            queries: dict[int, list[str]] = {number: [] for number in content.pop("shards")}
+            for row in read_shard(path / "queries.arrow").to_pylist():
+                queries[row["number"]].append(row["query_id"])
+            return cls(path, **content, queries=queries)
 
     def require(self, kind: str, settings: dict[str, Any]) -> Staging:
         """Itself, where it was begun with these settings; else InputError says what differs."""

@@ -11,6 +11,8 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -65,9 +67,24 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left under `folder`; the caller holds its lock."""
-    for leftover in folder.rglob(f".*{TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+    """Delete what killed writers left under `folder`, files and folders; the caller holds its lock."""
+    for place, folders, files in os.walk(folder):
+        for name in filter(_is_leftover, files):
+            Path(place, name).unlink(missing_ok=True)
+        for name in filter(_is_leftover, folders[:]):
+            folders.remove(name)
+            _remove_folder(Path(place, name))
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") and name.endswith(TEMPORARY)
+
+
+def _remove_folder(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 @contextlib.contextmanager
@@ -86,11 +103,20 @@ def locked(folder: Path) -> Iterator[None]:
         file.close()
 
 
+def _lock_file(path: Path) -> BinaryIO:
+    """The lock file, opened; a link would be followed out of the folder, and a pipe waited for."""
+    file = open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise InputError(f"{path}: is no regular file, and no lock of ours; remove it.")
+
+
 def _lock(path: Path) -> BinaryIO:
     """The lock file, locked; a file object rather than a descriptor, so that none is lost when Ctrl-C comes between."""
     while True:
         with full_disk_explained(path):
-            file = path.open("ab")
+            file = _lock_file(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

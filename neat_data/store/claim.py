@@ -17,6 +17,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, locked, remove_leftovers, write_atomically
+from neat_data.store.inside import refuse_inside_dataset, require_utf8
 
 _SHOWN = 3  # differences that a message names
 
@@ -26,9 +27,11 @@ def claimed(path: Path) -> Iterator[None]:
     """Make `path` and hold it as its only writer; what killed writers left goes, and a folder that stays empty, too.
 
     Raises:
-        InputError: it cannot be made or written to, or another process holds it.
+        InputError: it cannot be made or written to, lies in a dataset, or another process holds it.
         RunError: the disk is full.
     """
+    require_utf8(path)
+    refuse_inside_dataset(path)
     with ExitStack() as held:
         with _usable(path):
             with full_disk_explained(path):
@@ -120,6 +123,8 @@ def read(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
+    if not path.is_file():  # a pipe would be waited for without end
+        raise InputError(f"{path}: is no regular file; remove it.")
     with readable(path):
         return dict(json.loads(path.read_bytes()))
 
@@ -129,5 +134,5 @@ def readable(path: Path) -> Iterator[None]:
     """Raise InputError where what lies at `path` is not what was to be there."""
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); remove the folder, or give another.") from error

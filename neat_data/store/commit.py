@@ -16,8 +16,9 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, write_atomically
-from neat_data.store.manifest import FORMAT_VERSION, Round, rejects_name, shard_name, shard_number
-from neat_data.store.shard import ShardEntry, elements, shard_entry, shard_metadata, write_shard
+from neat_data.store.manifest import COUNTS, FORMAT_VERSION, Round, rejects_name, shard_name, shard_number
+from neat_data.store.shard import DamagedShard, ShardEntry, elements, shard_entry, shard_metadata, write_shard
+from neat_data.store.typed import require_counts
 
 
 def commit_shard(
@@ -72,7 +73,7 @@ def shards_on_disk(root: Path, round: int) -> Iterator[tuple[int, Path]]:
     """(number, path) of everything in a round's folder that has a shard's final name, by number."""
     for path in sorted((root / shard_name(round, 0)).parent.glob("*.arrow")):
         numbers = shard_number(f"{path.parent.name}/{path.name}")
-        if numbers:
+        if numbers and path.is_file():
             yield numbers[1], path
 
 
@@ -86,8 +87,8 @@ def adopt(path: Path, fingerprint: str) -> ShardEntry:
         InputError: it was made with other settings, or is damaged.
     """
     try:
-        metadata, entry = shard_metadata(path), shard_entry(path)
-    except (pa.ArrowException, ValueError) as error:
+        metadata, entry = metadata_of(path), shard_entry(path)
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(damaged(path, "it is no whole Arrow file")) from error
     if metadata.get("fingerprint") != fingerprint:
         raise InputError(
@@ -95,6 +96,20 @@ def adopt(path: Path, fingerprint: str) -> ShardEntry:
             "Move it elsewhere and run the same command again."
         )
     return entry
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """What a shard of a dataset says of itself, its counts being counts.
+
+    Raises:
+        DamagedShard: it cannot be read, or says something else.
+    """
+    metadata = shard_metadata(path)
+    try:
+        require_counts({"labels": None, "rejected": None, **metadata}, COUNTS, ("rejected",))
+    except TypeError as error:
+        raise DamagedShard(path, f"of itself it says that {error}") from error
+    return metadata
 
 
 def size(path: Path) -> int | None:
@@ -112,7 +127,7 @@ def counts_of(root: Path, round: Round) -> dict[str, Any]:
     rejected: Counter[str] = Counter()
     labels = 0
     for entry in round.shards:
-        metadata = shard_metadata(root / entry.name)
+        metadata = metadata_of(root / entry.name)
         rejected.update(metadata["rejected"])
         labels += metadata["labels"]
     return {

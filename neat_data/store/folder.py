@@ -8,6 +8,7 @@ yet, and makes the rest; the resulting folder equals that of an undisturbed run 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from neat_data.store import manifest as manifests
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import changes, claimed, others, version_notes
 from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shards_on_disk, size
+from neat_data.store.inside import refuse_links
 from neat_data.store.location import require_local
 from neat_data.store.manifest import Manifest, rejects_name, shard_name
 from neat_data.store.markers import with_body
@@ -67,6 +69,7 @@ class DatasetFolder:
         """
         require_local(path)
         _refuse_others_folders(path)
+        refuse_links(path)
         with ExitStack() as stack:
             stack.enter_context(claimed(path))
             folder = cls(path)
@@ -161,6 +164,8 @@ class DatasetFolder:
     def _finish_dropping(self) -> None:
         """Forget the rounds that are on their way out."""
         for leaving in self.path.glob(f"{_DROPPED}*"):
+            if not re.fullmatch(rf"{re.escape(_DROPPED)}[1-9]\d{{0,8}}", leaving.name) or not leaving.is_dir():
+                raise InputError(f"{leaving}: is nothing that this project leaves behind; remove it.")
             number = int(leaving.name.removeprefix(_DROPPED))
             shutil.rmtree((self.path / rejects_name(number, 0)).parent, ignore_errors=True)
             scores_folder.drop_round(self.path, number)

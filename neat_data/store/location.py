@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 from neat_data.errors import InputError, RunError
 from neat_data.store.atomic import write_atomically
+from neat_data.store.inside import regular_file, require_utf8
 from neat_data.store.shard import ShardEntry, file_sha256
 
 
@@ -43,9 +44,10 @@ def locate(path: str | os.PathLike[str]) -> Location:
     """The location that a path or URL names.
 
     Raises:
-        InputError: the URL needs a package that is not installed.
+        InputError: the URL needs a package that is not installed; a path that is not UTF-8.
     """
     if "://" not in str(path):
+        require_utf8(Path(path))
         return _Folder(Path(path))
     import fsspec
 
@@ -69,8 +71,8 @@ class _Folder:
     root: Path
 
     def read(self, name: str) -> bytes | None:
-        path = self.root / name
-        return path.read_bytes() if path.is_file() else None
+        path = regular_file(self.root, name)
+        return None if path is None else path.read_bytes()
 
     def names(self, folder: str) -> list[str]:
         paths = (self.root / folder).glob("*")
@@ -80,7 +82,14 @@ class _Folder:
         return sorted(path.name for path in (self.root / folder).glob("*") if path.is_dir())
 
     def shard(self, entry: ShardEntry) -> Path:
-        return self.root / entry.name
+        path = regular_file(self.root, entry.name)
+        size = None if path is None else path.stat().st_size
+        if path is None or size != entry.bytes:
+            what = "missing" if size is None else f"damaged: {size:,} bytes instead of {entry.bytes:,}"
+            raise InputError(
+                f"{self.root / entry.name}: {what}.\n`neat-data verify {self.root}` checks the whole folder."
+            )
+        return path
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,14 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
+from neat_data.store.inside import regular_file
 from neat_data.store.shard import ShardEntry
+from neat_data.store.typed import built, require_counts
 
 FILE = "dataset.json"
 FORMAT_VERSION = 1
+# Of a round, and of a shard: what readers add up.
+COUNTS = ("records", "responses", "labels", "source_rows", "repeated_rows", "queries_cut")
 _SHARD = re.compile(r"round-(\d{4,})/(\d{5,})\.arrow")
 
 
@@ -152,7 +156,7 @@ class Manifest:
         """
         remedy = "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
         with understood(content, where, FORMAT_VERSION, remedy) as found:
-            return cls(**{**found, "rounds": tuple(_round(r) for r in found["rounds"])})
+            return built(cls, {**found, "rounds": tuple(_round(r) for r in found["rounds"])})
 
 
 def manifest_of(root: Path) -> Manifest | None:
@@ -161,8 +165,8 @@ def manifest_of(root: Path) -> Manifest | None:
     Raises:
         InputError: damaged, or written by a later version of this project.
     """
-    file = root / FILE
-    return Manifest.from_bytes(file.read_bytes(), file) if file.exists() else None
+    file = regular_file(root, FILE)
+    return None if file is None else Manifest.from_bytes(file.read_bytes(), file)
 
 
 def written(format_version: int, content: dict[str, Any]) -> bytes:
@@ -184,18 +188,20 @@ def understood(content: bytes, where: object, format_version: int, remedy: str) 
         if version == format_version:
             yield found
             return
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{where}: damaged ({type(error).__name__}: {error}).\n{remedy}") from error
-    raise InputError(f"{where}: format version {version} is unknown here; a newer neat-align reads it.")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"{where}: damaged ({type(error).__name__}: {str(error)[:200]}).\n{remedy}") from error
+    raise InputError(f"{where}: format version {str(version)[:40]} is unknown here; a newer neat-align reads it.")
 
 
 def _round(content: dict[str, Any]) -> Round:
-    shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+    shards = tuple(built(ShardEntry, entry) for entry in content["shards"])
     for entry in shards:
         numbers = shard_number(entry.name)
         if numbers is None or numbers[0] != content["round"]:  # nothing outside the folder is ever opened
             raise ValueError(f"{entry.name!r} is no shard of round {content['round']}")
-    return Round(**{**content, "shards": shards})
+    round = built(Round, {**content, "shards": shards})
+    require_counts(round.summary, COUNTS, ("rejected",))
+    return round
 
 
 def fingerprint_of(settings: dict[str, Any]) -> str:

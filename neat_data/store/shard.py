@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import write_atomically
 
@@ -29,6 +32,17 @@ class ShardEntry:
     responses: int
     bytes: int
     sha256: str
+
+
+class DamagedShard(InputError, ValueError):
+    """A file under a shard's name that cannot be read as one; `why` is said without its name."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.why = why
+        super().__init__(
+            f"{path}: damaged: {why}.\n`neat-data verify` checks the whole folder; copy the file anew, or remove it "
+            "and run the command that made it again."
+        )
 
 
 def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any], compression: str | None = None) -> ShardEntry:
@@ -67,17 +81,38 @@ def read_shard(path: Path) -> pa.Table:
     """The shard's rows, memory-mapped.
 
     Raises:
-        pyarrow.ArrowInvalid: the file is truncated, or no Arrow file at all.
+        DamagedShard: the file is truncated, or no Arrow file at all.
     """
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+    with _opened(path) as file:
+        return file.read_all()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.RecordBatchFileReader]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise DamagedShard(path, "it is no regular file")
+    try:
+        with pa.memory_map(str(path)) as source:
+            yield pa.ipc.open_file(source)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DamagedShard(path, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
 def shard_metadata(path: Path) -> dict[str, Any]:
-    """What `write_shard` was given as metadata; `{}` for an Arrow file that is not ours."""
-    with pa.memory_map(str(path)) as source:
-        schema = pa.ipc.open_file(source).schema
-    return json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    """What `write_shard` was given as metadata; `{}` for an Arrow file that is not ours.
+
+    Raises:
+        DamagedShard: the file is truncated, no Arrow file at all, or its metadata is no JSON object.
+    """
+    with _opened(path) as file:
+        schema = file.schema
+    try:
+        found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedShard(path, f"its metadata is not JSON ({type(error).__name__})") from error
+    if not isinstance(found, dict):
+        raise DamagedShard(path, "its metadata is no JSON object")
+    return found
 
 
 def shard_entry(path: Path) -> ShardEntry:
@@ -100,6 +135,8 @@ def damage(path: Path, entry: ShardEntry) -> str | None:
     """What is wrong with the bytes of a shard; None where they are those that were written."""
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            return "is no regular file"
         if size != entry.bytes:
             return f"damaged: {size:,} bytes instead of {entry.bytes:,}"
         if file_sha256(path) != entry.sha256:
@@ -109,6 +146,11 @@ def damage(path: Path, entry: ShardEntry) -> str | None:
     except OSError as error:
         return f"cannot be read ({error})"
     return None
+
+
+def reason(error: Exception) -> str:
+    """What broke a reader of a shard, on one line."""
+    return error.why if isinstance(error, DamagedShard) else f"{type(error).__name__}: {error}"
 
 
 def elements(table: pa.Table, column: str) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,30 @@ from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
 from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers, write_atomically
+from neat_data.store.commit import counts_of, metadata_of
+from neat_data.store.inside import links, reaches_out, regular_file
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.record_rules import added_faults, base_faults, folded_rounds
 from neat_data.store.scores import format as scores
-from neat_data.store.shard import ShardEntry, damage, elements, file_sha256, read_shard, shard_entry, shard_metadata
+from neat_data.store.shard import (
+    DamagedShard,
+    ShardEntry,
+    damage,
+    elements,
+    file_sha256,
+    read_shard,
+    reason,
+    shard_entry,
+    shard_metadata,
+)
 
 CAVEATS = (
     f"{manifests.FILE} was made anew; its hashes were computed just now, so damage from before shows only where a "
     "record's ids, ranking or counts no longer hold",
-    "package versions are lost, and whether the run had finished is not known: the same command again finishes it",
+    "package versions are lost; a round counts as finished where its writer left no work behind, so the last shards "
+    "may be missing: the same command again makes them",
 )
+_PLAN, _STAGED = ".plan", ".round"  # where writers keep what they work from until they are through
 _LINES_A_SHARD = 5
 _ROWS_AT_ONCE = 1024
 _OWN_FILES = {manifests.FILE, "README.md"}
@@ -59,9 +74,28 @@ def rebuild_manifest(root: Path) -> Rebuilt:
             if numbers:
                 _take(path, numbers[0], rebuilt)
         if rebuilt.manifest is not None:
+            rebuilt.manifest = _taken_up(root, rebuilt.manifest)
             content = rebuilt.manifest.to_bytes()
             write_atomically(root / manifests.FILE, lambda file: file.write(content))
     return rebuilt
+
+
+def _taken_up(root: Path, manifest: Manifest) -> Manifest:
+    """The rounds of which no writer has left its work marked complete, so that work goes on from them."""
+    at_work = {0} if (root / _PLAN).is_dir() else set()
+    if (root / _STAGED).is_dir():
+        at_work.add(manifest.newest.round)
+    for at in manifest.rounds:
+        whole = at.round > 0 or sorted(at.numbers()) == list(range(len(at.shards)))
+        if at.shards and whole and at.round not in at_work:
+            manifest = manifest.with_round(replace(at, complete=True, summary=_summary(root, at)))
+    return manifest
+
+
+def _summary(root: Path, at: Round) -> dict[str, Any]:
+    told = [metadata_of(root / entry.name) for entry in at.shards]
+    sums = {name: sum(one.get(name, 0) for one in told) for name in ("source_rows", "queries_cut") if name in told[0]}
+    return {**sums, **counts_of(root, at)}
 
 
 def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
@@ -69,7 +103,7 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
     try:
         metadata, entry = _read(path)
     except Exception as error:  # damage may surface as anything
-        rebuilt.left_out.append(f"{path.parent.name}/{path.name}: left out, cannot be read ({error})")
+        rebuilt.left_out.append(f"{path.parent.name}/{path.name}: left out, cannot be read ({reason(error)})")
         return
     settings = metadata["settings"]
     fingerprint = manifests.fingerprint_of(settings)
@@ -87,10 +121,9 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ShardEntry]:
-    metadata = shard_metadata(path)
-    if not isinstance(metadata.get("settings"), dict):
-        raise ValueError("it does not say what it was made with")
-    return metadata, shard_entry(path)
+    if not isinstance(shard_metadata(path).get("settings"), dict):
+        raise DamagedShard(path, "it does not say what it was made with")
+    return metadata_of(path), shard_entry(path)
 
 
 @dataclass
@@ -138,6 +171,9 @@ def verify(path: str | Path, rebuild: bool = False) -> Verification:
     if not root.is_dir():
         raise InputError(f"{path}: no such local folder. A dataset at a URL is verified after downloading it.")
     result = Verification()
+    if names := list(links(root)):  # nothing is opened before they are gone
+        result.findings += [reaches_out(name) for name in names]
+        return result
     manifest = _manifest(root, rebuild, result)
     if manifest is not None:
         _Verifier(root, manifest, result).run()
@@ -146,8 +182,10 @@ def verify(path: str | Path, rebuild: bool = False) -> Verification:
 
 def _manifest(root: Path, rebuild: bool, result: Verification) -> Manifest | None:
     """The manifest, made anew if that is wanted and needed; None where there is none to go by."""
-    file = root / manifests.FILE
+    file = regular_file(root, manifests.FILE)
     try:
+        if file is None:
+            raise FileNotFoundError
         manifest = Manifest.from_bytes(file.read_bytes(), manifests.FILE)
     except FileNotFoundError:
         trouble = f"{manifests.FILE}: missing"
@@ -214,10 +252,10 @@ class _Verifier:
                 self.result.findings.append(f"{name}: belongs to no shard")
             elif name not in known and name.split("/")[0] not in {"rejects", *_OWN_FOLDERS}:
                 self.result.notes.append(f"{name}: not a file of this dataset")
-        missing = set(range(max(first.numbers(), default=-1) + 1)) - set(first.numbers())
+        missing = list(islice(_gaps(sorted(first.numbers())), _LINES_A_SHARD))
         if first.complete and missing:
             self.whole = False
-            self.result.findings += [f"{shard_name(0, n)}: not in the manifest" for n in sorted(missing)]
+            self.result.findings += [f"{shard_name(0, n)}: not in the manifest" for n in missing]
 
     def _shard_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
         self.result.shards += 1
@@ -230,7 +268,7 @@ class _Verifier:
             yield from self._content_faults(round, number, entry)
         except Exception as error:  # what was stored wrongly may break any reader: that is a finding too
             self.whole = False
-            yield f"cannot be read ({type(error).__name__}: {error})"
+            yield f"cannot be read ({reason(error)})"
 
     def _content_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
         """What is wrong inside a shard whose bytes are those that were written."""
@@ -268,7 +306,7 @@ class _Verifier:
         name = rejects_name(round, number)
         path = self.root / name
         said = metadata.get("rejected", {})
-        if not path.exists():
+        if not path.is_file():
             if said:
                 yield f"{name} is missing, which held {sum(said.values())} rejected rows"
             return
@@ -312,6 +350,12 @@ class _Verifier:
                 f"{' or '.join(map(str, sorted(expected)))} source rows went in, "
                 f"but {labels} are in labels and {rejected} were rejected"
             )
+
+
+def _gaps(numbers: list[int]) -> Iterator[int]:
+    """What is missing in a sorted list of numbers from 0, however far they reach."""
+    for before, after in pairwise([-1, *numbers]):
+        yield from range(before + 1, after)
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -85,7 +85,7 @@ def _result(run: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_bytes())
         return found if "steps" in found else None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 

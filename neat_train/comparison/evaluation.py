@@ -96,7 +96,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run neat-train eval again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: is no evaluation of format {FORMAT}; run neat-train eval again")
@@ -154,7 +154,7 @@ def read_judged(path: Path, arms: Mapping[Path, str]) -> JudgedArms:
                 f"{file}: is of format {content['format']}, not {JUDGE_FORMAT}; run neat-train judge again"
             )
         return _judged(content, file, arms)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from error
     except (KeyError, TypeError) as error:
         raise InputError(f"{file}: is no result of neat-train judge (it lacks {error})") from error
@@ -255,7 +255,7 @@ def stored(run: Path) -> dict[str, Any]:
     path = run / SETTINGS
     try:
         return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from neat_data.errors import RunError
 from neat_data.report.tables import Table
 from neat_data.store.atomic import write_atomically
+from neat_data.store.inside import refuse_inside_dataset
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&])")
 
@@ -25,6 +26,7 @@ def write_markdown(found: Iterable[Table], path: Path) -> None:
         RunError: it cannot be written.
     """
     content = markdown(found).encode()
+    refuse_inside_dataset(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from neat_data.errors import RunError
 from neat_data.report.escape import one_line
 from neat_data.report.plots import PAPER, SENTINELS, Palette, inline, legend_of, picture
+from neat_data.store.inside import refuse_inside_dataset
 from neat_train.comparison.result import Arm, Comparison, Curve, Figure
 
 SIZE = (7.2, 4.2)  # inches
@@ -132,6 +133,7 @@ def write_plots(found: Comparison, folder: Path) -> None:
     Raises:
         RunError: the folder cannot be written.
     """
+    refuse_inside_dataset(folder / "plots")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in drawable(found):

@@ -233,7 +233,7 @@ def _told(run: Path) -> dict[str, Any]:
             "seed": settings["training"]["seed"],
             "policy": dict(stored["content"]["policy"]),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{run / SETTINGS}: cannot be read as a run's settings ({error!r})") from error
 
 

@@ -96,7 +96,7 @@ def _began_with(adapter: Path) -> dict[str, Any]:
     run = run_of(adapter)
     try:
         return dict(json.loads((run / SETTINGS).read_bytes())["content"]["policy"]) if run else {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{adapter}: its run's {SETTINGS} cannot be read ({error!r})") from error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from neat_data.errors import InputError
 from neat_data.sources.files.read import is_data_file
+from neat_data.store.inside import require_utf8
 
 _SPLIT_WORDS = {
     "train": "train",
@@ -85,6 +86,7 @@ def _key(path: Path, root: Path) -> str:
 
 def _data_file(path: Path, root: Path) -> DataFile:
     key = _key(path, root)
+    require_utf8(path)  # every row says which file it came from
     return DataFile(path, key, key, subset_of(key), split_of(key))
 
 

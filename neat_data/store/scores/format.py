@@ -23,7 +23,8 @@ from neat_data.errors import InputError
 from neat_data.store import manifest as manifests
 from neat_data.store.join import as_rewards, flat_responses
 from neat_data.store.manifest import Manifest, fingerprint_of, shard_name
-from neat_data.store.shard import ShardEntry, damage, read_shard, shard_metadata
+from neat_data.store.shard import DamagedShard, ShardEntry, damage, read_shard, reason, shard_metadata
+from neat_data.store.typed import built
 
 FOLDER = "scores"
 FILE = "scores.json"
@@ -121,11 +122,11 @@ class Scores:
         """
         remedy = "Remove the file and run the same `neat-data rescore` again: it makes it anew."
         with manifests.understood(content, where, FORMAT_VERSION, remedy) as found:
-            return cls(**{**found, "shards": tuple(_shard(found["name"], s) for s in found["shards"])})
+            return built(cls, {**found, "shards": tuple(_shard(found["name"], s) for s in found["shards"])})
 
 
 def _shard(name: str, content: dict[str, Any]) -> ScoreShard:
-    shard = ScoreShard(**{**content, "entry": ShardEntry(**content["entry"])})
+    shard = built(ScoreShard, {**content, "entry": built(ShardEntry, content["entry"])})
     if shard.entry.name != scores_name(name, shard.round, shard.number):  # nothing outside the folder is ever opened
         raise ValueError(f"{shard.entry.name!r} holds no scores of shard {shard.number} of round {shard.round}")
     return shard
@@ -148,8 +149,8 @@ def read_scores(path: Path, ids: pa.Array) -> np.ndarray:
     """
     try:
         table = read_shard(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(_unreadable(path, f"cannot be read ({error})")) from error
+    except (OSError, DamagedShard) as error:
+        raise InputError(_unreadable(path, f"cannot be read ({reason(error)})")) from error
     if not table["response_id"].combine_chunks().equals(ids):
         raise InputError(_unreadable(path, "is about other responses than its shard holds"))
     return as_rewards(table["reward"].combine_chunks())
@@ -226,4 +227,4 @@ def _shard_faults(root: Path, scores: Scores, shard: ScoreShard, scored: ShardEn
         if metadata.get("fingerprint") != scores.fingerprint:
             yield f"was made with other settings than {FILE} says"
     except Exception as error:  # what was stored wrongly may break any reader: that is a finding too
-        yield f"cannot be read ({type(error).__name__}: {error})"
+        yield f"cannot be read ({reason(error)})"

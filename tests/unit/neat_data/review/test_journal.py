@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,19 @@ def test_what_is_appended_is_in_the_file_with_its_time(tmp_path: Path):
     written = journal.append(Event("1", "a", "keep", note="fine"))
     assert _lines(tmp_path / "reviews" / "ann.jsonl") == [written]
     assert written.time.endswith("+00:00")
+
+
+def test_nothing_is_written_through_a_link_or_read_from_a_pipe(tmp_path: Path):
+    outside, reviews = tmp_path / "outside", tmp_path / "dataset" / "reviews"
+    outside.touch()
+    reviews.mkdir(parents=True)
+    (reviews / "ann.jsonl").symlink_to(outside)
+    with pytest.raises(InputError, match="symbolic link"):
+        Journal(tmp_path / "dataset", "ann")
+    os.mkfifo(reviews / "ben.jsonl")
+    with pytest.raises(InputError, match="no regular file"):
+        Journal(tmp_path / "dataset", "ben")
+    assert outside.read_bytes() == b""
 
 
 def test_an_event_that_is_sent_again_is_written_once(tmp_path: Path):

@@ -83,7 +83,7 @@ def test_a_lost_manifest_is_rebuilt_from_the_shards(dataset: Path, content, writ
     assert result.findings == []
     assert "hashes were computed just now" in result.notes[0]
     assert "versions are lost" in result.notes[1]
-    assert result.notes[2] == "round 0 is not finished"
+    assert len(result.notes) == 2, "no writer left work behind, so that the round counts as finished"
     write_dataset(dataset)
     rebuilt = files(dataset)
     lost = json.dumps({"versions": json.loads(whole["dataset.json"])["versions"]})
@@ -95,7 +95,9 @@ def test_rebuilding_leaves_out_what_cannot_be_read_and_foreign_shards(dataset: P
     (dataset / "dataset.json").unlink()
     shards = dataset / "round-0000"
     (shards / "00001.arrow").write_bytes((shards / "00001.arrow").read_bytes()[:-50])
-    write_shard(shards / "00003.arrow", to_table([make_record(50)]), {"settings": {"seed": 9}})
+    write_shard(
+        shards / "00003.arrow", to_table([make_record(50)]), {"settings": {"seed": 9}, "labels": 1, "rejected": {}}
+    )
     write_shard(shards / "00004.arrow", to_table([make_record(51)]), {})
     findings = verify(dataset, rebuild=True).findings
     assert any(line.startswith("round-0000/00001.arrow: left out, cannot be read") for line in findings)
