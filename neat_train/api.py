@@ -156,7 +156,7 @@ def evaluate(
     Example:
         ```python
         result = nt.evaluate("demo/run", "demo/test", reward_models="data/models/tiny-reward", limit=20)
-        print(result.content["decodings"]["sampled"]["rewards"])
+        print(result.result.decodings["sampled"].rewards["tiny-reward"].mean)
         ```
     """
     from neat_data.rounds.candidates import REFUSAL

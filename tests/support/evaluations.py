@@ -139,7 +139,10 @@ def write_evaluation(
             "seed": seed,
             "weights": weights or f"weights of {folder}",
         },
-        "queries": {"source": "tests", "name": queries, "count": count, "sha256": f"sha of {queries}"},
+        "queries": {
+            **{"source": "tests", "name": queries, "count": count, "sha256": f"sha of {queries}"},
+            **{"with_chosen": count, "left_out": {}},
+        },
         "prompt": prompt,
         "seed": 0,
         "settings": {
@@ -154,7 +157,7 @@ def write_evaluation(
             **(settings or {}),
         },
         "reward_models": {model: {"model": model, "template": reward_template} for model in rewards},
-        "start": {"label": "base", "weights": start, "own": own},
+        "start": {"spec": "base", "label": "base", "weights": start, "own": own},
         "decodings": {name: _decoding(values) for name, values in given.items()},
     }
     (folder / "eval.json").write_text(json.dumps(content))
@@ -162,8 +165,18 @@ def write_evaluation(
 
 
 def _decoding(rewards: Rewards) -> dict[str, Any]:
-    means = {model: {"mean": {"value": float(np.nanmean(values))}} for model, values in rewards.items()}
-    return {"distinct": {"1": 0.2, "2": 0.6, "3": 0.9}, "rewards": means}
+    return {
+        **{"answers": 1, "unanswered": 0, "finished": 1.0, "empty": 0.0, "refusals": 0.0},
+        "length": {"mean": 10.0, "p10": 10.0, "median": 10.0, "p90": 10.0},
+        "distinct": {"1": 0.2, "2": 0.6, "3": 0.9},
+        "rewards": {model: _rewards(values) for model, values in rewards.items()},
+    }
+
+
+def _rewards(values: Sequence[float]) -> dict[str, Any]:
+    nothing = ("chosen", "difference", "win_rate", "length_correlation")
+    mean = {"value": float(np.nanmean(values)), "low": None, "high": None}
+    return {"mean": mean, "scored": len(values), "unscored": 0, **dict.fromkeys(nothing), "by_source": {}}
 
 
 def write_judge(folder: Path, win: int, lose: int, tie: int, *, unreadable: int = 0, a: str = "runs/neat") -> Path:
