@@ -37,9 +37,9 @@ def main() -> None:
         rounds={"max_new_tokens": 16, "drop": []},
         held_out={"queries": 4},
     )
-    held_out = run.figures["held_out"]
-    for when in ("start", "end"):
-        print(f"{when}: reward {held_out[when]['reward']:.3f}, perplexity {held_out[when]['perplexity']:.2f}")
+    held_out = run.result.held_out
+    for when, measured in (("start", held_out.start), ("end", held_out.end)):
+        print(f"{when}: reward {measured['reward']:.3f}, perplexity {measured['perplexity']:.2f}")
     print(f"{run.run}: adapter, README.md, curves.png, metrics.jsonl")
 
     merged = nt.export(run.run, merge=True, out=f"{asked.out}/merged")

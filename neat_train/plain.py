@@ -17,6 +17,11 @@ WHERE_KNOWN = {"left out where it is None": True}
 """Metadata of a field that a file does not have where it is None."""
 
 
+def parts(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
+
+
 class Plain:
     """A frozen dataclass with an equivalent of plain Python."""
 

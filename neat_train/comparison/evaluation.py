@@ -17,14 +17,16 @@ from neat_data.report.tables import number
 from neat_train.comparison.result import Figure, JudgedArms, ShownAnswer, SideBySide, Start
 from neat_train.evaluation.figures import REWARD
 from neat_train.evaluation.folder import ANSWERS_FILE, EVAL, RECORDS_FILE, read_eval
-from neat_train.evaluation.result import EvalResult
+from neat_train.evaluation.result import EvalResult, EvaluatedPolicy
+from neat_train.judging.folder import read_result
+from neat_train.judging.result import JudgeResult, PeoplesTexts
+from neat_train.statistics import Interval
 
 # As in `neat_train.evaluation.evaluate`, which takes torch to import.
 DECODINGS = ("greedy", "sampled", "negative")
 TOKENS = ("tokenizer", "template", "stop_tokens", "stop_string")
 _AGREE = 1e-3  # between eval.json's mean rewards and those of its answers
 JUDGE = "judge.json"
-JUDGE_FORMAT = 1
 SETTINGS, RESULT = "settings.json", "result.json"
 EVALUATIONS = "eval"
 SHOWN_DECODING = "sampled"
@@ -136,51 +138,35 @@ def read_judged(path: Path, arms: Mapping[Path, str]) -> JudgedArms:
     file = path / JUDGE if path.is_dir() else path
     try:
         content = json.loads(file.read_bytes())
-        if content["format"] != JUDGE_FORMAT:
-            raise InputError(
-                f"{file}: is of format {content['format']}, not {JUDGE_FORMAT}; run neat-train judge again"
-            )
-        return _judged(content, file, arms)
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: is no result of neat-train judge (it lacks {error})") from error
+    return _judged(read_result(content, file), file, arms)
 
 
-def _judged(content: Mapping[str, Any], file: Path, arms: Mapping[Path, str]) -> JudgedArms:
-    verdicts = content["verdicts"]
-    first = (content.get("position_bias") or {}).get("first_preferred")
+def _judged(result: JudgeResult, file: Path, arms: Mapping[Path, str]) -> JudgedArms:
     return JudgedArms(
-        _side(content["a"], arms),
-        _side(content["b"], arms),
-        verdicts["win"],
-        verdicts["lose"],
-        verdicts["tie"],
-        _figure(content["win_rate"]),
-        content["sign_test"],
+        _side(result.a, arms),
+        _side(result.b, arms),
+        result.verdicts.win,
+        result.verdicts.lose,
+        result.verdicts.tie,
+        _figure(result.win_rate),
+        result.sign_test,
         source=str(file),
-        judge=_name(content["judge"]),
-        unread=verdicts.get("unreadable", 0) + verdicts.get("failed", 0),
-        length_controlled=_figure(content.get("length_controlled")),
-        first=_figure(first),
-        agreement=_figure((content.get("calibration") or {}).get("agreement")),
+        judge=str(result.judge["model"]),
+        unread=result.verdicts.unread,
+        length_controlled=_figure(result.length_controlled),
+        first=_figure(result.position_bias.first_preferred),
+        agreement=_figure(result.calibration.agreement) if result.calibration else None,
     )
 
 
-def _side(told: Mapping[str, str], arms: Mapping[Path, str]) -> str:
-    return arms.get(Path(told["spec"]).resolve(), told["label"])
+def _side(side: EvaluatedPolicy | PeoplesTexts, arms: Mapping[Path, str]) -> str:
+    return arms.get(Path(side.spec).resolve(), side.label)
 
 
-def _name(judge: Any) -> str:
-    return str(judge.get("model", judge)) if isinstance(judge, dict) else str(judge)
-
-
-def _figure(told: Any) -> Figure | None:
-    if told is None:
-        return None
-    if isinstance(told, (int, float)):
-        return Figure(float(told))
-    return Figure(told["value"], told.get("low"), told.get("high"))
+def _figure(interval: Interval | None) -> Figure | None:
+    return None if interval is None else Figure(interval.value, interval.low, interval.high)
 
 
 def named(given: Sequence[str]) -> dict[str, list[Path]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from neat_train.evaluation.result import (
     SourceShare,
     WinRate,
 )
+from neat_train.plain import parts
 from neat_train.statistics import (
     FEW,
     RESAMPLES,
@@ -62,8 +63,7 @@ def decodings(answers: pl.DataFrame, models: Sequence[str]) -> dict[str, Decodin
 
 
 def _negative(rewards: RewardFigures, against: Difference | None) -> NegativeRewardFigures:
-    told = {field.name: getattr(rewards, field.name) for field in fields(rewards)}
-    return NegativeRewardFigures(**told, against_sampled=against)
+    return NegativeRewardFigures(**parts(rewards), against_sampled=against)
 
 
 def of_decoding(rows: pl.DataFrame, models: Sequence[str]) -> DecodingFigures:

@@ -140,10 +140,6 @@ class Subject:
         """For eval.json and judge.json."""
         return EvaluatedPolicy(self.spec, self.label, self.kind, self.method, self.seed, self.weights)
 
-    def to_dict(self) -> dict[str, Any]:
-        """`name`, JSON-able."""
-        return self.name.to_dict()
-
 
 def open_subject(
     spec: str,

@@ -189,14 +189,33 @@ def write_judge(folder: Path, win: int, lose: int, tie: int, *, unreadable: int 
         "a": {"spec": a, "label": Path(a).name},
         "b": {"spec": "chosen", "label": "chosen"},
         "judge": {"model": "a-judge"},
+        "queries": {
+            "name": "test",
+            "sha256": "q",
+            "count": n + unreadable,
+            "comparable": n + unreadable,
+            "left_out": {},
+        },
+        "settings": {},
         "n": n + unreadable,
+        "left_out": {"a": 0, "b": 0},
+        "unfinished": {"a": 0, "b": 0},
         "verdicts": {"win": win, "lose": lose, "tie": tie, "unreadable": unreadable, "failed": 0},
+        "cut": 0,
         "win_rate": {"value": rate, "low": rate - 0.1, "high": rate + 0.1},
         "sign_test": 0.04,
         "length_controlled": None,
-        "position_bias": {"first_preferred": {"value": 0.61, "low": 0.55, "high": 0.67}, "consistent": None},
-        "calibration": {"agreement": {"value": 0.66, "low": 0.6, "high": 0.72}},
-        "tokens": {"prompt": 1, "completion": 1},
+        "length": {"a": 5.0, "b": 5.0, "longer_wins": None},
+        "position_bias": _bias({"value": 0.61, "low": 0.55, "high": 0.67}),
+        "calibration": {
+            **{"agreement": {"value": 0.66, "low": 0.6, "high": 0.72}, "decided": None, "verdicts": {}, "cut": 0},
+            "position_bias": _bias(None),
+        },
+        "tokens": {"prompt": 1, "completion": 1, "unreported": 0},
     }
     (folder / "judge.json").write_text(json.dumps(content))
     return folder
+
+
+def _bias(first: dict[str, float] | None) -> dict[str, Any]:
+    return {"first_preferred": first, "consistent": None, "both_first": 0, "both_second": 0, "pairs": 0}
