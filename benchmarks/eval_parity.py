@@ -25,6 +25,7 @@ from neat_data.record import Messages, from_table
 from neat_data.store.shard import read_shard
 from neat_train.evaluation.evaluate import EvalRequest, evaluate, read_answers
 from neat_train.evaluation.queries import EvalQuery, read_queries
+from neat_train.evaluation.result import EvalResult
 
 DECODINGS = ("greedy", "sampled", "negative")
 TOLERANCE = 1e-4
@@ -40,21 +41,22 @@ def main(
     """Exit status 1 where the perplexity or a reward differs by 1e-4 or more."""
     with tempfile.TemporaryDirectory() as folder:
         request = EvalRequest(str(run), queries, tuple(reward_model), Path(folder) / "eval", limit=n, device="cpu")
-        content = evaluate(request).content
-        result = {"queries": n, **_compared(run, request, content)}
+        evaluation = evaluate(request).result
+        result = {"queries": n, **_compared(run, request, evaluation)}
     print(json.dumps(result))
     if json_out:
         json_out.write_text(json.dumps(result, indent=1) + "\n")
     raise typer.Exit(0 if max(result["perplexity"], *result["rewards"].values()) < TOLERANCE else 1)
 
 
-def _compared(run: Path, request: EvalRequest, content: dict[str, Any]) -> dict[str, Any]:
+def _compared(run: Path, request: EvalRequest, evaluation: EvalResult) -> dict[str, Any]:
     assert request.out is not None
+    assert evaluation.perplexity is not None
     asked = read_queries(request.queries, limit=request.limit)
     plain = _perplexity(run, [(_turns(query.messages), query.chosen) for query in asked if query.chosen])
     rewards = {Path(model).name: _rewards(model, request.out, asked) for model in request.rewards}
     return {
-        "perplexity": abs(content["perplexity"]["value"] / plain - 1),
+        "perplexity": abs(evaluation.perplexity.value / plain - 1),
         "rewards": rewards,
         "log_ratio": _ratios(run, request.out),
         "tolerance": TOLERANCE,

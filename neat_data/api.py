@@ -457,7 +457,7 @@ def stats(
     Example:
         ```python
         figures = nd.stats("demo/helpful")
-        print(figures.counts.pairs, figures.thresholds[0].absolute.value)  # share of pairs with a gap above 1.0
+        print(figures.counts.pairs, figures.thresholds[0].absolute.share)  # share of pairs with a gap above 1.0
         ```
     """
     from neat_data.analysis.stats import compute

@@ -43,9 +43,9 @@ class TerminalWatcher:
     def __init__(self, console: Console | None, logger: logging.Logger | None = None) -> None:
         """With no console there is no bar. Lines stand above it, or go to `logger` where there is one."""
         width = 80 if console is None else console.width
-        self._progress = Progress(*columns(width), console=console, transient=True, disable=console is None)
-        self._logger = logger
+        self._progress = Progress(*columns(width), console=console, transient=True, disable=not lively(console))
         self._task = self._progress.add_task("starting", total=None, **counts())
+        self._console, self._logger = console, logger
 
     def __enter__(self) -> TerminalWatcher:
         self._progress.start()
@@ -67,8 +67,13 @@ class TerminalWatcher:
     def say(self, line: str) -> None:
         if self._logger is not None:
             self._logger.info("%s", line)
-        elif not self._progress.disable:
-            self._progress.console.print(escape(line), highlight=False)
+        elif self._console is not None:
+            self._console.print(escape(line), highlight=False)
+
+
+def lively(console: Console | None) -> bool:
+    """Whether a line that changes can be seen there; into a file, rich would write an empty line at its end."""
+    return console is not None and (console.is_interactive or console.is_jupyter)
 
 
 def columns(width: int) -> list[ProgressColumn]:

@@ -76,7 +76,7 @@ def fit(
     Example:
         ```python
         run = nt.fit("demo/helpful", policy="data/models/tiny-policy", out="demo/run", method="neat-pp", max_steps=10)
-        print(run.figures["held_out"]["end"])
+        print(run.result.held_out.end["reward"])
         ```
     """
     from neat_train.config.reading import read_settings
@@ -156,7 +156,7 @@ def evaluate(
     Example:
         ```python
         result = nt.evaluate("demo/run", "demo/test", reward_models="data/models/tiny-reward", limit=20)
-        print(result.content["decodings"]["sampled"]["rewards"])
+        print(result.result.decodings["sampled"].rewards["tiny-reward"].mean)
         ```
     """
     from neat_data.rounds.candidates import REFUSAL
@@ -261,7 +261,7 @@ def judge(
     Example:
         ```python
         verdicts = nt.judge("demo/run", "demo/test:chosen", judge="openai:MODEL", n=100)
-        print(verdicts.result["win_rate"])
+        print(verdicts.result.win_rate)
         ```
     """
     from neat_train.judging.clients.client import JudgeSpec

@@ -41,7 +41,7 @@ from neat_train.policy.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.policy.start import remember
 from neat_train.reports.card import write_card
 from neat_train.reports.curves import draw
-from neat_train.reports.summary import figures
+from neat_train.reports.summary import FitResult, figures
 from neat_train.rounds.live_sampler import live_sampler
 from neat_train.rounds.online import online_rounds
 from neat_train.run_folder import Identity, RunFolder
@@ -78,11 +78,11 @@ class FitSummary:
 
     run: Path
     already: bool
-    figures: dict[str, Any]
+    result: FitResult
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"run": str(self.run), "already": self.already, **self.figures}
+        return {"run": str(self.run), "already": self.already, **self.result.to_dict()}
 
 
 def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[TrainerCallback] = ()) -> FitSummary:
@@ -110,7 +110,7 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
         folder.require(known)
         if folder.finished:
             _require_same_start(folder, request.policy, known)
-            return FitSummary(request.out, True, folder.result())
+            return FitSummary(request.out, True, FitResult.from_dict(folder.result()))
         run = _prepared(request, settings, args, data, folder, watch)
         began = _train(run, [MetricsFile(folder.path), *callbacks])
         return FitSummary(request.out, False, _left_behind(run, began))
@@ -427,23 +427,25 @@ def _at_the_end(checkpoint: Path) -> Path | None:
     return checkpoint if best is None else checkpoint.parent / Path(best).name
 
 
-def _left_behind(run: _Run, began: int | None) -> dict[str, Any]:
+def _left_behind(run: _Run, began: int | None) -> FitResult:
     """Write what the run folder is read for.
 
     Args:
         began: the step that this session's training began with.
 
     Returns:
-        The figures, and with them `session_began`: the steps behind it are those that `seconds` tells the time of.
+        The figures, the same on every rank.
     """
     path, ranks = run.folder.path, run.folder.ranks
-    found: dict[str, Any] = {}
+    result: FitResult | None = None
     if ranks.main:
         run.watch.phase("writing", None)
         with full_disk_explained(path):
             run.policy.save(path)
             draw(path)
             write_card(path, run.data.train.dataset)
-            found = {**figures(path), "session_began": began}
-            run.folder.finish(found)
-    return ranks.gather(found)[0]
+            result = figures(path, began)
+            run.folder.finish(result.to_dict())
+    result = ranks.gather(result)[0]
+    assert result is not None
+    return result

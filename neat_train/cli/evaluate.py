@@ -152,4 +152,4 @@ def eval_verb(
     elif not quiet:
         from neat_train.evaluation.terminal import print_eval_summary
 
-        print_eval_summary(summary.out, summary.content, stdout(), already=summary.already)
+        print_eval_summary(summary.out, summary.result, stdout(), already=summary.already)

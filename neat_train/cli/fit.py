@@ -136,7 +136,7 @@ def fit_verb(
     elif not quiet:
         from neat_train.reports.summary import print_fit_summary
 
-        print_fit_summary(summary.run, summary.figures, stdout(), already=summary.already)
+        print_fit_summary(summary.run, summary.result, stdout(), already=summary.already)
 
 
 @contextmanager

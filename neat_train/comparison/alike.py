@@ -17,6 +17,7 @@ from neat_data.errors import InputError
 from neat_data.scoring.dataset_reward import mismatches
 from neat_data.store.claim import differences
 from neat_train.comparison.evaluation import TOKENS, Evaluation, stored
+from neat_train.evaluation.result import AskedQueries
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 _APART = ("subject", "start", "queries", "prompt", "reward_models")  # may differ, or are looked at by themselves
@@ -27,8 +28,8 @@ _SEEDS = ("seed", "data_seed")
 _WHICH = ("model", "weights", "config", "revision", "adapter")  # of a policy: which one it is
 _COMPUTED = ("device", "token_budget", "path", "attention")  # where and how, which only rounds differently
 _READ = {
-    "method": lambda one: one.content["subject"].get("method"),
-    "prompt": lambda one: one.content["prompt"],
+    "method": lambda one: one.result.subject.method,
+    "prompt": lambda one: one.result.prompt,
     "tokenizer": lambda one: one.tokens.get("tokenizer"),
     "chat template": lambda one: one.tokens.get("template"),
 }
@@ -60,16 +61,16 @@ def same_tokens(evaluations: Sequence[Evaluation]) -> bool:
 
 
 def _require_same_queries(first: Evaluation, other: Evaluation) -> None:
-    asked, other_asked = first.content["queries"], other.content["queries"]
-    if asked["sha256"] != other_asked["sha256"]:
+    asked, other_asked = first.result.queries, other.result.queries
+    if asked.sha256 != other_asked.sha256:
         raise InputError(
             f"{other.folder}: was evaluated on other queries ({_named(other_asked)}) than {first.folder} "
             f"({_named(asked)});\nevaluate both on the same --queries"
         )
 
 
-def _named(queries: Mapping[str, Any]) -> str:
-    return f"{queries['name']}, {queries['count']:,} of them, sha256 {queries['sha256'][:8]}"
+def _named(queries: AskedQueries) -> str:
+    return f"{queries.name}, {queries.count:,} of them, sha256 {queries.sha256[:8]}"
 
 
 def _require_same_decoding(first: Evaluation, other: Evaluation) -> None:
@@ -81,7 +82,7 @@ def _require_same_decoding(first: Evaluation, other: Evaluation) -> None:
 
 
 def _decoding(one: Evaluation) -> dict[str, Any]:
-    return {name: value for name, value in one.content["settings"].items() if name not in (*_APART, *_SAID)}
+    return {name: value for name, value in one.result.settings.items() if name not in (*_APART, *_SAID)}
 
 
 def _shortly(changed: Sequence[str]) -> str:
@@ -92,7 +93,7 @@ def _shortly(changed: Sequence[str]) -> str:
 def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
     one, two = (_models(evaluation) for evaluation in (first, other))
     for name in sorted(one.keys() & two.keys()):
-        loaded = [evaluation.content["reward_models"].get(name, {}) for evaluation in (first, other)]
+        loaded = [dict(evaluation.result.reward_models.get(name, {})) for evaluation in (first, other)]
         if changed := differences(one[name], two[name]) or mismatches(*loaded):
             raise InputError(
                 f"{other.folder}: its reward model {name} is not that of {first.folder} ({'; '.join(changed[:2])});\n"
@@ -102,7 +103,7 @@ def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
 
 def _models(one: Evaluation) -> dict[str, dict[str, Any]]:
     """What an evaluation says of each of its reward models."""
-    told = one.content["settings"].get("reward_models", {})
+    told = one.result.settings.get("reward_models", {})
     return {name: content if isinstance(content, dict) else {"is": content} for name, content in told.items()}
 
 
@@ -125,7 +126,7 @@ def _other_settings(found: Evaluations, first: Evaluation) -> Iterator[str]:
 
 def _computed(one: Evaluation) -> dict[str, Any]:
     """Settings that say how, and not what."""
-    settings = one.content["settings"]
+    settings = one.result.settings
     subject = settings.get("subject", {})
     return {
         **{name: settings.get(name) for name in _SAID},
@@ -135,7 +136,7 @@ def _computed(one: Evaluation) -> dict[str, Any]:
 
 def _other_prompts(found: Evaluations) -> Iterator[str]:
     for name, evaluations in found.items():
-        if (prompt := evaluations[0].content["prompt"]) != "none":
+        if (prompt := evaluations[0].result.prompt) != "none":
             yield f"{name} was evaluated with the prompt {prompt} around every query."
 
 
@@ -177,7 +178,7 @@ def require_seeds(name: str, evaluations: Sequence[Evaluation], runs: Sequence[P
             raise InputError(f"{name}: its runs differ in {key} ({', '.join(sorted(kinds))}){_SO}")
     weights = [one.weights for one in evaluations]
     if None not in weights and len(set(weights)) < len(weights):
-        spec = evaluations[0].content["subject"].get("spec")
+        spec = evaluations[0].result.subject.spec
         raise InputError(f"{name}: the same weights are given twice ({spec}, …)")
     for run in runs[1:]:
         if changed := differences(_settings(runs[0]), _settings(run)):

@@ -76,7 +76,7 @@ def compare(
     names = _names(given)
     first = next(iter(found.values()))[0]
     return Comparison(
-        queries={name: first.content["queries"].get(name) for name in ("name", "count", "sha256")},
+        queries={name: getattr(first.result.queries, name) for name in ("name", "count", "sha256")},
         reward_models=models,
         negative=first.negative,
         chosen=_chosen(first),
@@ -104,13 +104,13 @@ class _Seed:
     @property
     def number(self) -> int | None:
         if self.evaluation is not None:
-            return self.evaluation.content["subject"].get("seed")
+            return self.evaluation.result.subject.seed
         return self.settings.get("training", {}).get("seed")
 
     @property
     def method(self) -> str | None:
         if self.evaluation is not None:
-            return self.evaluation.content["subject"].get("method")
+            return self.evaluation.result.subject.method
         return self.settings.get("method")
 
     def told(self, models: Sequence[str]) -> Member:
@@ -187,7 +187,7 @@ def _arms(
             Arm(
                 name,
                 seeds[0].method,
-                measured[0].content["prompt"] if measured else None,
+                measured[0].result.prompt if measured else None,
                 tuple(seed.told(models) for seed in seeds),
                 tuple(dict.fromkeys(one.start for one in measured if one.start is not None)),
                 figures.of(measured),

@@ -16,15 +16,17 @@ from neat_data.errors import InputError
 from neat_data.report.tables import number
 from neat_train.comparison.result import Figure, JudgedArms, ShownAnswer, SideBySide, Start
 from neat_train.evaluation.figures import REWARD
-from neat_train.evaluation.folder import ANSWERS_FILE, EVAL, FORMAT, RECORDS_FILE
+from neat_train.evaluation.folder import ANSWERS_FILE, EVAL, RECORDS_FILE, read_eval
+from neat_train.evaluation.result import EvalResult, EvaluatedPolicy
+from neat_train.judging.folder import read_result
+from neat_train.judging.result import JudgeResult, PeoplesTexts
+from neat_train.statistics import Interval
 
 # As in `neat_train.evaluation.evaluate`, which takes torch to import.
 DECODINGS = ("greedy", "sampled", "negative")
 TOKENS = ("tokenizer", "template", "stop_tokens", "stop_string")
-_NEEDED = ("subject", "queries", "prompt", "settings", "decodings")
 _AGREE = 1e-3  # between eval.json's mean rewards and those of its answers
 JUDGE = "judge.json"
-JUDGE_FORMAT = 1
 SETTINGS, RESULT = "settings.json", "result.json"
 EVALUATIONS = "eval"
 SHOWN_DECODING = "sampled"
@@ -35,44 +37,44 @@ class Evaluation:
     """An evaluation's folder and what its files hold.
 
     Attributes:
-        content: eval.json.
+        result: eval.json.
         answers: one row an answer, see `neat_train.evaluation.evaluate.ANSWERS`.
         records: query_id, nll and tokens of a chosen response; no rows where queries came without.
     """
 
     folder: Path
-    content: dict[str, Any]
+    result: EvalResult
     answers: pl.DataFrame
     records: pl.DataFrame
 
     @cached_property
     def reward_models(self) -> tuple[str, ...]:
         """In the order of the evaluation: what trained first."""
-        named = [model for decoding in self.content["decodings"].values() for model in decoding.get("rewards", {})]
+        named = [model for decoding in self.result.decodings.values() for model in decoding.rewards]
         return tuple(dict.fromkeys(named))
 
     @property
     def weights(self) -> str | None:
         """What tells the policy from any other."""
-        return self.content["subject"].get("weights")
+        return self.result.subject.weights
 
     @property
     def tokens(self) -> dict[str, Any]:
         """What decides which tokens a text becomes: figures a token compare only where this is the same."""
-        subject = self.content["settings"].get("subject", {})
+        subject = self.result.settings.get("subject", {})
         return {name: subject.get(name) for name in TOKENS}
 
     @property
     def negative(self) -> str | None:
         """The prompt that the answers called `negative` were given under; None where they were given without one."""
-        told = self.content["settings"]["negative"]
+        told = self.result.settings["negative"]
         return None if told["text"] is None else str(told["name"])
 
     @property
     def start(self) -> Start | None:
         """What KL was measured from."""
-        told = self.content.get("start")
-        return Start(told["label"], told["weights"], bool(told.get("own"))) if told else None
+        told = self.result.start
+        return None if told is None else Start(told.label, told.weights, told.own)
 
     def answered(self, decoding: str) -> pl.DataFrame:
         """The answers of one decoding, by query_id; one row a query, the mean where an id was asked more than once."""
@@ -87,22 +89,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         InputError: it holds no finished evaluation, one of another version, or files that do not belong together.
     """
-    content = _content(folder / EVAL)
-    found = Evaluation(folder, content, _frame(folder / ANSWERS_FILE), _frame(folder / RECORDS_FILE))
+    found = Evaluation(folder, read_eval(folder), _frame(folder / ANSWERS_FILE), _frame(folder / RECORDS_FILE))
     _require_one_piece(found)
     return found
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run neat-train eval again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path}: is no evaluation of format {FORMAT}; run neat-train eval again")
-    if lacking := [name for name in _NEEDED if name not in content]:
-        raise InputError(f"{path}: lacks {', '.join(lacking)}; run neat-train eval again")
-    return content
 
 
 def _frame(path: Path) -> pl.DataFrame:
@@ -120,10 +109,10 @@ def one_reason(error: Exception) -> str:
 
 def _require_one_piece(found: Evaluation) -> None:
     """eval.json and the answers beside it tell the same rewards."""
-    for decoding, content in found.content["decodings"].items():
+    for decoding, figures in found.result.decodings.items():
         rows = found.answers.filter(pl.col("decoding") == decoding)
-        for model, told in content.get("rewards", {}).items():
-            said, counted = told["mean"]["value"], _mean(rows, f"{REWARD}{model}")
+        for model, told in figures.rewards.items():
+            said, counted = told.mean.value, _mean(rows, f"{REWARD}{model}")
             if (said is None) != (counted is None) or abs((said or 0) - (counted or 0)) > _AGREE:
                 raise InputError(
                     f"{found.folder}: {EVAL} says a mean reward of {number(said)} under {model} ({decoding}), "
@@ -149,51 +138,35 @@ def read_judged(path: Path, arms: Mapping[Path, str]) -> JudgedArms:
     file = path / JUDGE if path.is_dir() else path
     try:
         content = json.loads(file.read_bytes())
-        if content["format"] != JUDGE_FORMAT:
-            raise InputError(
-                f"{file}: is of format {content['format']}, not {JUDGE_FORMAT}; run neat-train judge again"
-            )
-        return _judged(content, file, arms)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: is no result of neat-train judge (it lacks {error})") from error
+    return _judged(read_result(content, file), file, arms)
 
 
-def _judged(content: Mapping[str, Any], file: Path, arms: Mapping[Path, str]) -> JudgedArms:
-    verdicts = content["verdicts"]
-    first = (content.get("position_bias") or {}).get("first_preferred")
+def _judged(result: JudgeResult, file: Path, arms: Mapping[Path, str]) -> JudgedArms:
     return JudgedArms(
-        _side(content["a"], arms),
-        _side(content["b"], arms),
-        verdicts["win"],
-        verdicts["lose"],
-        verdicts["tie"],
-        _figure(content["win_rate"]),
-        content["sign_test"],
+        _side(result.a, arms),
+        _side(result.b, arms),
+        result.verdicts.win,
+        result.verdicts.lose,
+        result.verdicts.tie,
+        _figure(result.win_rate),
+        result.sign_test,
         source=str(file),
-        judge=_name(content["judge"]),
-        unread=verdicts.get("unreadable", 0) + verdicts.get("failed", 0),
-        length_controlled=_figure(content.get("length_controlled")),
-        first=_figure(first),
-        agreement=_figure((content.get("calibration") or {}).get("agreement")),
+        judge=str(result.judge["model"]),
+        unread=result.verdicts.unread,
+        length_controlled=_figure(result.length_controlled),
+        first=_figure(result.position_bias.first_preferred),
+        agreement=_figure(result.calibration.agreement) if result.calibration else None,
     )
 
 
-def _side(told: Mapping[str, str], arms: Mapping[Path, str]) -> str:
-    return arms.get(Path(told["spec"]).resolve(), told["label"])
+def _side(side: EvaluatedPolicy | PeoplesTexts, arms: Mapping[Path, str]) -> str:
+    return arms.get(Path(side.spec).resolve(), side.label)
 
 
-def _name(judge: Any) -> str:
-    return str(judge.get("model", judge)) if isinstance(judge, dict) else str(judge)
-
-
-def _figure(told: Any) -> Figure | None:
-    if told is None:
-        return None
-    if isinstance(told, (int, float)):
-        return Figure(float(told))
-    return Figure(told["value"], told.get("low"), told.get("high"))
+def _figure(interval: Interval | None) -> Figure | None:
+    return None if interval is None else Figure(interval.value, interval.low, interval.high)
 
 
 def named(given: Sequence[str]) -> dict[str, list[Path]]:

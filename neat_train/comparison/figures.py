@@ -215,5 +215,6 @@ def _plain(evaluations: Sequence[Evaluation], read: Read) -> Figure | None:
 
 def _distinct(evaluations: Sequence[Evaluation], decoding: str, size: str) -> Figure | None:
     """A share over all answers together, so the mean over seeds has no interval over queries."""
-    found = [one.content["decodings"].get(decoding, {}).get("distinct", {}).get(size) for one in evaluations]
-    return None if None in found else Figure(float(np.mean(found)))
+    measured = [one.result.decodings[decoding] for one in evaluations if decoding in one.result.decodings]
+    shares = [share for figures in measured if (share := figures.distinct.get(size)) is not None]
+    return Figure(float(np.mean(shares))) if len(shares) == len(evaluations) else None

@@ -29,10 +29,11 @@ from neat_data.rounds.candidates import REFUSAL, Rules
 from neat_data.store.manifest import package_versions
 from neat_train.evaluation import figures
 from neat_train.evaluation.files import ALPACA, ARENA, responses_file, write_benchmarks, write_responses, write_table
-from neat_train.evaluation.folder import ANSWERS_FILE, RECORDS_FILE, EvalFolder, read_eval
+from neat_train.evaluation.folder import ANSWERS_FILE, FORMAT, RECORDS_FILE, EvalFolder, read_eval
 from neat_train.evaluation.likelihood import ResponseLikelihood
 from neat_train.evaluation.measure import CHOSEN, Decoding, EvaluationParts, Rewarded
 from neat_train.evaluation.queries import Queries, open_queries
+from neat_train.evaluation.result import AskedQueries, EvalResult, LeftOut, MeasuredFrom, Perplexity
 from neat_train.evaluation.reward_models import NamedReward, RewardOptions, named_rewards, scored_before
 from neat_train.evaluation.subject import Subject, asked, named_prompt, open_subject
 from neat_train.run_folder import SETTINGS
@@ -116,15 +117,15 @@ class EvalRequest:
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """What came of it. `already`: the figures were there before; `content` is that of eval.json."""
+    """What came of it. `already`: the figures were there before; `result` is what eval.json holds."""
 
     out: Path
     already: bool
-    content: dict[str, Any]
+    result: EvalResult
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"out": str(self.out), "already": self.already, **self.content}
+        return {"out": str(self.out), "already": self.already, **self.result.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def evaluate(request: EvalRequest, watch: Watcher | None = None) -> EvalSummary:
         if not already:
             _require_answerable(request, plan)
             folder.finish(_measured(request, plan, folder, watch))
-        return EvalSummary(out, already, folder.content())
+        return EvalSummary(out, already, folder.result())
 
 
 def read_answers(folder: str | Path) -> pl.DataFrame:
@@ -296,7 +297,7 @@ def _require_answerable(request: EvalRequest, plan: _Plan) -> None:
     raise InputError(f"none can be answered ({counts});", field="queries", value=request.queries, advice=hint)
 
 
-def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watcher) -> dict[str, Any]:
+def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watcher) -> EvalResult:
     """Every step, then every file but the last."""
     queries = plan.queries.queries
     steps = EvaluationParts(folder, queries, request.seed, request.max_new_tokens, watch)
@@ -317,19 +318,20 @@ def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watc
     rewards = {name: found.rewards for name, found in scored.items()}
     table = _answers(plan, samples, kl, rewards)
     _write(request, plan, folder.path, table, samples, chosen, rewards)
-    return {
-        "subject": plan.subject.to_dict(),
-        "start": _start_dict(request, plan),
-        "queries": _queries_dict(plan.queries),
-        "prompt": request.prompt,
-        "seed": request.seed,
-        "settings": plan.settings,
-        "reward_models": {name: found.settings for name, found in scored.items()},
-        "left_out": _left_out(samples, cut, scored),
-        "perplexity": _perplexity(chosen, cut),
-        "decodings": figures.decodings(table, list(rewards)),
-        "versions": package_versions(),
-    }
+    return EvalResult(
+        format=FORMAT,
+        subject=plan.subject.name,
+        start=_measured_from(plan),
+        queries=_asked_queries(plan.queries),
+        prompt=request.prompt,
+        seed=request.seed,
+        settings=plan.settings,
+        reward_models={name: found.settings for name, found in scored.items()},
+        left_out=_left_out(samples, cut, scored),
+        perplexity=_perplexity(chosen, cut),
+        decodings=figures.decodings(table, list(rewards)),
+        versions=package_versions(),
+    )
 
 
 def _kl(
@@ -383,8 +385,7 @@ def _described(sample: Sample, rules: Rules) -> dict[str, Any]:
 
 def _left_out(
     samples: Mapping[str, Sequence[Sample]], chosen: Mapping[str, int], scored: Mapping[str, Rewarded]
-) -> dict[str, Any]:
-    """What has no answer, no reward, or was cut, by reason: of answers by decoding, of perplexity, and of rewards."""
+) -> LeftOut:
     answers = {
         name: Counter(
             [
@@ -394,17 +395,16 @@ def _left_out(
         )
         for name, found in samples.items()
     }
-    return {
-        "answers": {name: dict(counts) for name, counts in answers.items() if counts},
-        "perplexity": dict(chosen),
-        "rewards": {name: found.refused for name, found in scored.items() if found.refused},
-    }
+    return LeftOut(
+        answers={name: dict(counts) for name, counts in answers.items() if counts},
+        perplexity=dict(chosen),
+        rewards={name: found.refused for name, found in scored.items() if found.refused},
+    )
 
 
-def _perplexity(chosen: Sequence[ResponseLikelihood | None], cut: Mapping[str, int]) -> dict[str, Any] | None:
+def _perplexity(chosen: Sequence[ResponseLikelihood | None], cut: Mapping[str, int]) -> Perplexity | None:
     given = [one for one in chosen if one is not None]
-    found = figures.perplexity(np.array([-one.logp for one in given]), np.array([one.tokens for one in given]))
-    return None if found is None else {**found, "cut": dict(cut)}
+    return figures.perplexity(np.array([-one.logp for one in given]), np.array([one.tokens for one in given]), cut)
 
 
 def _write(
@@ -435,20 +435,20 @@ def _write(
     write_table(out / ANSWERS_FILE, table)
 
 
-def _start_dict(request: EvalRequest, plan: _Plan) -> dict[str, Any] | None:
+def _measured_from(plan: _Plan) -> MeasuredFrom | None:
     """Which policy KL is measured from, and whether it is the run's own start."""
     if plan.start is None:
         return None
     own = plan.subject.kind == "run" and _other(plan.subject, plan.start) is None
-    return {"spec": plan.start.spec, "label": plan.start.label, "weights": plan.start.weights, "own": own}
+    return MeasuredFrom(plan.start.spec, plan.start.label, plan.start.weights, own)
 
 
-def _queries_dict(queries: Queries) -> dict[str, Any]:
-    return {
-        "source": queries.source,
-        "name": queries.name,
-        "count": len(queries.queries),
-        "sha256": queries.sha256,
-        "with_chosen": sum(query.chosen is not None for query in queries.queries),
-        "left_out": queries.left_out,
-    }
+def _asked_queries(queries: Queries) -> AskedQueries:
+    return AskedQueries(
+        source=queries.source,
+        name=queries.name,
+        count=len(queries.queries),
+        sha256=queries.sha256,
+        with_chosen=sum(query.chosen is not None for query in queries.queries),
+        left_out=queries.left_out,
+    )

@@ -20,6 +20,7 @@ from neat_data.errors import InputError
 from neat_data.store.atomic import full_disk_explained
 from neat_data.store.claim import claimed, differences, in_words, others, put, read
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
+from neat_train.evaluation.result import EvalResult
 
 FORMAT = 1
 EVAL = "eval.json"
@@ -73,9 +74,9 @@ class EvalFolder:
     def finished(self) -> bool:
         """Whether every figure is there, in today's format, and every file."""
         there = all((self.path / name).is_file() for name in (EVAL, *self.files))
-        return there and self.content().get("format") == FORMAT
+        return there and (read(self.path / EVAL) or {}).get("format") == FORMAT
 
-    def content(self) -> dict[str, Any]:
+    def result(self) -> EvalResult:
         """What `finish` was given."""
         return read_eval(self.path)
 
@@ -90,9 +91,9 @@ class EvalFolder:
             write_shard(path, *make())
         return read_shard(path), shard_metadata(path)
 
-    def finish(self, content: dict[str, Any]) -> None:
+    def finish(self, result: EvalResult) -> None:
         """Write the figures."""
-        put(self.path / EVAL, {"format": FORMAT, **content})
+        put(self.path / EVAL, result.to_dict())
 
     def _place(self, part: str) -> Path:
         return self.path / _PARTS / f"{part}.arrow"
@@ -126,16 +127,21 @@ class EvalFolder:
             shutil.rmtree(parts, ignore_errors=True)
 
 
-def read_eval(folder: Path) -> dict[str, Any]:
+def read_eval(folder: Path) -> EvalResult:
     """The figures of a finished evaluation.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or one of another version.
     """
     content = read(folder / EVAL)
     if content is None:
         raise InputError(f"{folder}: holds no finished evaluation (no {EVAL}); `neat-train eval` makes one.")
-    return content
+    if content.get("format") != FORMAT:
+        raise InputError(f"{folder / EVAL}: is no evaluation of format {FORMAT}; run neat-train eval again")
+    try:
+        return EvalResult.from_dict(content)
+    except ValueError as error:
+        raise InputError(f"{folder / EVAL}: cannot be read ({error}); run neat-train eval again") from error
 
 
 def _require_ours(path: Path) -> None:

@@ -37,6 +37,7 @@ from neat_data.progress import Silent, Watcher
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import canonical_json
 from neat_train.evaluation.queries import EvalQuery
+from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.policy.policy import own_tokenizer
 from neat_train.policy.start import base_of, remember_base, start_of
 from neat_train.run_folder import RESULT, SETTINGS, run_of
@@ -134,10 +135,10 @@ class Subject:
         gc.collect()
         release()
 
-    def to_dict(self) -> dict[str, Any]:
-        """For eval.json and judge.json: spec, label, kind, method, seed, weights."""
-        names = ("spec", "label", "kind", "method", "seed", "weights")
-        return {name: getattr(self, name) for name in names}
+    @property
+    def name(self) -> EvaluatedPolicy:
+        """For eval.json and judge.json."""
+        return EvaluatedPolicy(self.spec, self.label, self.kind, self.method, self.seed, self.weights)
 
 
 def open_subject(

@@ -18,10 +18,12 @@ from neat_data.errors import InputError
 from neat_data.record import Message, Messages, canonical_json
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import changes, claimed, others, put, read
+from neat_train.judging.result import JudgeResult
 from neat_train.judging.verdicts import JudgedPair
 from neat_train.training.json_lines import append, keep, read_rows
 
 SETTINGS, TEXTS, VERDICTS, RESULT = "settings.json", "texts.jsonl", "verdicts.jsonl", "judge.json"
+FORMAT = 1
 _NOT_TAKEN = "not_taken"
 
 
@@ -99,18 +101,34 @@ class JudgeFolder:
         """Write one more pair."""
         append(self.path / VERDICTS, judged.to_dict())
 
-    def finish(self, judged: Sequence[JudgedPair], result: dict[str, Any]) -> None:
+    def finish(self, judged: Sequence[JudgedPair], result: JudgeResult) -> None:
         """Put the verdicts into the order of the pairs, whichever came first, and mark the comparison as finished."""
         lines = "".join(json.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in judged)
         write_atomically(self.path / VERDICTS, lambda file: file.write(lines.encode("utf-8", "backslashreplace")))
-        put(self.path / RESULT, result)
+        put(self.path / RESULT, result.to_dict())
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> JudgeResult | None:
         """What `finish` was given; None before."""
-        return read(self.path / RESULT)
+        content = read(self.path / RESULT)
+        return None if content is None else read_result(content, self.path / RESULT)
 
     def _stored(self) -> dict[str, Any]:
         return {name: value for name, value in (read(self.path / SETTINGS) or {}).items() if name != _NOT_TAKEN}
+
+
+def read_result(content: Any, path: Path) -> JudgeResult:
+    """The content of a judge.json.
+
+    Raises:
+        InputError: it is none, or of another version; `path` is where it lies.
+    """
+    told = content.get("format") if isinstance(content, dict) else None
+    if told is not None and told != FORMAT:
+        raise InputError(f"{path}: is of format {told}, not {FORMAT}; run neat-train judge again")
+    try:
+        return JudgeResult.from_dict(content)
+    except ValueError as error:
+        raise InputError(f"{path}: is no result of neat-train judge ({error})") from error
 
 
 def _is_comparison(path: Path) -> bool:

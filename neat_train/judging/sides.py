@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 from neat_data.errors import InputError
 from neat_data.progress import Watcher
 from neat_train.evaluation.queries import EvalQuery, name_of, read_queries, sha256_of
+from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.evaluation.subject import Subject, answers, named_prompt, open_subject
+from neat_train.judging.result import PeoplesTexts
 
 Choice = Literal["chosen", "rejected"]
 
@@ -71,9 +73,10 @@ class People:
         texts = {} if self.dataset is None else {"texts_sha256": sha256_of(sorted(self.known.items()))}
         return {"choice": self.choice, **texts}
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def name(self) -> PeoplesTexts:
         """For judge.json."""
-        return {"spec": self.spec, "label": self.label}
+        return PeoplesTexts(self.spec, self.label)
 
     def may_answer(self, query: EvalQuery) -> bool:
         """Whether this side has something to say to it."""
@@ -112,8 +115,9 @@ class Model:
         how = {"prompt": asked.prompt, "temperature": asked.temperature, "seed": asked.seed}
         return {**how, "max_new_tokens": asked.max_new_tokens, **self.subject.settings}
 
-    def to_dict(self) -> dict[str, Any]:
-        return self.subject.to_dict()
+    @property
+    def name(self) -> EvaluatedPolicy:
+        return self.subject.name
 
     def may_answer(self, query: EvalQuery) -> bool:
         return True

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, percent
 from neat_train.judging.length_control import FEWEST, OVERLAP
+from neat_train.judging.result import JudgeResult
+from neat_train.plain import parts
+from neat_train.statistics import Interval
 
 _COLUMNS = ("", "figure", "95 % interval", "of")
 
 
-def tables(result: dict[str, Any]) -> list[Table]:
+def tables(result: JudgeResult) -> list[Table]:
     """What was found, what the judge is worth, and what it cost."""
     return [_found(result), _worth(result), _cost(result)]
 
 
-def _found(result: dict[str, Any]) -> Table:
-    counts, a, b = result["verdicts"], one_line(result["a"]["label"]), one_line(result["b"]["label"])
-    decided = counts["win"] + counts["lose"] + counts["tie"]
+def _found(result: JudgeResult) -> Table:
+    counts, a, b = result.verdicts, one_line(result.a.label), one_line(result.b.label)
+    decided = counts.decided
     rows = [
-        ("win / lose / tie", f"{counts['win']} / {counts['lose']} / {counts['tie']}", "", f"{result['n']:,}"),
-        ("win rate, a tie being half", *_share(result["win_rate"]), f"{decided:,}"),
-        ("the same at equal length", *_share(result["length_controlled"]), f"{decided:,}"),
-        ("p of the sign test", f"{result['sign_test']:.3g}", "", f"{counts['win'] + counts['lose']:,}"),
-        ("longer answer wins", *_share(result["length"]["longer_wins"]), ""),
+        ("win / lose / tie", f"{counts.win} / {counts.lose} / {counts.tie}", "", f"{result.n:,}"),
+        ("win rate, a tie being half", *_share(result.win_rate), f"{decided:,}"),
+        ("the same at equal length", *_share(result.length_controlled), f"{decided:,}"),
+        ("p of the sign test", f"{result.sign_test:.3g}", "", f"{counts.win + counts.lose:,}"),
+        ("longer answer wins", *_share(result.length.longer_wins), ""),
     ]
-    rows += [(words, f"{count:,}", "", f"{result['n']:,}") for words, count in _unread(result) if count]
+    rows += [(words, f"{count:,}", "", f"{result.n:,}") for words, count in _unread(result) if count]
     notes = [
         "A pair is won where both orders say so; where they disagree it is a tie.",
         *_of_length(result, decided),
@@ -36,16 +37,16 @@ def _found(result: dict[str, Any]) -> Table:
     return Table(f"{a} against {b}", _COLUMNS, tuple(rows), " ".join(notes))
 
 
-def _unread(result: dict[str, Any]) -> list[tuple[str, int]]:
+def _unread(result: JudgeResult) -> list[tuple[str, int]]:
     return [
-        ("verdicts that cannot be read", result["verdicts"]["unreadable"]),
-        ("of these, cut at max_tokens", result["cut"]),
-        ("pairs that the judge does not take", result["verdicts"]["failed"]),
+        ("verdicts that cannot be read", result.verdicts.unreadable),
+        ("of these, cut at max_tokens", result.cut),
+        ("pairs that the judge does not take", result.verdicts.failed),
     ]
 
 
-def _of_length(result: dict[str, Any], decided: int) -> list[str]:
-    if result["length_controlled"] is not None:
+def _of_length(result: JudgeResult, decided: int) -> list[str]:
+    if result.length_controlled is not None:
         return []
     if decided < FEWEST:
         return [f"Equal length: not told under {FEWEST} pairs."]
@@ -53,25 +54,25 @@ def _of_length(result: dict[str, Any], decided: int) -> list[str]:
     return [f"Equal length: not told where lengths do not differ, or {one_sided}."]
 
 
-def _of_the_unread(result: dict[str, Any]) -> list[str]:
-    of_people = result["calibration"] or {"cut": 0, "verdicts": {"failed": 0}}
+def _of_the_unread(result: JudgeResult) -> list[str]:
     notes = []
-    if result["cut"] or of_people["cut"]:
+    if result.cut or (result.calibration and result.calibration.cut):
         notes.append("What is cut is not read: --judge-arg max_tokens=N (and another --out) lets the judge say more.")
-    if result["verdicts"]["failed"] or of_people["verdicts"]["failed"]:
+    if result.failed:
         notes.append("verdicts.jsonl says why pairs were not taken; the same command asks about them again.")
     return notes
 
 
-def _left_out(result: dict[str, Any], labels: dict[str, str]) -> list[str]:
+def _left_out(result: JudgeResult, labels: dict[str, str]) -> list[str]:
     """What was not compared, and what was although it is not whole."""
-    queries = result["queries"]
-    left_out = [(count, f"queries that {labels[side]} did not answer") for side, count in result["left_out"].items()]
+    queries = result.queries
+    unanswered = parts(result.left_out)
+    left_out = [(count, f"queries that {labels[side]} did not answer") for side, count in unanswered.items()]
     left_out += [
-        (queries["count"] - queries["comparable"], "queries without the responses that are compared"),
-        (sum(queries["left_out"].values()), f"rows of {one_line(queries['name'])} that cannot be used"),
+        (queries.count - queries.comparable, "queries without the responses that are compared"),
+        (sum(queries.left_out.values()), f"rows of {one_line(queries.name)} that cannot be used"),
     ]
-    cut = [(count, f"of {labels[side]}") for side, count in result["unfinished"].items()]
+    cut = [(count, f"of {labels[side]}") for side, count in parts(result.unfinished).items()]
     return [*_listed("Left out", left_out), *_listed("Answers cut at --max-new-tokens", cut)]
 
 
@@ -80,33 +81,33 @@ def _listed(head: str, counts: list[tuple[int, str]]) -> list[str]:
     return [f"{head}: {', '.join(told)}."] if told else []
 
 
-def _worth(result: dict[str, Any]) -> Table:
-    bias, calibration = result["position_bias"], result["calibration"]
+def _worth(result: JudgeResult) -> Table:
+    bias, calibration = result.position_bias, result.calibration
     rows = [
-        ("prefers what stands first", *_share(bias["first_preferred"]), f"{2 * bias['pairs']:,}"),
-        ("both orders agree", *_share(bias["consistent"]), f"{bias['pairs']:,}"),
+        ("prefers what stands first", *_share(bias.first_preferred), f"{2 * bias.pairs:,}"),
+        ("both orders agree", *_share(bias.consistent), f"{bias.pairs:,}"),
     ]
     note = "Not calibrated: nothing is known of its agreement with people."
     if calibration is not None:
-        counts = calibration["verdicts"]
-        decided = counts["win"] + counts["lose"]
-        rows.insert(0, ("agrees with people", *_share(calibration["agreement"]), f"{decided + counts['tie']:,}"))
-        rows.insert(1, ("the same without ties", *_share(calibration["decided"]), f"{decided:,}"))
-        if unread := counts["unreadable"] + counts["failed"]:
-            rows.insert(2, ("of what people judged, not read or taken", f"{unread:,}", "", f"{sum(counts.values()):,}"))
+        counts = calibration.verdicts
+        rows.insert(0, ("agrees with people", *_share(calibration.agreement), f"{counts.decided:,}"))
+        rows.insert(1, ("the same without ties", *_share(calibration.decided), f"{counts.win + counts.lose:,}"))
+        if counts.unread:
+            total = f"{counts.decided + counts.unread:,}"
+            rows.insert(2, ("of what people judged, not read or taken", f"{counts.unread:,}", "", total))
         note = "Agreement: of chosen against rejected, a tie being half. 50 % is chance, and no preference for a place."
-    return Table(f"The judge: {one_line(result['judge']['model'])}", _COLUMNS, tuple(rows), note)
+    return Table(f"The judge: {one_line(result.judge['model'])}", _COLUMNS, tuple(rows), note)
 
 
-def _cost(result: dict[str, Any]) -> Table:
-    tokens = result["tokens"]
-    rows = [("tokens read", f"{tokens['prompt']:,}"), ("tokens written", f"{tokens['completion']:,}")]
-    if tokens["unreported"]:
-        rows.append(("answers without a count", f"{tokens['unreported']:,}"))
+def _cost(result: JudgeResult) -> Table:
+    tokens = result.tokens
+    rows = [("tokens read", f"{tokens.prompt:,}"), ("tokens written", f"{tokens.completion:,}")]
+    if tokens.unreported:
+        rows.append(("answers without a count", f"{tokens.unreported:,}"))
     return Table("What it took", ("", ""), tuple(rows))
 
 
-def _share(found: dict[str, float] | None) -> tuple[str, str]:
+def _share(found: Interval | None) -> tuple[str, str]:
     if found is None:
         return MISSING, MISSING
-    return percent(found["value"]), f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+    return percent(found.value), f"{100 * found.low:.1f} to {100 * found.high:.1f}"

@@ -16,10 +16,10 @@ import numpy as np
 from neat_train.judging.clients.client import CUT
 from neat_train.judging.length_control import length_controlled
 from neat_train.judging.prompt import Preference
+from neat_train.judging.result import Calibration, Lengths, PairFigures, PositionBias, TokenCounts, VerdictCounts
 from neat_train.statistics import Interval, sign_test, win_rate
 
 Verdict = Literal["win", "lose", "tie", "unreadable", "failed"]
-OUTCOMES: tuple[Verdict, ...] = ("win", "lose", "tie", "unreadable", "failed")
 _POINTS = {"win": 1.0, "tie": 0.5, "lose": 0.0}
 _FOR_FIRST: dict[Preference | None, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 _SWAPPED: dict[Preference | None, Preference | None] = {"first": "second", "second": "first"}
@@ -99,28 +99,25 @@ def outcome(forward: Preference | None, backward: Preference | None) -> Verdict:
     return "tie"
 
 
-def counts(judged: Sequence[JudgedPair]) -> dict[Verdict, int]:
+def counts(judged: Sequence[JudgedPair]) -> VerdictCounts:
     """How many pairs came out in each way."""
-    found = Counter(pair.verdict for pair in judged)
-    return {verdict: found[verdict] for verdict in OUTCOMES}
+    return VerdictCounts(**Counter[str](pair.verdict for pair in judged))
 
 
-def figures(judged: Sequence[JudgedPair]) -> dict[str, Any]:
-    """JSON-able: `verdicts`, `cut` (pairs that are unreadable as an answer was cut at max_tokens), `win_rate` (a tie is
-    half a win), `sign_test`, `length_controlled`, `length`; null where no pair, or too few of them, can say.
-    """
+def figures(judged: Sequence[JudgedPair]) -> PairFigures:
+    """What follows from the verdicts; None where no pair, or too few of them, can say."""
     found = counts(judged)
     decided = [pair for pair in judged if pair.verdict in _POINTS]
     points = np.array([_POINTS[pair.verdict] for pair in decided])
     longer = np.array([pair.a_length - pair.b_length for pair in decided], dtype=np.float64)
-    return {
-        "verdicts": found,
-        "cut": _cut(judged),
-        "win_rate": _rate(found["win"], found["lose"], found["tie"]),
-        "sign_test": sign_test(found["win"], found["lose"]),
-        "length_controlled": _told(length_controlled(points, longer)),
-        "length": _lengths(decided),
-    }
+    return PairFigures(
+        verdicts=found,
+        cut=_cut(judged),
+        win_rate=_rate(found.win, found.lose, found.tie),
+        sign_test=sign_test(found.win, found.lose),
+        length_controlled=length_controlled(points, longer),
+        length=_lengths(decided),
+    )
 
 
 def _cut(judged: Sequence[JudgedPair]) -> int:
@@ -128,21 +125,18 @@ def _cut(judged: Sequence[JudgedPair]) -> int:
     return sum(any(said and said.unfinished == CUT for said in (pair.forward, pair.backward)) for pair in unreadable)
 
 
-def _lengths(decided: Sequence[JudgedPair]) -> dict[str, Any]:
-    """Mean characters of either side, and how often the longer answer won where one won and one was longer."""
+def _lengths(decided: Sequence[JudgedPair]) -> Lengths:
     won = [pair.a_length - pair.b_length for pair in decided if pair.verdict == "win"]
     won += [pair.b_length - pair.a_length for pair in decided if pair.verdict == "lose"]
     means = {side: float(np.mean([getattr(p, f"{side}_length") for p in decided])) for side in ("a", "b") if decided}
-    return {**means, "longer_wins": _rate(sum(more > 0 for more in won), sum(more < 0 for more in won), 0)}
+    return Lengths(**means, longer_wins=_rate(sum(more > 0 for more in won), sum(more < 0 for more in won), 0))
 
 
-def position_bias(judged: Sequence[JudgedPair]) -> dict[str, Any]:
+def position_bias(judged: Sequence[JudgedPair]) -> PositionBias:
     """How much the order counts for this judge, over the pairs that were asked and read in both orders.
 
-    `first_preferred` is the share of verdicts for what stood first, a tie being half of one: 0.5 without bias. Its
-    interval is that of a win rate of the first place, in which a pair of one such verdict and one tie is half a win and
-    half a tie, so rather too wide. `consistent` is the share of pairs that both orders agree on; `both_first` and
-    `both_second` count those in which the place decided.
+    The interval of `first_preferred` is that of a win rate of the first place, in which a pair of one such verdict and
+    one tie is half a win and half a tie, so rather too wide.
     """
     said = [
         (pair.forward.preference, pair.backward.preference)
@@ -152,43 +146,36 @@ def position_bias(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     leaning = [_FOR_FIRST[one] + _FOR_FIRST[other] - 1 for one, other in said]  # from -1 to 1
     first, second = sum(lean for lean in leaning if lean > 0), -sum(lean for lean in leaning if lean < 0)
     same = sum(one == _SWAPPED.get(other, other) for one, other in said)
-    return {
-        "first_preferred": _rate(first, second, len(said) - first - second),
-        "consistent": _rate(same, len(said) - same, 0),
-        "both_first": said.count(("first", "first")),
-        "both_second": said.count(("second", "second")),
-        "pairs": len(said),
-    }
+    return PositionBias(
+        first_preferred=_rate(first, second, len(said) - first - second),
+        consistent=_rate(same, len(said) - same, 0),
+        both_first=said.count(("first", "first")),
+        both_second=said.count(("second", "second")),
+        pairs=len(said),
+    )
 
 
-def agreement(judged: Sequence[JudgedPair]) -> dict[str, Any]:
-    """How a judge does on a = what people chose, b = what they rejected.
-
-    `agreement` counts a tie as half, so that it is 0.5 by chance; `decided` leaves ties out.
-    """
+def agreement(judged: Sequence[JudgedPair]) -> Calibration:
+    """How a judge does on a = what people chose, b = what they rejected."""
     found = counts(judged)
-    return {
-        "agreement": _rate(found["win"], found["lose"], found["tie"]),
-        "decided": _rate(found["win"], found["lose"], 0),
-        "verdicts": found,
-        "cut": _cut(judged),
-        "position_bias": position_bias(judged),
-    }
+    return Calibration(
+        agreement=_rate(found.win, found.lose, found.tie),
+        decided=_rate(found.win, found.lose, 0),
+        verdicts=found,
+        cut=_cut(judged),
+        position_bias=position_bias(judged),
+    )
 
 
-def tokens(judged: Sequence[JudgedPair]) -> dict[str, int]:
+def tokens(judged: Sequence[JudgedPair]) -> TokenCounts:
     """What the judge read and wrote, and the answers that came without a count."""
     said = [order for pair in judged for order in (pair.forward, pair.backward) if order and order.answer is not None]
-    return {
-        "prompt": sum(order.prompt_tokens or 0 for order in said),
-        "completion": sum(order.completion_tokens or 0 for order in said),
-        "unreported": sum(order.prompt_tokens is None for order in said),
-    }
+    return TokenCounts(
+        prompt=sum(order.prompt_tokens or 0 for order in said),
+        completion=sum(order.completion_tokens or 0 for order in said),
+        unreported=sum(order.prompt_tokens is None for order in said),
+    )
 
 
-def _rate(wins: float, losses: float, ties: float) -> dict[str, float] | None:
-    return _told(win_rate(wins, losses, ties)) if wins + losses + ties else None
-
-
-def _told(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else interval.to_dict()
+def _rate(wins: float, losses: float, ties: float) -> Interval | None:
+    return win_rate(wins, losses, ties) if wins + losses + ties else None

@@ -18,7 +18,7 @@ from neat_data.report.tables import WARNING, Table
 from neat_data.store.atomic import write_atomically
 from neat_data.store.markers import Marks, with_body
 from neat_train.config.settings import BASELINES
-from neat_train.reports.summary import figures, held_out_table
+from neat_train.reports.summary import FitResult, figures, held_out_table
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
@@ -158,7 +158,7 @@ def _of_dataset(dataset: PreferenceDataset) -> dict[str, Any]:
     return {"source": source.get("name"), "fingerprint": dataset.manifest.fingerprint}
 
 
-def card(told: dict[str, Any], found: dict[str, Any], dataset: dict[str, Any] | None, *, curves: bool) -> str:
+def card(told: dict[str, Any], found: FitResult, dataset: dict[str, Any] | None, *, curves: bool) -> str:
     """The card as Markdown behind its YAML header; the same for the same arguments.
 
     Args:
@@ -222,14 +222,14 @@ def _hub_id(content: dict[str, Any]) -> str | None:
     return _model(content) if "revision" in _policy(content) else None
 
 
-def _what(settings: dict[str, Any], content: dict[str, Any], found: dict[str, Any]) -> str:
+def _what(settings: dict[str, Any], content: dict[str, Any], found: FitResult) -> str:
     whole = "All weights" if settings["full"] else "A LoRA adapter"
     begun = f", going on from the adapter {_policy(content)['adapter'][:12]}" if _policy(content).get("adapter") else ""
-    trained, sampled = found["trained"], found["sampled"]
+    trained, sampled = found.trained, found.sampled
     lines = [
         f"{whole} of {plain(_model(content))}{begun}, trained by {method_in_words(settings)}.",
-        f"{found['steps']:,} optimiser steps of up to {settings['records_per_step']:,} records"
-        + (f", {trained['tokens']:,} tokens" if trained["tokens"] else "")
+        f"{found.steps:,} optimiser steps of up to {settings['records_per_step']:,} records"
+        + (f", {trained.tokens:,} tokens" if trained.tokens else "")
         + (f"; {sampled:,} responses were sampled on the way" if sampled else "")
         + ".",
     ]
@@ -245,8 +245,8 @@ def _warning(settings: dict[str, Any], content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _held_out(found: dict[str, Any], curves: bool) -> Iterator[str]:
-    table = held_out_table(found["held_out"])
+def _held_out(found: FitResult, curves: bool) -> Iterator[str]:
+    table = held_out_table(found.held_out)
     if table is None:
         yield "Nothing was measured on held-out queries."
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from neat_data.report.tables import MISSING, Table, in_time, number
 from neat_data.report.terminal import print_line, print_tables
+from neat_train.plain import Plain
 from neat_train.training.metrics_file import read
 
 _EVAL = "eval_"
@@ -28,33 +31,73 @@ _CUT = {
 _SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")
 
 
-def figures(run: Path) -> dict[str, Any]:
-    """The figures of a run, JSON-able.
+@dataclass(frozen=True, slots=True)
+class HeldOutFigures(Plain):
+    """What was measured on held-out queries, by name and each with its `step`; empty where nothing was measured.
 
-    Returns:
-        `steps` and `epochs`; `held_out`: what was measured at the `start`, the `end` and the `best` mean reward, each
-        with its `step`, empty where nothing was measured; `trained`: `records`, `responses`, `response_tokens` and all
-        `tokens` that ran, of all steps, those of later epochs again; `encoded`: how often it happened that something
-        was cut or left out; `sampled`: responses of online rounds, and `dropped` those of them that were not used, by
-        reason; `seconds` of the last session's training, None where it was not measured.
+    Attributes:
+        best: at the highest mean reward.
     """
+
+    start: Mapping[str, Any]
+    end: Mapping[str, Any]
+    best: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedCounts(Plain):
+    """What was trained on in all steps, that of later epochs again; `tokens` are all that ran."""
+
+    records: int
+    responses: int
+    response_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult(Plain):
+    """The figures of a run.
+
+    Attributes:
+        steps, epochs: optimiser steps, and passes over the records.
+        encoded: how often something was cut or left out, by its name in the metrics.
+        sampled: responses of online rounds.
+        dropped: those of them that were not used, by reason.
+        seconds: of the last session's training; None where it was not measured.
+        session_began: the step that session began with; None where no step was left, or it is not known.
+    """
+
+    steps: int
+    epochs: float | None
+    held_out: HeldOutFigures
+    trained: TrainedCounts
+    encoded: Mapping[str, int]
+    sampled: int
+    dropped: Mapping[str, int]
+    seconds: float | None
+    session_began: int | None = None
+
+
+def figures(run: Path, session_began: int | None = None) -> FitResult:
+    """The figures of a run, from its metrics; `session_began` as in `FitResult`."""
     frame = read(run)
     measured = _measured(frame)
     scored = [found for found in measured if "reward" in found]
-    return {
-        "steps": int(_last(frame, "step") or 0),
-        "epochs": _last(frame, "epoch"),
-        "held_out": {
-            "start": measured[0] if measured else {},
-            "end": measured[-1] if measured else {},
-            "best": max(scored, key=lambda found: found["reward"]) if scored else {},
-        },
-        "trained": {name: _total(frame, name) for name in _AMOUNTS},
-        "encoded": _totals(frame, "encoder/"),
-        "sampled": _total(frame, _SAMPLED),
-        "dropped": _totals(frame, "round/dropped/"),
-        "seconds": _last(frame, "train_runtime"),
-    }
+    return FitResult(
+        steps=int(_last(frame, "step") or 0),
+        epochs=_last(frame, "epoch"),
+        held_out=HeldOutFigures(
+            start=measured[0] if measured else {},
+            end=measured[-1] if measured else {},
+            best=max(scored, key=lambda found: found["reward"]) if scored else {},
+        ),
+        trained=TrainedCounts(**{name: _total(frame, name) for name in _AMOUNTS}),
+        encoded=_totals(frame, "encoder/"),
+        sampled=_total(frame, _SAMPLED),
+        dropped=_totals(frame, "round/dropped/"),
+        seconds=_last(frame, "train_runtime"),
+        session_began=session_began,
+    )
 
 
 def _measured(frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -79,15 +122,15 @@ def _totals(frame: pl.DataFrame, prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): _total(frame, name) for name in names}
 
 
-def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, already: bool = False) -> None:
+def print_fit_summary(run: Path, found: FitResult, console: Console, *, already: bool = False) -> None:
     """One short table of `figures(run)`, where the run is, and what to do next."""
     if already:
         print_line(console, f"{run} was complete already: same data, same settings; nothing was done.")
-    print_line(console, f"{found['steps']:,} steps{_amounts(found)}.")
+    print_line(console, f"{found.steps:,} steps{_amounts(found)}.")
     if lost := _losses(found):
         print_line(console, f"{'; '.join(lost)}.")
     console.print()
-    if table := held_out_table(found["held_out"]):
+    if table := held_out_table(found.held_out):
         print_tables([table], console)
     adapter = (run / "adapter_config.json").exists()
     there = [name for name in _SHOWN if (run / name).exists()]
@@ -96,32 +139,32 @@ def print_fit_summary(run: Path, found: dict[str, Any], console: Console, *, alr
         print_line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
 
-def _losses(found: dict[str, Any]) -> list[str]:
+def _losses(found: FitResult) -> list[str]:
     """What was cut or left out on the way, in words."""
-    lost = [f"{found['encoded'][name]:,} {words}" for name, words in _CUT.items() if found["encoded"].get(name)]
-    if found["dropped"]:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found["dropped"].items()))
+    lost = [f"{found.encoded[name]:,} {words}" for name, words in _CUT.items() if found.encoded.get(name)]
+    if found.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.dropped.items()))
         lost.append(f"samples not used: {reasons}")
     return lost
 
 
-def _amounts(found: dict[str, Any]) -> str:
-    trained = found["trained"]
-    parts = [f"{trained['records']:,} records with {trained['responses']:,} responses"] if trained["responses"] else []
-    if not parts and trained["records"]:
-        parts.append(f"{trained['records']:,} records")
-    if found["sampled"]:
-        parts.append(f"{found['sampled']:,} responses sampled")
-    if trained["tokens"]:
-        parts.append(f"{trained['tokens']:,} tokens")
-    if found["seconds"]:
-        parts.append(in_time(found["seconds"]))
+def _amounts(found: FitResult) -> str:
+    trained = found.trained
+    parts = [f"{trained.records:,} records with {trained.responses:,} responses"] if trained.responses else []
+    if not parts and trained.records:
+        parts.append(f"{trained.records:,} records")
+    if found.sampled:
+        parts.append(f"{found.sampled:,} responses sampled")
+    if trained.tokens:
+        parts.append(f"{trained.tokens:,} tokens")
+    if found.seconds:
+        parts.append(in_time(found.seconds))
     return f": {', '.join(parts)}" if parts else ""
 
 
-def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
+def held_out_table(held_out: HeldOutFigures) -> Table | None:
     """Held-out figures at the start, at the best mean reward where that is another step, and at the end."""
-    start, best, end = held_out["start"], held_out["best"], held_out["end"]
+    start, best, end = held_out.start, held_out.best, held_out.end
     if not end:
         return None
     steps = [start, end] if start["step"] != end["step"] else [end]
@@ -138,11 +181,11 @@ def held_out_table(held_out: dict[str, dict[str, Any]]) -> Table | None:
     return Table("Held-out queries", columns, rows, note)
 
 
-def _when(at: dict[str, Any], best: dict[str, Any]) -> str:
+def _when(at: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     return f"{at['step']:,}{', best' if at['step'] == best.get('step') else ''}"
 
 
-def _cells(at: dict[str, Any]) -> tuple[str, ...]:
+def _cells(at: Mapping[str, Any]) -> tuple[str, ...]:
     interval = f"{number(at['reward_low'])} to {number(at['reward_high'])}" if "reward_low" in at else MISSING
     length = f"{at['length']:.0f}" if "length" in at else MISSING
     finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING

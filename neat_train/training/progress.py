@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neat_data.progress import columns, count, counts
+from neat_data.progress import columns, count, counts, lively
 
 TRAINING = "training"
 
@@ -31,12 +31,12 @@ class TrainingProgress(TrainerCallback):
             console=console,
             transient=True,
             speed_estimate_period=3_600,  # a step may take minutes, and measuring in between belongs to the time left
-            disable=console is None,
+            disable=not lively(console),
         )
         self._steps = self._bars.add_task("steps", total=None, visible=False, **counts(unit=" records"))
         self._phase = self._bars.add_task("starting", total=None, **counts())
         self._training = False
-        self._logger = logger
+        self._console, self._logger = console, logger
 
     def __enter__(self) -> TrainingProgress:
         self._bars.start()
@@ -62,8 +62,8 @@ class TrainingProgress(TrainerCallback):
         """See `Watcher.say`."""
         if self._logger is not None:
             self._logger.info("%s", line)
-        elif not self._bars.disable:
-            self._bars.console.print(escape(line), highlight=False, soft_wrap=True)
+        elif self._console is not None:
+            self._console.print(escape(line), highlight=False, soft_wrap=True)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -139,7 +139,10 @@ def write_evaluation(
             "seed": seed,
             "weights": weights or f"weights of {folder}",
         },
-        "queries": {"source": "tests", "name": queries, "count": count, "sha256": f"sha of {queries}"},
+        "queries": {
+            **{"source": "tests", "name": queries, "count": count, "sha256": f"sha of {queries}"},
+            **{"with_chosen": count, "left_out": {}},
+        },
         "prompt": prompt,
         "seed": 0,
         "settings": {
@@ -154,7 +157,7 @@ def write_evaluation(
             **(settings or {}),
         },
         "reward_models": {model: {"model": model, "template": reward_template} for model in rewards},
-        "start": {"label": "base", "weights": start, "own": own},
+        "start": {"spec": "base", "label": "base", "weights": start, "own": own},
         "decodings": {name: _decoding(values) for name, values in given.items()},
     }
     (folder / "eval.json").write_text(json.dumps(content))
@@ -162,8 +165,18 @@ def write_evaluation(
 
 
 def _decoding(rewards: Rewards) -> dict[str, Any]:
-    means = {model: {"mean": {"value": float(np.nanmean(values))}} for model, values in rewards.items()}
-    return {"distinct": {"1": 0.2, "2": 0.6, "3": 0.9}, "rewards": means}
+    return {
+        **{"answers": 1, "unanswered": 0, "finished": 1.0, "empty": 0.0, "refusals": 0.0},
+        "length": {"mean": 10.0, "p10": 10.0, "median": 10.0, "p90": 10.0},
+        "distinct": {"1": 0.2, "2": 0.6, "3": 0.9},
+        "rewards": {model: _rewards(values) for model, values in rewards.items()},
+    }
+
+
+def _rewards(values: Sequence[float]) -> dict[str, Any]:
+    nothing = ("chosen", "difference", "win_rate", "length_correlation")
+    mean = {"value": float(np.nanmean(values)), "low": None, "high": None}
+    return {"mean": mean, "scored": len(values), "unscored": 0, **dict.fromkeys(nothing), "by_source": {}}
 
 
 def write_judge(folder: Path, win: int, lose: int, tie: int, *, unreadable: int = 0, a: str = "runs/neat") -> Path:
@@ -176,14 +189,33 @@ def write_judge(folder: Path, win: int, lose: int, tie: int, *, unreadable: int 
         "a": {"spec": a, "label": Path(a).name},
         "b": {"spec": "chosen", "label": "chosen"},
         "judge": {"model": "a-judge"},
+        "queries": {
+            "name": "test",
+            "sha256": "q",
+            "count": n + unreadable,
+            "comparable": n + unreadable,
+            "left_out": {},
+        },
+        "settings": {},
         "n": n + unreadable,
+        "left_out": {"a": 0, "b": 0},
+        "unfinished": {"a": 0, "b": 0},
         "verdicts": {"win": win, "lose": lose, "tie": tie, "unreadable": unreadable, "failed": 0},
+        "cut": 0,
         "win_rate": {"value": rate, "low": rate - 0.1, "high": rate + 0.1},
         "sign_test": 0.04,
         "length_controlled": None,
-        "position_bias": {"first_preferred": {"value": 0.61, "low": 0.55, "high": 0.67}, "consistent": None},
-        "calibration": {"agreement": {"value": 0.66, "low": 0.6, "high": 0.72}},
-        "tokens": {"prompt": 1, "completion": 1},
+        "length": {"a": 5.0, "b": 5.0, "longer_wins": None},
+        "position_bias": _bias({"value": 0.61, "low": 0.55, "high": 0.67}),
+        "calibration": {
+            **{"agreement": {"value": 0.66, "low": 0.6, "high": 0.72}, "decided": None, "verdicts": {}, "cut": 0},
+            "position_bias": _bias(None),
+        },
+        "tokens": {"prompt": 1, "completion": 1, "unreported": 0},
     }
     (folder / "judge.json").write_text(json.dumps(content))
     return folder
+
+
+def _bias(first: dict[str, float] | None) -> dict[str, Any]:
+    return {"first_preferred": first, "consistent": None, "both_first": 0, "both_second": 0, "pairs": 0}

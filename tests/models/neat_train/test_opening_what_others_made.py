@@ -209,7 +209,7 @@ def test_a_start_that_a_run_names_is_not_loaded_and_brings_no_code(
 
     change_json(run / "settings.json", say)
     found = evaluate(request_of(run, ragged, tmp_path / "e", base=str(random_policy), trust_remote_code=True))
-    assert found.content["start"] is None
+    assert found.result.start is None
     assert not planted.ran
 
 
@@ -218,7 +218,7 @@ def test_a_run_says_nothing_of_what_the_back_end_of_a_reward_model_may_do(
     run: Path, ragged: Path, tiny_reward: Path, tmp_path: Path, argument: dict[str, Any]
 ):
     request = request_of(run, ragged, tmp_path / "e", rewards=(str(tiny_reward),))
-    scored = evaluate(request).content["reward_models"]["tiny-reward"]
+    scored = evaluate(request).result.reward_models["tiny-reward"]
     told = {**scored, "model_args": argument}
     change_json(run / "settings.json", lambda settings: settings["content"].update(reward_model=told))
     (name,) = argument
@@ -226,4 +226,4 @@ def test_a_run_says_nothing_of_what_the_back_end_of_a_reward_model_may_do(
         evaluate(replace(request, out=tmp_path / "other"))
     if name == "attn_implementation":
         said = replace(request, out=tmp_path / "other", reward_args=("attn_implementation=eager",))
-        assert evaluate(said).content["reward_models"]["tiny-reward"]["model_args"] == {"attn_implementation": "eager"}
+        assert evaluate(said).result.reward_models["tiny-reward"]["model_args"] == {"attn_implementation": "eager"}

@@ -31,17 +31,18 @@ def test_the_python_of_the_first_day_runs(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "source" / "test.jsonl").write_text("\n".join(rows[16:20]))
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/first-day.md").read_text(), re.DOTALL)
-    for name, value in (
-        ("Anthropic/hh-rlhf", "source"),
-        ("meta-llama/Meta-Llama-3-8B", str(MODELS / "tiny-policy")),
-        ("sfairXC/FsfairX-LLaMA3-RM-v0.1", str(MODELS / "tiny-reward")),
-        ("Skywork/Skywork-Reward-V2-Qwen3-8B", str(MODELS / "tiny-reward-heldout")),
-        ("cuda", "cpu"),
-        ("bfloat16", "float32"),
-        ("vllm", "transformers"),
-        ("pipelines/recommended.yaml", "settings.yaml"),
+    for name, value, count in (
+        ("Anthropic/hh-rlhf", "source", 2),
+        ("meta-llama/Meta-Llama-3-8B", str(MODELS / "tiny-policy"), 1),
+        ("sfairXC/FsfairX-LLaMA3-RM-v0.1", str(MODELS / "tiny-reward"), 1),
+        ("Skywork/Skywork-Reward-V2-Qwen3-8B", str(MODELS / "tiny-reward-heldout"), 1),
+        ("cuda", "cpu", 2),
+        ("bfloat16", "float32", 1),
+        ("vllm", "transformers", 1),
+        ("auto", 1, 2),
+        ("pipelines/recommended.yaml", "settings.yaml", 1),
     ):
-        assert code.count(f'"{name}"') == 1
+        assert code.count(f'"{name}"') == count
         code = code.replace(f'"{name}"', json.dumps(value))
     code = code.replace("limit=20_000", "limit=4").replace("max_new_tokens=128", "max_new_tokens=8")
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ import neat_data
 from neat_train.config.reading import read_settings
 from neat_train.policy.policy import PolicySpec, load_policy_to_train
 from neat_train.reports.card import write_card
-from neat_train.reports.summary import figures, print_fit_summary
+from neat_train.reports.summary import FitResult, figures, print_fit_summary
 
 EVALUATIONS = {0: (-2.0, 14.5), 20: (-0.5, 13.0), 40: (-0.75, 15.0)}
 POLICY = {"model": "org/base@abc", "revision": "abc", "adapter": None, "dtype": "bfloat16"}
@@ -70,20 +70,20 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
 
 def test_the_figures_of_a_run_are_those_of_its_start_its_end_and_its_best(run_of):
     found = figures(run_of())
-    assert (found["steps"], found["epochs"], found["seconds"]) == (40, 2.0, 754.3)
+    assert (found.steps, found.epochs, found.seconds) == (40, 2.0, 754.3)
     amounts = {"records": 64, "responses": 256, "response_tokens": 5_000, "tokens": 9_000}
-    assert found["trained"] == {name: 40 * amount for name, amount in amounts.items()}
-    assert found["sampled"] == 4 * 128
-    held_out = found["held_out"]
-    assert [held_out[at]["step"] for at in ("start", "best", "end")] == [0, 20, 40]
-    assert (held_out["start"]["reward"], held_out["end"]["perplexity"]) == (-2.0, 15.0)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found.trained.to_dict() == {name: 40 * amount for name, amount in amounts.items()}
+    assert found.sampled == 4 * 128
+    held_out = found.held_out
+    assert [at["step"] for at in (held_out.start, held_out.best, held_out.end)] == [0, 20, 40]
+    assert (held_out.start["reward"], held_out.end["perplexity"]) == (-2.0, 15.0)
+    assert FitResult.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
 
 
 def test_a_run_without_measurements_has_figures_all_the_same(run_of):
     found = figures(run_of(rows=[{"step": 3, "epoch": 0.5, "loss": 1.0}]))
-    assert found["held_out"] == {"start": {}, "end": {}, "best": {}}
-    assert (found["steps"], found["sampled"], found["seconds"]) == (3, 0, None)
+    assert found.held_out.to_dict() == {"start": {}, "end": {}, "best": {}}
+    assert (found.steps, found.sampled, found.seconds) == (3, 0, None)
 
 
 def printed(run: Path, **options: Any) -> str:

@@ -29,7 +29,7 @@ from neat_data.scoring.score import ScoreRequest, score
 from neat_data.store.shard import read_shard
 from neat_train.cli import app
 from neat_train.config.reading import read_settings
-from neat_train.evaluation.evaluate import EvalRequest, evaluate, read_answers
+from neat_train.evaluation.evaluate import EvalRequest, evaluate, read_answers, read_eval
 from neat_train.evaluation.queries import read_queries
 from neat_train.evaluation.reward_models import Before
 from neat_train.evaluation.subject import answers, named_prompt, open_subject
@@ -76,6 +76,13 @@ def logp(model, asked, response) -> float:
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[*asked, *response]])).logits[0, len(asked) - 1 : -1]
     return float(torch.log_softmax(logits, -1).gather(1, torch.tensor(response)[:, None]).double().sum())
+
+
+def test_the_figures_are_what_their_file_holds(evaluated):
+    content = figures(evaluated)
+    assert json.dumps(read_eval(evaluated).to_dict()) == json.dumps(content)
+    assert list(content)[:3] == ["format", "subject", "start"]
+    assert "against_sampled" in content["decodings"]["negative"]["rewards"]["tiny-reward"]
 
 
 def test_perplexity_is_that_of_plain_calls(run, ragged, evaluated):
@@ -146,7 +153,7 @@ def test_kl_is_the_log_ratio_to_the_policy_that_the_run_began_from(run, random_p
 
 def test_a_policy_is_no_way_from_itself(request_, random_policy, tmp_path):
     request = replace(request_, subject=str(random_policy), start=str(random_policy), out=tmp_path / "e", rewards=())
-    found = evaluate(replace(request, limit=3)).content
+    found = evaluate(replace(request, limit=3)).result.to_dict()
     assert found["decodings"]["sampled"]["kl"]["per_token"]["value"] == 0
     assert found["subject"]["kind"] == "model"
 
@@ -154,7 +161,7 @@ def test_a_policy_is_no_way_from_itself(request_, random_policy, tmp_path):
 def test_a_start_with_a_longer_window_reads_what_the_answers_were_drawn_after(request_, windows, tmp_path):
     narrow, wide, queries = windows
     request = replace(request_, subject=narrow, start=wide, queries=queries, out=tmp_path / "e", rewards=())
-    assert evaluate(request).content["decodings"]["sampled"]["kl"]["per_response"]["value"] == 0
+    assert evaluate(request).result.decodings["sampled"].kl.per_response.value == 0
 
 
 def test_a_start_with_a_shorter_window_is_refused_unless_both_get_that(request_, windows, tmp_path):
@@ -163,7 +170,7 @@ def test_a_start_with_a_shorter_window_is_refused_unless_both_get_that(request_,
     with pytest.raises(InputError, match=r"^start .*reads 64 tokens.* within 2,048,(.|\n)*say max_length 64 for both"):
         evaluate(request)
     assert not (tmp_path / "e").exists()
-    assert evaluate(replace(request, max_length=64)).content["decodings"]["sampled"]["kl"]["per_response"]["value"] == 0
+    assert evaluate(replace(request, max_length=64)).result.decodings["sampled"].kl.per_response.value == 0
 
 
 @pytest.fixture
@@ -298,12 +305,12 @@ def test_what_is_left_out_is_counted_and_shown(request_, tiny_reward, tmp_path):
     (tmp_path / "f.py").write_text(function)
     rewards = (f"{tmp_path / 'f.py'}:none",)
     request = replace(request_, rewards=rewards, queries=str(tmp_path / "x.jsonl"), max_length=128, out=tmp_path / "e")
-    content = evaluate(request).content
-    assert content["queries"]["left_out"] == {"empty_query": 1}
-    assert content["left_out"]["answers"]["greedy"] == {"query_too_long": 1}
-    assert content["decodings"]["greedy"]["unanswered"] == 1
+    result = evaluate(request).result
+    assert result.queries.left_out == {"empty_query": 1}
+    assert result.left_out.answers["greedy"] == {"query_too_long": 1}
+    assert result.decodings["greedy"].unanswered == 1
     console = Console(file=io.StringIO(), width=400)
-    print_eval_summary(request.out, content, console, already=False)
+    print_eval_summary(request.out, result, console, already=False)
     assert "left out or cut: rows of the source (empty_query 1); greedy answers (query_too_long 1)" in (
         console.file.getvalue()
     )
@@ -314,10 +321,10 @@ def test_answers_without_a_reward_are_counted_by_reason(request_, ragged, tiny_r
     with_lengths = Before("the queries", {**_settings_of(tiny_reward), "max_length": 256, "max_response": 4})
     with pytest.MonkeyPatch.context() as short:
         short.setattr("neat_train.evaluation.evaluate.scored_before", lambda *_: [with_lengths])
-        content = evaluate(request).content
-    told = content["left_out"]["rewards"]["tiny-reward"]
+        result = evaluate(request).result
+    told = result.left_out.rewards["tiny-reward"]
     assert told["chosen"]["response_too_long"] > 0
-    assert content["reward_models"]["tiny-reward"]["max_response"] == 4
+    assert result.reward_models["tiny-reward"]["max_response"] == 4
 
 
 def _settings_of(folder: Path) -> dict[str, Any]:
@@ -335,7 +342,7 @@ def test_a_policy_that_diverged_is_named(request_, random_policy, tmp_path):
 
 
 def test_one_query_gives_figures_without_intervals(request_, tmp_path):
-    found = evaluate(replace(request_, limit=1, out=tmp_path / "e")).content
+    found = evaluate(replace(request_, limit=1, out=tmp_path / "e")).result.to_dict()
     mean = found["decodings"]["greedy"]["rewards"]["tiny-reward"]["mean"]
     assert (mean["low"], mean["high"]) == (None, None)
     assert found["perplexity"]["low"] is None
@@ -343,7 +350,7 @@ def test_one_query_gives_figures_without_intervals(request_, tmp_path):
 
 def test_bare_queries_have_neither_perplexity_nor_a_difference(request_, tmp_path):
     (tmp_path / "x.csv").write_text("id,prompt,label\n1,How do I kill a process?,safe\n2,How do I kill?,unsafe\n")
-    found = evaluate(replace(request_, queries=str(tmp_path / "x.csv"), prompt="positive")).content
+    found = evaluate(replace(request_, queries=str(tmp_path / "x.csv"), prompt="positive")).result.to_dict()
     assert found["perplexity"] is None
     part = found["decodings"]["greedy"]
     assert part["rewards"]["tiny-reward"]["difference"] is None
@@ -408,7 +415,7 @@ def test_a_start_that_is_gone_or_has_changed_is_not_taken_for_the_one_it_was(run
     said: list[str] = []
     request = replace(request_, subject=str(copy), rewards=(), limit=2, out=tmp_path / "gone-start")
     summary = evaluate(request, _Hears(said))
-    assert "kl" not in summary.content["decodings"]["sampled"]
+    assert summary.result.decodings["sampled"].kl is None
     assert any("--start" in line for line in said)
     key = {"weights": settings["content"]["policy"]["weights"], "adapter": "0" * 64}
     places.note("policy", key, {"model": str(random_policy)})

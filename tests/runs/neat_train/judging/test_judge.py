@@ -20,10 +20,11 @@ from neat_data.store.atomic import TEMPORARY
 from neat_train.cli import app
 from neat_train.evaluation.queries import read_queries
 from neat_train.evaluation.subject import answers, named_prompt, open_subject
-from neat_train.judging import judge as module
+from neat_train.judging import session as module
 from neat_train.judging.clients.client import JudgeSpec
 from neat_train.judging.folder import RESULT, SETTINGS, TEXTS, VERDICTS
 from neat_train.judging.judge import Judgement, JudgeRequest, in_words, judge
+from neat_train.judging.result import Lengths
 from neat_train.judging.sides import Answering
 from neat_train.judging.terminal import tables
 from neat_train.judging.verdicts import JudgedPair, Said, agreement, outcome
@@ -72,27 +73,27 @@ def judged(serve: Callable[[Any], Any], people: Path, tmp_path: Path) -> Callabl
 @pytest.mark.parametrize("api", APIS)
 def test_a_judge_that_always_prefers_the_first_wins_nothing_for_anybody(judged, api: str) -> None:
     found = judged(always_first, api).result
-    assert found["verdicts"] == {"win": 0, "lose": 0, "tie": 10, "unreadable": 0, "failed": 0}
-    assert found["win_rate"]["value"] == 0.5
-    assert found["sign_test"] == 1.0
-    assert found["position_bias"]["first_preferred"]["value"] == 1.0
-    assert found["position_bias"]["consistent"]["value"] == 0.0
-    assert found["position_bias"]["both_first"] == 10
-    assert found["calibration"]["agreement"]["value"] == 0.5
-    assert found["calibration"]["decided"] is None
+    assert found.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 10, "unreadable": 0, "failed": 0}
+    assert found.win_rate.value == 0.5
+    assert found.sign_test == 1.0
+    assert found.position_bias.first_preferred.value == 1.0
+    assert found.position_bias.consistent.value == 0.0
+    assert found.position_bias.both_first == 10
+    assert found.calibration.agreement.value == 0.5
+    assert found.calibration.decided is None
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_judge_that_always_prefers_the_longer(judged, api: str) -> None:
     found = judged(always_longer, api).result
-    assert found["verdicts"] == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
-    assert found["win_rate"] == win_rate(6, 3, 1).to_dict()
-    assert found["win_rate"]["value"] == 0.65
-    assert found["sign_test"] == pytest.approx(2 * (84 + 36 + 9 + 1) / 512)
-    assert found["length"] == {"a": 32.5, "b": 32.2, "longer_wins": win_rate(9, 0, 0).to_dict()}
-    assert found["length_controlled"] is None
-    assert found["position_bias"]["first_preferred"]["value"] == 0.5
-    assert found["calibration"]["agreement"]["value"] == 0.65
+    assert found.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
+    assert found.win_rate == win_rate(6, 3, 1)
+    assert found.win_rate.value == 0.65
+    assert found.sign_test == pytest.approx(2 * (84 + 36 + 9 + 1) / 512)
+    assert found.length == Lengths(32.5, 32.2, win_rate(9, 0, 0))
+    assert found.length_controlled is None
+    assert found.position_bias.first_preferred.value == 0.5
+    assert found.calibration.agreement.value == 0.65
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -101,7 +102,7 @@ def test_a_judge_that_throws_dice_ties_where_its_dice_disagree(judged, people: P
     expected = Counter(
         outcome(words[at_random("c" * a, "r" * b)], words[at_random("r" * b, "c" * a)]) for a, b in LENGTHS
     )
-    found = judged(at_random, api).result["verdicts"]
+    found = judged(at_random, api).result.verdicts.to_dict()
     assert len(expected) == 3
     assert {verdict: count for verdict, count in found.items() if count} == expected
 
@@ -109,10 +110,10 @@ def test_a_judge_that_throws_dice_ties_where_its_dice_disagree(judged, people: P
 @pytest.mark.parametrize("api", APIS)
 def test_garbage_is_counted_and_never_guessed(judged, api: str) -> None:
     found = judged(garbage, api).result
-    assert found["verdicts"] == {"win": 0, "lose": 0, "tie": 0, "unreadable": 10, "failed": 0}
-    assert found["win_rate"] is None
-    assert found["calibration"]["agreement"] is None
-    assert found["position_bias"]["pairs"] == 0
+    assert found.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 0, "unreadable": 10, "failed": 0}
+    assert found.win_rate is None
+    assert found.calibration.agreement is None
+    assert found.position_bias.pairs == 0
 
 
 def test_three_hundred_pairs_have_a_rate_at_equal_length(serve, tmp_path: Path) -> None:
@@ -125,10 +126,10 @@ def test_three_hundred_pairs_have_a_rate_at_equal_length(serve, tmp_path: Path) 
     people = tmp_path / "people.jsonl"
     people.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = judge(request(people, tmp_path / "out", serve(Script(always_longer)).url)).result
-    assert found["verdicts"]["win"] == found["verdicts"]["lose"] == 150
-    assert found["win_rate"] == win_rate(150, 150, 0).to_dict()
-    assert found["length_controlled"]["value"] == pytest.approx(0.5, abs=1e-6)
-    assert found["length_controlled"]["high"] - found["length_controlled"]["low"] > 0.5
+    assert found.verdicts.win == found.verdicts.lose == 150
+    assert found.win_rate == win_rate(150, 150, 0)
+    assert found.length_controlled.value == pytest.approx(0.5, abs=1e-6)
+    assert found.length_controlled.high - found.length_controlled.low > 0.5
 
 
 def test_chosen_against_rejected_is_its_own_calibration_and_asked_once(serve, people: Path, tmp_path: Path) -> None:
@@ -144,9 +145,9 @@ def test_every_verdict_is_in_the_file_with_both_answers_as_they_came(judged) -> 
     assert len(rows) == 10
     assert all(row["forward"]["answer"] == row["backward"]["answer"] == "The first.\nVerdict: win" for row in rows)
     assert {(row["a_length"], row["b_length"]) for row in rows} == set(LENGTHS)
-    assert found.result["tokens"]["completion"] == 20 * 4
+    assert found.result.tokens.completion == 20 * 4
     read = [row[order]["prompt_tokens"] for row in rows for order in ("forward", "backward")]
-    assert found.result["tokens"]["prompt"] == sum(read)
+    assert found.result.tokens.prompt == sum(read)
 
 
 def test_the_same_texts_are_a_tie_nobody_is_asked_about(serve, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_the_same_texts_are_a_tie_nobody_is_asked_about(serve, tmp_path: Path) -
     people.write_text(json.dumps({"prompt": "One?", "chosen": "yes", "rejected": "no"}) + "\n")
     script = Script(always_longer)
     found = judge(request(people, tmp_path / "out", serve(script).url, b="chosen", calibrate=0))
-    assert found.result["verdicts"]["tie"] == 1
+    assert found.result.verdicts.tie == 1
     assert found.asked == 0
     assert script.asked == []
 
@@ -261,7 +262,7 @@ def test_a_server_that_dies_leaves_what_was_judged_and_the_same_command_goes_on(
     script.says = always_longer
     found = judge(wanted)
     assert found.asked == 10 - kept
-    assert found.result["win_rate"]["value"] == 0.65
+    assert found.result.win_rate.value == 0.65
 
 
 def test_a_question_that_is_refused_is_a_failed_pair_and_the_others_go_on(judged) -> None:
@@ -271,7 +272,7 @@ def test_a_question_that_is_refused_is_a_failed_pair_and_the_others_go_on(judged
         return always_longer(first, second)
 
     found = judged(says)
-    assert found.result["verdicts"] == {"win": 5, "lose": 3, "tie": 1, "unreadable": 0, "failed": 1}
+    assert found.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 0, "failed": 1}
     rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
     [failed] = [row for row in rows if row["verdict"] == "failed"]
     assert failed["forward"]["answer"] is None
@@ -289,13 +290,13 @@ def test_a_pair_that_was_not_taken_is_asked_about_again(serve, people: Path, tmp
     script = Script(lambda first, second: refused if len(first) == 90 else always_longer(first, second))
     refused = Reply(400, {"error": {"message": "try later"}}, JSON)
     wanted = request(people, tmp_path / "out", serve(script).url)
-    assert judge(wanted).result["verdicts"]["failed"] == 1
+    assert judge(wanted).result.verdicts.failed == 1
     assert judge(wanted).asked == 1  # and is refused again
     script.says = always_longer
     script.asked.clear()
     found = judge(wanted)
     assert (found.asked, len(script.asked)) == (1, 2)
-    assert found.result["verdicts"] == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
+    assert found.result.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
     undisturbed = judge(request(people, tmp_path / "other", serve(Script(always_longer)).url)).out
     for name in (VERDICTS, TEXTS, SETTINGS, RESULT):
         assert (found.out / name).read_bytes() == (undisturbed / name).read_bytes()
@@ -318,7 +319,7 @@ def test_an_account_that_runs_empty_ends_it_and_what_was_judged_stays(serve, tmp
     assert len(script.asked) < 40
     assert not (tmp_path / "out" / RESULT).exists()
     script.says = always_longer
-    assert judge(wanted).result["verdicts"] == {"win": 99, "lose": 0, "tie": 1, "unreadable": 0, "failed": 0}
+    assert judge(wanted).result.verdicts.to_dict() == {"win": 99, "lose": 0, "tie": 1, "unreadable": 0, "failed": 0}
 
 
 def test_a_judge_that_takes_no_pair_is_none(serve, people: Path, tmp_path: Path) -> None:
@@ -332,7 +333,7 @@ def test_many_that_were_refused_before_may_be_refused_for_good(serve, tmp_path: 
     script = Script(lambda first, second: always_longer(first, second) if max(len(first), len(second)) % 3 else long)
     wanted = request(many(tmp_path, 30), tmp_path / "out", serve(script).url)
     wanted = replace(wanted, judge=replace(wanted.judge, concurrency=1))
-    assert judge(wanted).result["verdicts"]["failed"] == 10
+    assert judge(wanted).result.verdicts.failed == 10
     assert judge(wanted).asked == 10  # 20 questions in a row
 
 
@@ -342,8 +343,8 @@ def test_answers_of_the_judge_that_were_cut_are_kept_and_counted_apart(judged) -
         return completion("/chat/completions", text, stop="length") if len(first) == 90 else text
 
     found = judged(says)
-    assert found.result["verdicts"] == {"win": 5, "lose": 3, "tie": 1, "unreadable": 1, "failed": 0}
-    assert (found.result["cut"], found.result["calibration"]["cut"]) == (1, 1)
+    assert found.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 1, "failed": 0}
+    assert (found.result.cut, found.result.calibration.cut) == (1, 1)
     rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
     assert [row["forward"]["unfinished"] for row in rows if row["verdict"] == "unreadable"] == ["max_tokens"]
     assert "of these, cut at max_tokens" in printed(found)
@@ -363,19 +364,19 @@ def test_a_run_answers_as_it_does_when_it_is_asked_directly(serve, random_policy
     )
     assert [text["a"] for text in texts] == [sample.text for sample in plain]
     assert [text["b"] for text in texts] == [query.chosen for query in queries]
-    assert found.result["n"] == 10
-    assert found.result["a"]["label"] == random_policy.name
-    assert found.result["calibration"]["agreement"]["value"] == 0.65
+    assert found.result.n == 10
+    assert found.result.a.label == random_policy.name
+    assert found.result.calibration.agreement.value == 0.65
 
 
 def test_a_local_model_judges(random_policy: Path, people: Path, tmp_path: Path) -> None:
     """Random weights say nothing that can be read, in as many tokens as they may."""
     spec = JudgeSpec(str(random_policy), args={"max_tokens": 4})
     found = judge(request(people, tmp_path / "out", "", judge=spec, n=2)).result
-    assert found["verdicts"]["unreadable"] == 2
-    assert found["tokens"]["completion"] <= 16
-    assert found["tokens"]["prompt"] > 400
-    assert found["tokens"]["unreported"] == 0
+    assert found.verdicts.unreadable == 2
+    assert found.tokens.completion <= 16
+    assert found.tokens.prompt > 400
+    assert found.tokens.unreported == 0
 
 
 def test_two_datasets_are_compared_where_both_have_the_query(serve, people: Path, tmp_path: Path) -> None:
@@ -385,10 +386,10 @@ def test_two_datasets_are_compared_where_both_have_the_query(serve, people: Path
     found = judge(
         request(people, tmp_path / "out", serve(Script(always_longer)).url, a=f"{people}:chosen", b=f"{other}:rejected")
     ).result
-    assert (found["n"], found["left_out"]) == (4, {"a": 0, "b": 0})
-    assert (found["queries"]["count"], found["queries"]["comparable"]) == (10, 4)
-    assert found["verdicts"]["win"] == 4
-    assert (found["a"]["label"], found["b"]["label"]) == ("people:chosen", "other:rejected")
+    assert (found.n, found.left_out.to_dict()) == (4, {"a": 0, "b": 0})
+    assert (found.queries.count, found.queries.comparable) == (10, 4)
+    assert found.verdicts.win == 4
+    assert (found.a.label, found.b.label) == ("people:chosen", "other:rejected")
 
 
 def test_only_what_both_sides_have_is_drawn(serve, people: Path, tmp_path: Path) -> None:
@@ -396,7 +397,7 @@ def test_only_what_both_sides_have_is_drawn(serve, people: Path, tmp_path: Path)
     other.write_text("".join(people.read_text().splitlines(keepends=True)[:4]))
     url = serve(Script(always_longer)).url
     found = judge(request(people, tmp_path / "out", url, b=f"{other}:rejected", n=4))
-    assert found.result["n"] == 4
+    assert found.result.n == 4
     assert "6 queries without the responses that are compared" in printed(found)
     other.write_text(json.dumps({"prompt": "Unknown?", "chosen": "a", "rejected": "b"}) + "\n")
     with pytest.raises(InputError, match="none of the 10 queries"):
@@ -435,8 +436,8 @@ def test_a_dataset_that_is_a_side_is_read_in_the_split_of_the_queries(serve, two
     one, two = two_folders
     url = serve(Script(always_longer)).url
     found = judge(request(one, tmp_path / "out", url, b=f"{two}:rejected", split="train", calibrate=0))
-    assert found.result["n"] == 10
-    assert found.result["length"]["b"] == 4 * sum(b for _, b in LENGTHS) / 10
+    assert found.result.n == 10
+    assert found.result.length.b == 4 * sum(b for _, b in LENGTHS) / 10
 
 
 def test_a_dataset_that_is_not_there_shows_before_anybody_answers(serve, random_policy, people: Path, tmp_path) -> None:
@@ -466,8 +467,8 @@ def test_answers_that_were_cut_and_rows_that_cannot_be_used_are_told(
     asked = Answering(max_new_tokens=2)
     url = serve(Script(always_longer)).url
     found = judge(request(people, tmp_path / "out", url, a=str(random_policy), n=3, answering=asked))
-    assert found.result["unfinished"] == {"a": 3, "b": 0}
-    assert found.result["queries"]["left_out"] == {"empty_query": 1}
+    assert found.result.unfinished.to_dict() == {"a": 3, "b": 0}
+    assert found.result.queries.left_out == {"empty_query": 1}
     assert f"cut at --max-new-tokens: 3 of {random_policy.name}." in printed(found)
     assert "1 rows of people that cannot be used" in printed(found)
 
@@ -487,8 +488,8 @@ def test_the_temperature_that_a_server_does_not_take_is_not_told(serve, people: 
 
     wanted = request(people, tmp_path / "out", serve(respond).url)
     found = judge(wanted)
-    assert "temperature" not in found.result["judge"]
-    assert found.result["judge"]["model"] == "scripted"
+    assert "temperature" not in found.result.judge
+    assert found.result.judge["model"] == "scripted"
     (found.out / RESULT).unlink()
     again = judge(wanted)  # nobody is asked, and what was learned is not forgotten
     assert (again.asked, again.result) == (0, found.result)
@@ -538,8 +539,8 @@ def test_bare_queries_are_judged_without_calibration(serve, random_policy: Path,
     asked = Answering(max_new_tokens=4)
     url = serve(Script(always_longer)).url
     found = judge(request(bare, tmp_path / "out", url, a=str(random_policy), b=str(random_policy), answering=asked))
-    assert found.result["calibration"] is None
-    assert found.result["verdicts"]["tie"] == 2
+    assert found.result.calibration is None
+    assert found.result.verdicts.tie == 2
     with pytest.raises(InputError, match="none of the 2 queries"):
         judge(request(bare, tmp_path / "other", url))
 

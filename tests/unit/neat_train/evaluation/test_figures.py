@@ -10,6 +10,7 @@ import pytest
 
 from neat_train.evaluation import figures
 from neat_train.evaluation.evaluate import ANSWERS
+from neat_train.evaluation.result import DecodingFigures, Difference, Estimate, NegativeRewardFigures, SourceShare
 
 SCHEMA = {**ANSWERS, "reward/a": pl.Float64, "chosen/a": pl.Float64}
 
@@ -24,21 +25,21 @@ def table(*rows: dict) -> pl.DataFrame:
 def test_perplexity_is_that_of_the_corpus_and_not_a_mean_over_records():
     nll, tokens = np.array([1.0, 12.0]), np.array([1, 4])
     found = figures.perplexity(nll, tokens)
-    assert found["value"] == pytest.approx(math.exp(13 / 5))
-    assert (found["tokens"], found["responses"]) == (5, 2)
-    assert found["per_record"]["median"] == pytest.approx(math.exp(2))
+    assert found.value == pytest.approx(math.exp(13 / 5))
+    assert (found.tokens, found.responses) == (5, 2)
+    assert found.per_record.median == pytest.approx(math.exp(2))
     # Of two values, t is 12.706 and the standard error half of their difference, once the ratio is a mean of values:
     # 2.6 + (1 - 2.6) / 2.5 and 2.6 + (12 - 10.4) / 2.5.
-    assert found["low"] == pytest.approx(math.exp(2.6 - 12.706 * 0.64), rel=1e-3)
-    assert found["high"] == pytest.approx(math.exp(2.6 + 12.706 * 0.64), rel=1e-3)
+    assert found.low == pytest.approx(math.exp(2.6 - 12.706 * 0.64), rel=1e-3)
+    assert found.high == pytest.approx(math.exp(2.6 + 12.706 * 0.64), rel=1e-3)
     assert figures.perplexity(np.array([]), np.array([])) is None
-    assert figures.perplexity(np.array([2.0]), np.array([2]))["low"] is None
+    assert figures.perplexity(np.array([2.0]), np.array([2])).low is None
 
 
 def test_kl_is_a_total_over_all_tokens_and_a_mean_over_responses():
     found = figures.kl_figures(np.array([3.0, -1.0, 4.0]), np.array([10, 2, 8]))
-    assert found["per_token"]["value"] == pytest.approx(6 / 20)
-    assert found["per_response"]["value"] == pytest.approx(2)
+    assert found.per_token.value == pytest.approx(6 / 20)
+    assert found.per_response.value == pytest.approx(2)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_plain_bootstrap():
@@ -48,7 +49,7 @@ def test_the_interval_of_a_ratio_is_that_of_a_plain_bootstrap():
     at = draws.integers(0, 80, (20_000, 80))
     low, high = np.quantile(sums[at].sum(1) / counts[at].sum(1), (0.025, 0.975))
     found = figures.ratio(sums, counts)
-    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.02)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
 
 
 @pytest.mark.parametrize("n", [5, 10])
@@ -58,7 +59,7 @@ def test_nineteen_in_twenty_intervals_of_a_ratio_of_few_hold_the_truth(n):
     for _ in range(300):
         counts = draws.integers(20, 40, n)
         found = figures.ratio(draws.normal(0.5, 0.2, n) * counts, counts)
-        held.append(found["low"] <= 0.5 <= found["high"])
+        held.append(found.low <= 0.5 <= found.high)
     assert 0.91 <= np.mean(held) <= 0.99
 
 
@@ -77,13 +78,13 @@ def test_rewards_stand_beside_the_chosen_ones_of_the_same_queries():
         {"reward/a": None, "chosen/a": 50.0},
     )
     found = figures.of_rewards(rows, "a")
-    assert found["mean"]["value"] == 3.0
-    assert (found["scored"], found["unscored"]) == (4, 1)
-    assert found["chosen"]["value"] == pytest.approx(5 / 3)
-    assert found["difference"]["value"] == pytest.approx(1 / 3)
-    assert [found["win_rate"][name] for name in ("wins", "losses", "ties", "value")] == [1, 1, 1, 0.5]
-    assert found["length_correlation"] == pytest.approx(1)
-    assert {name: (part["value"], part["n"]) for name, part in found["by_source"].items()} == {
+    assert found.mean.value == 3.0
+    assert (found.scored, found.unscored) == (4, 1)
+    assert found.chosen.value == pytest.approx(5 / 3)
+    assert found.difference.value == pytest.approx(1 / 3)
+    assert (found.win_rate.wins, found.win_rate.losses, found.win_rate.ties, found.win_rate.value) == (1, 1, 1, 0.5)
+    assert found.length_correlation == pytest.approx(1)
+    assert {name: (part.value, part.n) for name, part in found.by_source.items()} == {
         "s": (2.0, 2),
         "t": (4.0, 2),
     }
@@ -93,17 +94,17 @@ def test_the_difference_to_chosen_is_paired():
     draws = np.random.default_rng(0)
     chosen = draws.normal(0, 100, 200)
     found = figures.difference(chosen + 1 + draws.normal(0, 0.1, 200), chosen)
-    assert 0.95 < found["low"] < 1 < found["high"] < 1.05
-    assert found["p"] < 0.001
+    assert 0.95 < found.low < 1 < found.high < 1.05
+    assert found.p < 0.001
 
 
 def test_what_is_not_defined_is_none():
     found = figures.of_rewards(table({"reward/a": 1.0}, {"reward/a": 1.0}), "a")
-    assert (found["chosen"], found["difference"], found["win_rate"]) == (None, None, None)
-    assert found["length_correlation"] is None
+    assert (found.chosen, found.difference, found.win_rate) == (None, None, None)
+    assert found.length_correlation is None
     one = figures.of_decoding(table({"reward/a": 1.0, "chosen/a": 0.0}), ["a"])
-    assert one["rewards"]["a"]["mean"] == {"value": 1.0, "low": None, "high": None}
-    assert one["rewards"]["a"]["difference"] == {"value": 1.0, "low": None, "high": None, "p": None}
+    assert one.rewards["a"].mean == Estimate(1.0, None, None)
+    assert one.rewards["a"].difference == Difference(1.0, None, None, None)
 
 
 def test_shares_are_of_the_answers_that_were_given():
@@ -114,11 +115,11 @@ def test_shares_are_of_the_answers_that_were_given():
         {"text": None, "tokens": None, "finished": None, "empty": None, "refusal": None},
     )
     found = figures.of_decoding(rows, [])
-    assert (found["answers"], found["unanswered"]) == (3, 1)
-    assert [found[share] for share in ("finished", "empty", "refusals")] == pytest.approx([2 / 3, 1 / 3, 1 / 3])
-    assert found["refusals_by_source"] == {"s": {"value": 0.0, "n": 2}, "t": {"value": 1.0, "n": 1}}
-    assert found["length"]["mean"] == 3
-    assert "kl" not in found
+    assert (found.answers, found.unanswered) == (3, 1)
+    assert [found.finished, found.empty, found.refusals] == pytest.approx([2 / 3, 1 / 3, 1 / 3])
+    assert found.refusals_by_source == {"s": SourceShare(0.0, 2), "t": SourceShare(1.0, 1)}
+    assert found.length.mean == 3
+    assert found.kl is None
 
 
 def test_answers_under_the_negative_prompt_are_compared_with_those_without():
@@ -129,5 +130,13 @@ def test_answers_under_the_negative_prompt_are_compared_with_those_without():
         {"query_id": "x", "reward/a": None, "decoding": "negative"},
     )
     found = figures.decodings(rows, ["a"])
-    assert found["negative"]["rewards"]["a"]["against_sampled"]["value"] == -3
-    assert "against_sampled" not in found["sampled"]["rewards"]["a"]
+    assert found["negative"].rewards["a"].against_sampled.value == -3
+    assert "against_sampled" not in found["sampled"].rewards["a"].to_dict()
+
+
+def test_a_comparison_that_no_query_allows_is_told_as_none():
+    rows = table({"reward/a": 1.0}, {"reward/a": None, "decoding": "negative"})
+    found = figures.decodings(rows, ["a"])["negative"]
+    assert found.to_dict()["rewards"]["a"]["against_sampled"] is None
+    assert DecodingFigures.from_dict(found.to_dict()) == found
+    assert isinstance(found.rewards["a"], NegativeRewardFigures)

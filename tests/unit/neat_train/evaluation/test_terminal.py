@@ -7,13 +7,14 @@ import pytest
 
 from neat_train.evaluation import figures
 from neat_train.evaluation.evaluate import ANSWERS
+from neat_train.evaluation.result import AskedQueries, EvalResult, EvaluatedPolicy
 from neat_train.evaluation.subject import named_prompt
 from neat_train.evaluation.terminal import tables
 
 REWARDS = {"sampled": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "negative": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
 
 
-def content(prompt: str, negative: str) -> dict:
+def result(prompt: str, negative: str) -> EvalResult:
     """Of an evaluation whose answers have one reward less under the negative prompt."""
     usual = {"source": "s", "query": "q", "text": "word", "tokens": 4, "finished": True, "empty": False}
     rows = [
@@ -23,7 +24,15 @@ def content(prompt: str, negative: str) -> dict:
     ]
     answers = pl.DataFrame(rows, schema={**ANSWERS, "reward/a": pl.Float64, "chosen/a": pl.Float64})
     settings = {"prompt": named_prompt(prompt).to_dict(), "negative": named_prompt(negative).to_dict()}
-    return {"prompt": prompt, "settings": settings, "decodings": figures.decodings(answers, ["a"])}
+    return EvalResult(
+        format=1,
+        subject=EvaluatedPolicy("m", "m", "model", None, None, "w"),
+        queries=AskedQueries("s", "s", 6, "h", 0, {}),
+        prompt=prompt,
+        seed=0,
+        settings=settings,
+        decodings=figures.decodings(answers, ["a"]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def content(prompt: str, negative: str) -> dict:
     ],
 )
 def test_whether_the_negative_prompt_is_obeyed_is_told_with_the_names_of_both_prompts(prompt, negative, words):
-    _, rewards = tables(content(prompt, negative))
+    _, rewards = tables(result(prompt, negative))
     # All six differences are -1: of 2^6 exchanges two go as far.
     assert f"Answers {words}, query by query: -1.00 (-1.00 to -1.00), p 0.0312." in rewards.note
 
@@ -53,4 +62,4 @@ def test_whether_the_negative_prompt_is_obeyed_is_told_with_the_names_of_both_pr
     ],
 )
 def test_what_the_negative_answers_are_is_what_was_asked_for(negative, words):
-    assert tables(content("none", negative))[0].note == words
+    assert tables(result("none", negative))[0].note == words
