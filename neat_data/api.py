@@ -77,6 +77,8 @@ def score(
     subset: str | None = None,
     split: str | None = None,
     format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    ignore: str | Iterable[str] = (),
     exclude: str | Path | Iterable[str | Path] = (),
     limit: int | None = None,
     shard_rows: int = 512,
@@ -105,6 +107,9 @@ def score(
         subset: a subset or folder of a hub dataset.
         split: of a hub dataset or folder: `train` (the default), `test`, …, or `all`.
         format: the rows' shape, where their columns do not tell.
+        columns: where things stand in a row of another shape, say `{"prompt": "question", "chosen": "answers.0.text",
+            "rejected": "answers.1.text"}`.
+        ignore: columns of tools, images or the like that are left unread.
         exclude: datasets or sources whose queries are left out.
         limit: source rows read at most.
         shard_rows: source rows a shard, the unit of work.
@@ -159,6 +164,8 @@ def score(
         subset=subset,
         split=split,
         format=format,
+        columns=dict(columns or {}),
+        ignore=several(ignore),
         exclude=several(exclude),
         limit=limit,
         shard_rows=shard_rows,
@@ -299,6 +306,8 @@ def add_responses(
     subset: str | None = None,
     split: str | None = None,
     format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    ignore: str | Iterable[str] = (),
     limit: int | None = None,
     min_tokens: int = 0,
     drop: str | Iterable[str] = (),
@@ -317,8 +326,8 @@ def add_responses(
 
     Args:
         dataset: its folder; it gets the round.
-        source: a file, folder, glob or hub id, of any shape that `score` reads.
-        subset, split, format: of `source`, as in `score`.
+        source: a file, folder, glob or hub id, of any shape that `score` reads, or with one answer a row.
+        subset, split, format, columns, ignore: of `source`, as in `score`.
         limit: rows read at most.
         min_tokens, drop, keep, refusal: which responses are left out, as in `expand`.
         reward_model, reward_args, mix_rewards: what scores, as in `expand`.
@@ -344,6 +353,8 @@ def add_responses(
         subset=subset,
         split=split,
         format=format,
+        columns=dict(columns or {}),
+        ignore=several(ignore),
         scoring=_scoring(min_tokens, drop, keep, refusal, reward_model, reward_args, mix_rewards, device, workers),
         limit=limit,
     )

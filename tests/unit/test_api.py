@@ -34,7 +34,8 @@ CALLED = {
 }
 ONLY_TYPED = {
     "*": {"json_", "quiet", "config", "debug"},
-    "expand": {"responses", "format", "split"},  # of `add_responses`
+    "score": {"dry_run"},
+    "expand": {"responses", "format", "columns", "ignore", "split"},  # of `add_responses`
     "judge": {"preset"},
     # settings by their own names, and what is of one command alone
     "fit": {
