@@ -330,7 +330,7 @@ def add_responses(
 
     Args:
         dataset: its folder; it gets the round.
-        source: a file, folder, glob or hub id, of any shape that `score` reads.
+        source: a file, folder, glob or hub id, of any shape that `score` reads, or with one answer a row.
         subset, split, format, columns, ignore: of `source`, as in `score`.
         limit: rows read at most.
         min_tokens, drop, keep, refusal: which responses are left out, as in `expand`.

@@ -85,8 +85,8 @@ def _compared(records: Sequence[Record]) -> tuple[Label, ...]:
     rewards: dict[str, float] = {}
     last = -1
     for number, record in enumerate(records):
-        if is_one_scored(record):
-            rewards.setdefault(record.responses[0].response_id, record.responses[0].reward)
+        if (scored := one_scored(record)) is not None:
+            rewards.setdefault(record.responses[0].response_id, scored)
             last = number
     ids = list(rewards) if len(rewards) <= MOST_RESPONSES else []
     order = tuple(ids[position] for position in verdicts.order([rewards[identifier] for identifier in ids]))
@@ -97,10 +97,10 @@ def _compared(records: Sequence[Record]) -> tuple[Label, ...]:
     )
 
 
-def is_one_scored(record: Record) -> bool:
-    """Whether a row holds one answer with a score and no verdict."""
+def one_scored(record: Record) -> float | None:
+    """The score of a row that holds one answer with it and says no more; None for every other row."""
     says = any(label.order or label.verdict is not None for label in record.labels)
-    return len(record.responses) == 1 and not says and record.responses[0].reward is not None
+    return record.responses[0].reward if len(record.responses) == 1 and not says else None
 
 
 def repeated(ids: np.ndarray) -> np.ndarray:
@@ -262,7 +262,8 @@ class _Seen:
 def _contradicted(row: Row) -> bool:
     """Whether the source's scores put the worst answer of its verdict before the best."""
     rewards = [row.answers[position].reward for position in row.order]
-    return len(rewards) > 1 and None not in rewards and rewards[0] < rewards[-1]
+    best, worst = (rewards[0], rewards[-1]) if rewards else (None, None)
+    return best is not None and worst is not None and best < worst
 
 
 def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject], seen: _Seen) -> None:

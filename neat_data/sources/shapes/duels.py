@@ -20,8 +20,8 @@ Says = Callable[[Any, str], tuple[int, ...]]
 
 def named(parts: Parts) -> Understood:
     """`better` names the better answer: see `verdicts.better`."""
-    names = tuple(parts.place(word).rpartition(".")[2] for word in _WORDS)
-    return two(parts, lambda value, place: verdicts.better(value, place, names))
+    first, second = (parts.place(word).rpartition(".")[2] for word in _WORDS)
+    return two(parts, lambda value, place: verdicts.better(value, place, (first, second)))
 
 
 def annotated(parts: Parts) -> Understood:

@@ -34,6 +34,16 @@ def test_tau_b_of_many_records_is_scipys_one_by_one(records):
         np.testing.assert_allclose(tau, expected, atol=1e-12)
 
 
+def test_tau_b_of_a_record_of_many_responses_is_scipys() -> None:
+    numbers = np.random.default_rng(0)
+    first, second = (numbers.integers(0, 50, 1_200).astype(np.float32) for _ in range(2))
+    first[3] = second[7] = np.nan
+    there = ~np.isnan(first + second)
+    expected = scipy.stats.kendalltau(first[there], second[there]).statistic
+    assert tau_b(first, second, np.array([1_200]))[0] == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(tau_b(first, np.full(1_200, 2.0), np.array([1_200]))[0])
+
+
 def test_the_interval_of_a_mean_is_scipys_normal_one():
     values = np.random.default_rng(0).normal(size=40)
     found = mean(values)

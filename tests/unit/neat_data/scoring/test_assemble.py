@@ -45,6 +45,13 @@ def test_a_pair_that_loses_a_response_is_rejected_and_a_list_goes_on() -> None:
     assert json.loads(stored.meta or "") == {"k": 1, "left_out": [{"reason": "response_too_long", "text": "a"}]}
 
 
+def test_a_reject_says_what_the_template_or_the_judge_said() -> None:
+    refused = ("template_refused", None, None)
+    scored = Scored((None, 1.0, 2.0), refused, details=("no system turns, please", None, None))
+    _, rejects = assemble(record(label(0, A, B)), scored)
+    assert rejects[0]["detail"] == "a response of this row could not be scored: no system turns, please"
+
+
 def test_a_record_of_which_no_row_is_left_is_not_stored() -> None:
     scored = Scored((None, None, None), ("query_too_long",) * 3)
     stored, rejects = assemble(record(label(0, A, B), label(1), label(2, C, verdict=True)), scored)

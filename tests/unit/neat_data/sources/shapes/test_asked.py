@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neat_data.errors import InputError
 from neat_data.record import Message
-from neat_data.sources.row import Understood, Unusable
+from neat_data.sources.row import REASONS, Understood, Unusable
 from neat_data.sources.shapes import columns, registry
 from neat_data.sources.shapes.nearest import mapping
 from neat_data.sources.shapes.registry import SHAPES, recognise
@@ -164,7 +165,7 @@ def test_a_prompt_that_is_partly_rendered_is_refused_with_a_hint(prompt: str) ->
 # Cells.
 
 
-def test_a_cell_is_read_and_never_run(tmp_path: Any) -> None:
+def test_a_cell_is_read_and_never_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     cell = f"[{{'role': 'user', 'content': open({str(marker)!r}, 'w')}}]"
     assert reason({"prompt": cell, "chosen": "a", "rejected": "b"}) == "bad_message"
@@ -286,7 +287,7 @@ def test_columns_are_named_by_dotted_paths_and_positions() -> None:
     assert columns.at({"cell": '{"x": [5]}'}, "cell.x.0") == 5
 
 
-def test_columns_may_stand_in_a_yaml_file(tmp_path: Any) -> None:
+def test_columns_may_stand_in_a_yaml_file(tmp_path: Path) -> None:
     path = tmp_path / "columns.yaml"
     path.write_text("prompt: question\nresponses: answers\n")
     assert columns.mapping(str(path)) == {"prompt": "question", "responses": "answers"}
@@ -343,3 +344,9 @@ def test_a_message_says_the_role_in_any_spelling() -> None:
     roles = {"developer": "system", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "Human": "user"}
     for role, meant in roles.items():
         assert registry.pairs.chat.message({"role": role, "content": "x"}, "m") == Message(meant, "x")
+
+
+def test_the_documentation_lists_every_word_of_a_mapping_and_every_reason() -> None:
+    page = (Path(__file__).parents[5] / "docs" / "formats" / "sources.md").read_text(encoding="utf-8")
+    for name, meaning in {**columns.WORDS, **REASONS}.items():
+        assert f"| `{name}` | {meaning} |" in page
