@@ -94,7 +94,8 @@ def _taken_up(root: Path, manifest: Manifest) -> Manifest:
 
 def _summary(root: Path, at: Round) -> dict[str, Any]:
     told = [metadata_of(root / entry.name) for entry in at.shards]
-    sums = {name: sum(one.get(name, 0) for one in told) for name in ("source_rows", "queries_cut") if name in told[0]}
+    names = [name for name in ("source_rows", "queries_cut") if name in told[0]]
+    sums: dict[str, Any] = {name: sum(one.get(name, 0) for one in told) for name in names}
     return {**sums, **counts_of(root, at)}
 
 
