@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ def built(kind: type[T], content: Any) -> T:
     """
     if not isinstance(content, dict):
         raise TypeError(f"a {type(content).__name__} where {kind.__name__} was expected")
-    types = _types(kind)
+    types = _types(kind)  # type: ignore[arg-type]  # a class is hashable
     for name, value in content.items():
         if name in types and not _fits(value, types[name]):
             raise TypeError(f"{name} is {type(value).__name__} {str(value)[:40]!r}")
@@ -32,6 +33,7 @@ def require_counts(content: Mapping[str, Any], numbers: tuple[str, ...], by_reas
             raise TypeError(f"{name} is {str(content[name])[:40]!r}")
 
 
+@cache
 def _types(kind: Any) -> Mapping[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
