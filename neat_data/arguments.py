@@ -78,7 +78,7 @@ def place_of(dataset: str | Path | PreferenceDataset) -> str:
 
 
 def opened(dataset: str | Path | PreferenceDataset, drop_by: DropBy | None = None) -> PreferenceDataset:
-    """The dataset as it is now; one that was opened already is taken as it was then. `drop_by` None: as it was opened."""
+    """The dataset as it is now; one that was opened already is taken as it was then. `drop_by` None: as opened."""
     from neat_data.store.dataset import PreferenceDataset
     from neat_data.store.reviews import DropBy
 
