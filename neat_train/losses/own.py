@@ -55,9 +55,9 @@ class Own:
         try:
             loss = self.function(**given)
         except Exception as error:
-            raise InputError(f"--method {self.name} raised {type(error).__name__}: {error}") from error
+            raise InputError(f"raised {type(error).__name__}: {error}", field="method", value=self.name) from error
         if complaint := _complaint(loss, len(given["logps"]), lists.total.requires_grad):
-            raise InputError(f"--method {self.name}: {complaint}")
+            raise InputError(complaint, field="method", value=self.name)
         return loss
 
     @property
@@ -80,10 +80,10 @@ def load_own(place: str) -> Own:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise InputError(f"--method {place}: {path} cannot be read ({error.strerror})") from error
+        raise InputError(f"{path} cannot be read ({error.strerror})", field="method", value=place) from error
     function = getattr(_run(path, source), name, None)
     if not callable(function):
-        raise InputError(f"--method {place}: {path.name} has no function {name}")
+        raise InputError(f"{path.name} has no function {name}", field="method", value=place)
     settings = OwnLoss(
         function=f"{path.name}:{name}",
         sha256=hashlib.sha256(source).hexdigest(),
@@ -101,7 +101,7 @@ def _run(path: Path, source: bytes) -> ModuleType:
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
-        raise InputError(f"--method {path}: cannot be run: {type(error).__name__}: {error}") from error
+        raise InputError(f"cannot be run: {type(error).__name__}: {error}", field="method", value=path) from error
     return module
 
 
@@ -109,9 +109,11 @@ def _parameters(function: Callable[..., Any], place: str) -> tuple[str, ...]:
     taken = inspect.signature(function).parameters
     needed = {name for name, taking in taken.items() if taking.default is inspect.Parameter.empty}
     if unknown := sorted(needed.difference(PARAMETERS)):
-        raise InputError(f"--method {place}: takes {unknown[0]}; a loss is given {', '.join(PARAMETERS)}, by name")
+        raise InputError(
+            f"takes {unknown[0]}; a loss is given {', '.join(PARAMETERS)}, by name", field="method", value=place
+        )
     if "logps" not in taken:
-        raise InputError(f"--method {place}: takes no logps, the log-probabilities that a loss hangs on")
+        raise InputError("takes no logps, the log-probabilities that a loss hangs on", field="method", value=place)
     return tuple(name for name in PARAMETERS if name in taken)
 
 
