@@ -13,12 +13,18 @@ from neat_train.api import compare, evaluate, export, fit, judge
 
 if TYPE_CHECKING:
     from neat_train.comparison.result import Comparison
+    from neat_train.evaluation.result import EvalResult
+    from neat_train.judging.result import JudgeResult
+    from neat_train.reports.summary import FitResult
 
     __version__: str
 
 __all__ = [
     "Comparison",
+    "EvalResult",
+    "FitResult",
     "InputError",
+    "JudgeResult",
     "RunError",
     "__version__",
     "compare",
@@ -28,7 +34,12 @@ __all__ = [
     "judge",
 ]
 
-_MODULES = {"Comparison": "neat_train.comparison.result"}
+_MODULES = {
+    "Comparison": "neat_train.comparison.result",
+    "EvalResult": "neat_train.evaluation.result",
+    "FitResult": "neat_train.reports.summary",
+    "JudgeResult": "neat_train.judging.result",
+}
 
 
 def __getattr__(name: str) -> Any:
