@@ -188,8 +188,6 @@ def test_data_in_which_nothing_differs_is_refused(stored, random_policy, tmp_pat
     [
         (("method=list-dpo",), "no record has two responses with different rewards"),
         (("method=simpo", "loss.ranking.pairs=best-worst"), "no record has two responses with different rewards"),
-        (("method=dpo",), r"(?s)method dpo: .*no_label 2.*pairs=best-worst"),
-        (("method=sft",), r"(?s)method sft: .*no_label 2.*sft\.target is chosen"),
         (("method=sft", "sft.target=best-of-n"), "nothing_sampled 2"),
         (("method=infonca", "where=query_id = ''"), "is true for no record"),
     ],
@@ -202,10 +200,12 @@ def test_data_without_what_a_loss_compares_is_refused_by_method_and_reason(
         train(flat, random_policy, tmp_path / "run", *sets, "held_out.share=0")
 
 
-def test_single_responses_are_nothing_for_a_list(stored, random_policy, tmp_path):
+def test_single_responses_are_nothing_for_a_list_or_a_pair(stored, random_policy, tmp_path):
     single = stored([("a?", {"b": 1.0}), ("b?", {"d": 0.0})])
     with pytest.raises(InputError, match=r"two responses with a reward, which method nca compares"):
         train(single, random_policy, tmp_path / "run", "method=nca")
+    with pytest.raises(InputError, match=r"(?s)method dpo: .*no_label 2.*pairs=best-worst"):
+        train(single, random_policy, tmp_path / "run", "method=dpo", "held_out.share=0")
 
 
 OWN_DPO = """
