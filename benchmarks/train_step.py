@@ -8,7 +8,7 @@ vocabulary of 32,000 and random weights, under LoRA (r 16, all linear layers, th
 `neat_train.losses` without a penalty. `trees` is this project: token trees packed to a budget, log-probabilities at
 response positions alone. `rrhf` is how RRHF trains: one record a micro-batch, its k sequences padded to the longest,
 logits and log-softmax over all positions. `sorted` pads length-sorted batches of the same token budget and computes the
-same logits.
+same logits. At k = 2 `trees dpo` and `trl dpo` are DPO, here and by TRL's DPOTrainer, each with its reference pass.
 
 First every way's loss and gradients are compared in float32 on some records, and its peak memory above the loaded model
 is measured with one record in a micro-batch. Every repetition of every way is a process of its own, one after another,
@@ -25,18 +25,25 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import score
 import torch
-from train_ways import WAYS, Way, encoded, gradient_of
+from train_ways import PAIRS, TOKENIZER, WAYS, Way, encoded, gradient_of
 
 HIDDEN, LAYERS, INTERMEDIATE, HEADS, VOCABULARY = 640, 12, 1_728, 10, 32_000
 BUDGET = 2_048
 EXACT_RECORDS = 6
 MEMORY_RECORDS = 8
-GOALS = {"records_per_s / rrhf": {2: 1.9, 4: 2.8}, "memory of rrhf": 0.5, "loss": 1e-5, "gradient": 1e-4}
+GOALS = {
+    "records_per_s / rrhf": {2: 1.9, 4: 2.8},
+    "memory of rrhf": 0.5,
+    "dpo / trl": {"speed": 2, "memory": 0.5},
+    "loss": 1e-5,
+    "gradient": 1e-4,
+}
 
 
 def main() -> None:
@@ -60,7 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="auto: the faster")
-    parser.add_argument("--tokenizer", default="data/models/tiny-policy-plain", help="a folder with a chat template")
+    parser.add_argument("--tokenizer", default=TOKENIZER, help="a folder with a chat template")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/train_step.json"))
     parser.add_argument("--k", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
@@ -90,9 +97,11 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
 
 def _fill(results: dict[str, Any], options: argparse.Namespace, k: int) -> None:
     """Run every process of this k that `results` lacks."""
-    wanted = [("exact", way, 0) for way in WAYS if way != "trees"]
-    wanted += [("memory", way, 0) for way in ("trees", "rrhf")]
-    wanted += [("time", way, repeat) for repeat in range(options.repeats) for way in WAYS]
+    pairs = tuple(PAIRS) if k == 2 else ()
+    ways = (*WAYS, *pairs)
+    wanted = [("exact", way, 0) for way in ways if not way.startswith("trees")]
+    wanted += [("memory", way, 0) for way in ("trees", "rrhf", *pairs)]
+    wanted += [("time", way, repeat) for repeat in range(options.repeats) for way in ways]
     have = {(run["what"], run["way"], run["repeat"]) for run in results["runs"] if run["k"] == k}
     for what, way, repeat in wanted:
         if (what, way, repeat) in have:
@@ -113,9 +122,11 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: one question about one way."""
     examples = encoded(options.data, options.records, options.k, options.tokenizer)
     shape = {"hidden": HIDDEN, "layers": LAYERS, "intermediate": INTERMEDIATE, "heads": HEADS, "vocabulary": VOCABULARY}
-    way = WAYS[options.way](shape, getattr(torch, options.dtype))
+    ways = {**WAYS, **PAIRS}
+    way = ways[options.way](shape, getattr(torch, options.dtype))
     if options.what == "exact":
-        return _distance(way, WAYS["trees"](shape, torch.float32), examples[:EXACT_RECORDS])
+        trees = ways["trees dpo" if options.way in PAIRS else "trees"]
+        return _distance(way, trees(shape, torch.float32), examples[:EXACT_RECORDS])
     return _memory(way, examples[:MEMORY_RECORDS]) if options.what == "memory" else _time(way, examples)
 
 
@@ -156,6 +167,7 @@ def _summary(runs: list[dict[str, Any]], k: int) -> dict[str, Any]:
     def of(what: str, way: str, name: str) -> list[float]:
         return [run[name] for run in runs if (run["k"], run["what"], run["way"]) == (k, what, way)]
 
+    pairs = _pairs(of) if k == 2 else {}
     rates = {way: statistics.median(of("time", way, "records_per_s")) for way in WAYS}
     memory = {way: of("memory", way, "peak_mb_above_model")[0] for way in ("trees", "rrhf")}
     others = [way for way in WAYS if way != "trees"]
@@ -167,6 +179,21 @@ def _summary(runs: list[dict[str, Any]], k: int) -> dict[str, Any]:
         "tokens_run": {way: of("time", way, "tokens_run")[0] for way in WAYS},
         "loss_off": {way: of("exact", way, "loss_off")[0] for way in others},
         "gradient_off": {way: of("exact", way, "gradient_off")[0] for way in others},
+        **pairs,
+    }
+
+
+def _pairs(of: Callable[[str, str, str], list[float]]) -> dict[str, Any]:
+    """DPO on trees beside TRL's."""
+    rates = {way: statistics.median(of("time", way, "records_per_s")) for way in PAIRS}
+    memory = {way: of("memory", way, "peak_mb_above_model")[0] for way in PAIRS}
+    return {
+        "dpo_records_per_s": rates,
+        "dpo_times_faster_than_trl": round(rates["trees dpo"] / rates["trl dpo"], 2),
+        "dpo_peak_mb_above_model": memory,
+        "dpo_memory_of_trl": round(memory["trees dpo"] / memory["trl dpo"], 2),
+        "dpo_loss_off": of("exact", "trl dpo", "loss_off")[0],
+        "dpo_gradient_off": of("exact", "trl dpo", "gradient_off")[0],
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import score
 import torch
@@ -13,14 +15,17 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from neat_data.models.stopping import end_of_turn, tokenizer_id
 from neat_data.models.templates import policy_template
 from neat_data.record import Record, Response, query_id, response_id
-from neat_train.config.objective import NoPenalty, ObjectiveSettings
+from neat_train.config.objective import NoPenalty, ObjectiveSettings, SFTTerm
+from neat_train.config.ranking import DPO
 from neat_train.data.batches import MicroBatch, micro_batches
 from neat_train.data.examples import Encoder, Example
-from neat_train.losses import TermCounts, objective, plan_of, total
+from neat_train.losses import TermCounts, objective, plan_for, plan_of, total
 from neat_train.policy.logprobs import logps, prepare, training_attention
 
 MAX_LENGTH, MAX_RESPONSE = 512, 128
 LOSS = ObjectiveSettings(penalty=NoPenalty())
+DPO_LOSS = ObjectiveSettings(sft=SFTTerm(weight=0), beta=0, penalty=NoPenalty(), ranking=DPO(pairs="best-worst"))
+TOKENIZER = "data/models/tiny-policy-plain"
 
 
 def encoded(data: str, records: int, k: int, tokenizer: str) -> list[Example]:
@@ -120,7 +125,74 @@ class Sorted(Padded):
         return micro_batches(examples, budget, "batches")
 
 
+class TreesDPO(Trees):
+    """This project's `--method dpo`: the reference is the base under the adapter, in a pass without gradients."""
+
+    def step(self, batches: Sequence[MicroBatch]) -> float:
+        plans = [plan_for(batch.layout, DPO_LOSS) for batch in batches]
+        counts = sum((plan.counts for plan in plans), TermCounts(0, 0, 0))
+        self.model.zero_grad()
+        loss = 0.0
+        with training_attention(self.body, "trees"):
+            for batch, plan in zip(batches, plans, strict=True):
+                with torch.no_grad(), self.model.disable_adapter():
+                    reference = self.logps(batch)
+                part = total(objective(self.logps(batch), plan, DPO_LOSS, reference), counts, DPO_LOSS)
+                part.backward()
+                loss += float(part.detach())
+        return loss
+
+
+class TrlDPO(Sorted):
+    """TRL's DPOTrainer, its collator and its loss, at its fastest: length-sorted batches, no checkpointing.
+
+    Its reference is the same, the base under the adapter, in a pass without gradients.
+    """
+
+    def __init__(self, shape: dict[str, int], dtype: torch.dtype) -> None:
+        super().__init__(shape, dtype)
+        self.trainer = dpo_trainer(self.model)
+
+    def step(self, batches: Sequence[MicroBatch]) -> float:
+        records = sum(len(batch.groups) for batch in batches)
+        self.model.zero_grad()
+        loss = 0.0
+        for batch in batches:
+            rows = [
+                {"prompt_ids": list(group.query), "chosen_ids": list(better), "rejected_ids": list(worse)}
+                for group in batch.groups
+                for better, worse in [group.answers]
+            ]
+            inputs = self.trainer.data_collator(rows)
+            part = self.trainer.compute_loss(self.model, inputs) * len(batch.groups) / records
+            part.backward()
+            loss += float(part.detach())
+        return loss
+
+
+def dpo_trainer(model: PeftModel) -> Any:
+    """TRL's trainer around the model, over a table that is never read."""
+    import datasets
+    from trl import DPOConfig, DPOTrainer
+
+    class Given(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # it holds token ids
+
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = DPOConfig(
+            output_dir=folder, use_cpu=True, gradient_checkpointing=False, bf16=False, max_length=None, report_to=[]
+        )
+        table = datasets.Dataset.from_list([{"prompt_ids": [1], "chosen_ids": [1], "rejected_ids": [2]}])
+        trainer = Given(model=model, args=arguments, train_dataset=table, processing_class=tokenizer)
+    model.delete_adapter("ref")  # a copy of the adapter as it stands: the reference here is the base
+    return trainer
+
+
 WAYS: dict[str, type[Way]] = {"trees": Trees, "rrhf": Rrhf, "sorted": Sorted}
+PAIRS: dict[str, type[Way]] = {"trees dpo": TreesDPO, "trl dpo": TrlDPO}
 
 
 def _model(shape: dict[str, int], dtype: torch.dtype) -> PeftModel:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from neat_data.store.dataset import PreferenceDataset
     from neat_train.comparison.result import Comparison
-    from neat_train.config.settings import Method
     from neat_train.evaluation.evaluate import EvalSummary
     from neat_train.fitting import FitSummary
     from neat_train.judging.judge import Judgement
@@ -37,7 +36,7 @@ def fit(
     *,
     policy: str | Path,
     out: str | Path,
-    method: Method | None = None,
+    method: str | None = None,
     preset: str | None = None,
     config: str | Path | None = None,
     reward_model: str | Path | None = None,
@@ -57,7 +56,8 @@ def fit(
         dataset: a finished dataset's folder, or what `neat_data.open` returned.
         policy: what is trained: a causal LM (folder or hub id), or a run to go on from.
         out: the run's folder.
-        method: `neat` (the default), `neat-pp`, `rrhf`, `rrhf-official`, `rrhf-online`, `dpo` or `sft`.
+        method: `neat` (the default), any other of `neat_train.config.settings.METHODS`, or a loss of your own,
+            `FILE.py:FUNCTION`.
         preset: the objective's settings: `recommended` (the default), or `paper`, to the letter.
         config: a YAML file of settings; what is said here wins.
         reward_model: what scores samples and held-out answers; None: the model that scored the dataset.
@@ -82,11 +82,15 @@ def fit(
     from neat_train.config.reading import read_settings
     from neat_train.fitting import FitRequest
     from neat_train.fitting import fit as train
+    from neat_train.losses.own import load_own
 
-    named = {"method": method, "rounds.reward_model": reward_model, "held_out.data": eval_data}
+    own = load_own(method) if method and ".py:" in method else None
+    named = {"method": None if own else method, "rounds.reward_model": reward_model, "held_out.data": eval_data}
     said = {name: str(value) for name, value in named.items() if value is not None}
-    chosen = read_settings(path_or_none(config), {**settings, **said}, preset=preset or "")
-    request = FitRequest(place_of(dataset), str(policy), Path(out), chosen, trust_remote_code, text_or_none(base))
+    chosen = read_settings(
+        path_or_none(config), {**settings, **said}, preset=preset or "", own=own.settings if own else None
+    )
+    request = FitRequest(place_of(dataset), str(policy), Path(out), chosen, trust_remote_code, text_or_none(base), own)
     with _training(progress) as watch:
         return train(request, watch, callbacks)
 

@@ -27,15 +27,17 @@ from neat_data.progress import Silent, Watcher, say
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import Record
 from neat_train.config.contradictions import refuse_contradictions
-from neat_train.config.objective import NoPenalty
-from neat_train.config.settings import BASELINES, FitSettings
+from neat_train.config.ranking import PolicyGradient
+from neat_train.config.settings import BASELINES, OWN, FitSettings
 from neat_train.config.trainer_arguments import keywords, training_arguments
 from neat_train.data.examples import Encoder
 from neat_train.data.order import steps_an_epoch
 from neat_train.data.record_source import Offline, RecordSource
 from neat_train.data.records import Records
+from neat_train.data.selection import require_some, selection
 from neat_train.data.split import held_out_split
 from neat_train.distributed import Ranks
+from neat_train.losses.own import Own
 from neat_train.policy import logprobs
 from neat_train.policy.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.policy.start import remember
@@ -62,6 +64,7 @@ class FitRequest:
         policy: a folder, a hub id, or the folder of an earlier run.
         out: the run folder.
         base: the model of an adapter that is gone on from, where that says no more of it than a folder.
+        own: the user's loss, where the settings' method is that.
     """
 
     dataset: str
@@ -70,6 +73,7 @@ class FitRequest:
     settings: FitSettings
     trust_remote_code: bool = False
     base: str | None = None
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
         RunError: the run diverges, runs out of memory or of disk.
     """
     refuse_contradictions(request.settings)
+    if request.settings.method == OWN and request.own is None:
+        raise InputError("method own: its function is not here; name it, --method FILE.py:FUNCTION")
     args = training_arguments(request.settings, request.out)
     ranks = Ranks.here()
     watch = watch if watch is not None and ranks.main else Silent()
@@ -151,23 +157,52 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
         "prompts": _said_by(settings.rounds.prompts),
         "held_out_prompt": _said_by(held.prompt),
     }
-    if not found.contrasts and settings.method != "sft":
+    if not found.contrasts and _compares(settings):
         raise InputError(
             f"{request.dataset}: no record has two responses with different rewards, so nothing can be compared.\n"
-            "`neat-data expand` adds responses; method sft learns from one response each."
+            f"method {settings.method} learns from such records; `neat-data expand` adds responses, sft needs one each."
         )
+    if settings.method not in BASELINES and not settings.loss.active_ranking.needs_contrast:
+        _require_two_rewards(request.dataset, settings, found)
     _require_something_to_penalise(request.dataset, settings, found)
     if other is not None:
-        return _Data(found.without(other.ids), [other[query] for query in other.ids], content)
+        return _Data(
+            _with_something(found.without(other.ids), settings), [other[query] for query in other.ids], content
+        )
     train, kept = held_out_split(found.ids, held.share)
     if not kept and _measures(settings):
         raise InputError(f"{request.dataset}: of one record none can be held out; say --set eval_strategy=no")
-    return _Data(found.only(train), [found[query] for query in kept], content)
+    return _Data(_with_something(found.only(train), settings), [found[query] for query in kept], content)
+
+
+def _compares(settings: FitSettings) -> bool:
+    """Whether the method learns nothing from a record without two different rewards."""
+    if settings.method in ("sft", "sft-trl"):
+        return False
+    if settings.method == "dpo-trl":
+        return settings.dpo.pairs != "chosen"
+    ranking = settings.loss.active_ranking
+    if settings.online and isinstance(ranking, PolicyGradient):
+        return False
+    return ranking.needs_contrast and ranking.chosen_pairs != "chosen"
+
+
+def _with_something(records: Records, settings: FitSettings) -> Records:
+    """Those of which the method has something to learn."""
+    return records.only(require_some(records.ids, records.__getitem__, settings))
+
+
+def _require_two_rewards(path: str, settings: FitSettings, records: Records) -> None:
+    rewards = ([response.reward for response in records[query].responses] for query in records.ids)
+    if not settings.online and not any(len(each) - each.count(None) > 1 for each in rewards):
+        raise InputError(
+            f"{path}: no record has two responses with a reward, which method {settings.method} compares.\n"
+            "`neat-data expand` adds responses, `neat-data rescore` scores them."
+        )
 
 
 def _require_something_to_penalise(path: str, settings: FitSettings, records: Records) -> None:
-    penalty = settings.loss.active_penalty
-    if isinstance(penalty, NoPenalty) or penalty.target == "worst" or settings.online or settings.method in BASELINES:
+    if settings.loss.penalised != "negative_prompt" or settings.online or settings.method in BASELINES:
         return
     if not records.negative:
         raise InputError(
@@ -206,6 +241,7 @@ class _Run:
     held_out: HeldOut | None
     fingerprint: str
     watch: Watcher
+    own: Own | None
 
     @property
     def steps(self) -> int:
@@ -247,6 +283,7 @@ def _prepared(
         held_out=_held_out(settings, data, policy, packing, reward, folder, watch),
         fingerprint=identity.fingerprint,
         watch=watch,
+        own=request.own,
     )
 
 
@@ -279,7 +316,7 @@ def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArgum
         model_args=settings.model_args,
         gradient_checkpointing=args.gradient_checkpointing,
         trust_remote_code=request.trust_remote_code,
-        keep_reference=settings.method == "dpo" or (settings.method != "sft" and settings.loss.needs_reference),
+        keep_reference=settings.method == "dpo-trl" or (settings.method != "sft-trl" and settings.loss.needs_reference),
         seed=settings.seed,
         base=request.base,
     )
@@ -299,8 +336,7 @@ def _encoder(policy: Policy, settings: FitSettings) -> Encoder:
 
 def _contexts(settings: FitSettings) -> dict[str, Prompt] | None:
     """The prompts that a response to penalise is conditioned on, by polarity; None where that is the plain query."""
-    penalty = settings.loss.active_penalty
-    if isinstance(penalty, NoPenalty) or penalty.context == "query":
+    if not settings.loss.penalised_in_context:
         return None
     prompts = load_prompts(settings.rounds.prompts or "neat").prompts
     return {prompt.polarity: prompt for prompt in prompts if prompt.polarity is not None}
@@ -393,9 +429,10 @@ def _baseline(run: _Run, callbacks: list[TrainerCallback], checkpoint: Path | No
 
 
 def _neat(run: _Run, source: RecordSource, callbacks: list[TrainerCallback], checkpoint: Path | None) -> None:
-    work = Work(source, len(run.data.train), run.settings.records_per_step, run.encoder)
+    settings = run.settings
+    work = Work(source, len(run.data.train), settings.records_per_step, run.encoder, selection(settings))
     trainer = NeatTrainer(
-        run.policy, run.args, work, run.settings.loss, run.packing, run.watch, run.held_out, callbacks
+        run.policy, run.args, work, settings.loss, run.packing, run.watch, run.held_out, callbacks, run.own
     )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 

@@ -16,7 +16,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.store.claim import changes, claimed, others, put, read, readable
 from neat_data.store.manifest import package_versions
-from neat_train.config.settings import FitSettings, fingerprint, identifying
+from neat_train.config.settings import FitSettings, fingerprint, identifying, of_earlier_versions
 from neat_train.distributed import Ranks
 
 SETTINGS, RESULT = "settings.json", "result.json"
@@ -125,7 +125,7 @@ class RunFolder:
         if stored is None:
             return None
         with readable(path):
-            return {"content": dict(stored["content"]), "identifying": dict(stored["identifying"])}
+            return {"content": dict(stored["content"]), "identifying": of_earlier_versions(stored["identifying"])}
 
 
 def run_of(folder: Path) -> Path | None:

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import datasets
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.formats.preferences import Skipped, best_worst, scored
-from neat_data.labels import best, chosen, pair
+from neat_data.formats.preferences import Skipped
 from neat_data.progress import Watcher
 from neat_data.record import Record, Response
 from neat_train.config.settings import FitSettings
 from neat_train.data.examples import Encoder, Example
 from neat_train.data.records import Records
+from neat_train.data.selection import pair_of, target_of
 
 Row = dict[str, list[int]]
 IGNORED = -100  # a label that no loss counts
 
 _IDS = pa.list_(pa.int32())
 _SCHEMAS = {
-    "dpo": pa.schema([("prompt_ids", _IDS), ("chosen_ids", _IDS), ("rejected_ids", _IDS)]),
-    "sft": pa.schema([("input_ids", _IDS), ("labels", _IDS)]),
+    "dpo-trl": pa.schema([("prompt_ids", _IDS), ("chosen_ids", _IDS), ("rejected_ids", _IDS)]),
+    "sft-trl": pa.schema([("input_ids", _IDS), ("labels", _IDS)]),
 }
 
 
@@ -82,43 +81,12 @@ def row_of(record: Record, settings: FitSettings, encoder: Encoder) -> Row:
     Raises:
         Skipped: the record does not say what is learned, or not enough of it is left to train on.
     """
-    if settings.method == "dpo":
+    if settings.method == "dpo-trl":
         chosen, rejected = pair_of(record, settings.dpo.pairs)
         example, answers = _encoded(record, (chosen, rejected), encoder)
         return {"prompt_ids": list(example.query), "chosen_ids": answers[0], "rejected_ids": answers[1]}
-    example, (answer,) = _encoded(record, (target_of(record, settings.sft.target),), encoder)
+    example, (answer,) = _encoded(record, (target_of(record, settings.sft.target, settings.seed),), encoder)
     return {"input_ids": [*example.query, *answer], "labels": [IGNORED] * len(example.query) + answer}
-
-
-def pair_of(record: Record, choice: Literal["chosen", "best-worst"]) -> tuple[Response, Response]:
-    """The response that is preferred, and the one that it is preferred to: one pair a record, as NEAT has one worst.
-
-    `chosen` is the pair that people put in order (`labels.pair`); `best-worst` goes by the rewards of all rounds.
-
-    Raises:
-        Skipped: people compared nothing; fewer than two responses, or all rewards equal.
-    """
-    if choice == "best-worst":
-        widest = best_worst(record)[0]
-        return widest.chosen, widest.rejected
-    compared = pair(record)
-    if compared is None:
-        raise Skipped("no_label")
-    return compared
-
-
-def target_of(record: Record, choice: Literal["chosen", "best"]) -> Response:
-    """The response to imitate: what people put first or accepted, or the highest reward.
-
-    Raises:
-        Skipped: there is none.
-    """
-    if choice == "best":
-        return best(scored(record, at_least=1))
-    first = chosen(record)
-    if first is None:
-        raise Skipped("no_label")
-    return first
 
 
 def _encoded(record: Record, wanted: tuple[Response, ...], encoder: Encoder) -> tuple[Example, list[list[int]]]:

@@ -54,10 +54,10 @@ def train_baseline(
     watch: Watcher,
     checkpoint: Path | None = None,
 ) -> Trainer:
-    """Train `policy` by method dpo or sft until its last step; only checkpoints are written, into the run folder.
+    """Train `policy` by method dpo-trl or sft-trl until its last step; only checkpoints are written, into RUN.
 
     Args:
-        settings: of method dpo or sft, with the device's token budget filled in.
+        settings: of method dpo-trl or sft-trl, with the device's token budget filled in.
         records: those to train on.
         policy: as it was loaded, without a step taken: DPO's reference is what it is now. Where all weights are
             trained, DPO needs it to have been loaded with `keep_reference`.
@@ -102,7 +102,7 @@ def make_trainer(
         "callbacks": list(callbacks),
     }
     try:
-        trainer = (_dpo if settings.method == "dpo" else _sft)(settings, policy, arguments, shared)
+        trainer = (_dpo if settings.method == "dpo-trl" else _sft)(settings, policy, arguments, shared)
     except ValueError as error:
         raise InputError(f"method {settings.method}: {' '.join(str(error).split())[:300]}") from error
     trainer.policy, trainer.watch, trainer.steps = policy, watch, steps_of(rows, settings, ranks)
@@ -119,7 +119,7 @@ def steps_of(rows: Rows, settings: FitSettings, ranks: Ranks) -> BaselineSteps:
         ids=rows.ids,
         lengths=rows.lengths,
         learned=rows.learned,
-        sequences=2 if settings.method == "dpo" else 1,
+        sequences=2 if settings.method == "dpo-trl" else 1,
         records_per_step=settings.records_per_step,
         seed=settings.seed,
         token_budget=settings.token_budget,
@@ -207,7 +207,7 @@ class _SFT(_Stepwise, SFTTrainer):
 
 def _dpo(settings: FitSettings, policy: Policy, arguments: dict[str, Any], shared: dict[str, Any]) -> _Stepwise:
     if settings.lora.dropout:
-        raise InputError(f"lora.dropout {settings.lora.dropout} and method dpo: TRL trains it without dropout")
+        raise InputError(f"lora.dropout {settings.lora.dropout} and method dpo-trl: TRL trains it without dropout")
     if policy.full and policy.frozen is None:
         raise ValueError("the policy was loaded without a reference")
     own: dict[str, Any] = {"beta": settings.dpo.beta, "max_length": None}

@@ -18,7 +18,15 @@ from neat_train.training.launch import launch, launched
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from neat_train.losses.own import Own
     from neat_train.training.progress import TrainingProgress
+
+
+_METHODS = (
+    "neat, neat-pp, rrhf, rrhf-official, rrhf-online; of pairs dpo, ipo, hinge, dpop, simpo, alphapo, davidson; "
+    "of lists list-dpo, infonca, nca, plackett-luce, d2o; of rewards rloo, grpo, rebel; sft; "
+    "by TRL dpo-trl, sft-trl; or FILE.py:FUNCTION"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,8 +45,8 @@ def fit_verb(
     ],
     out: Annotated[Path, typer.Option(help="The run folder; the same command goes on in it.", show_default=False)],
     method: Annotated[
-        Literal["neat", "neat-pp", "rrhf", "rrhf-official", "rrhf-online", "dpo", "sft"] | None,
-        typer.Option(help="What it is trained by.", show_default="neat"),
+        str | None,
+        typer.Option(help=f"What it is trained by: {_METHODS}, a loss of your own.", show_default="neat"),
     ] = None,
     preset: Annotated[
         Literal["recommended", "paper"] | None,
@@ -120,7 +128,8 @@ def fit_verb(
         "model_args": model_arguments(model_arg or []) or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    chosen = read_settings(settings, given, set_ or (), preset or "")
+    own = _own(given)
+    chosen = read_settings(settings, given, set_ or (), preset or "", own.settings if own else None)
     if nproc > 1 and not launched():
         if status := launch([sys.executable, "-m", "neat_train", *sys.argv[1:]], nproc):
             sys.exit(status)
@@ -128,7 +137,7 @@ def fit_verb(
     from neat_train.fitting import FitRequest, fit
 
     with _progress(quiet) as watch:
-        summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code, base), watch)
+        summary = fit(FitRequest(dataset, policy, out, chosen, trust_remote_code, base, own), watch)
     if not _last_together():
         return
     if json_:
@@ -137,6 +146,15 @@ def fit_verb(
         from neat_train.reports.summary import print_fit_summary
 
         print_fit_summary(summary.run, summary.result, stdout(), already=summary.already)
+
+
+def _own(options: dict[str, Any]) -> Own | None:
+    """The user's loss, where `--method` names a file; it is taken out of the options."""
+    if ".py:" not in options.get("method", ""):
+        return None
+    from neat_train.losses.own import load_own
+
+    return load_own(options.pop("method"))
 
 
 @contextmanager

@@ -44,11 +44,12 @@ def references(methods: Mapping[str, str | None]) -> dict[str, Published]:
 
     A control shares its method with what it controls, and is not what the paper reports.
 
-    >>> sorted(references({"beta-0": "neat", "neat": "neat", "prefixed": "neat-pp", "b": None}))
-    ['neat', 'prefixed']
+    >>> sorted(references({"beta-0": "neat", "neat": "neat", "prefixed": "neat-pp", "b": None, "d": "dpo-trl"}))
+    ['d', 'neat', 'prefixed']
     """
     chosen: dict[str, str] = {}
-    for arm, method in methods.items():
+    for arm, trained in methods.items():
+        method = (trained or "").removesuffix("-trl")
         if method in TABLE_2 and (arm == method or method not in chosen):
             chosen[method] = arm
     return {arm: TABLE_2[method] for method, arm in chosen.items()}

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_train.config.settings import BASELINES, FitSettings
+from neat_train.config.ranking import METHOD_KINDS, OfPairs
+from neat_train.config.settings import BASELINES, OWN, FitSettings
 
 # These of `rounds` say something of a run that samples nothing, too: held-out answers are scored.
 _ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
@@ -51,12 +52,18 @@ def _of_lengths(settings: FitSettings) -> Iterator[str]:
 def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
     """What the method has no use for."""
     method = settings.method
-    for section in BASELINES:
-        if section in said and method != section:
-            yield f"{section}.{_first(said[section])} has no meaning for method {method}: say method {section}"
+    if "dpo" in said and method != "dpo-trl":
+        first = _first(said["dpo"])
+        hint = f"say loss.ranking.{first}, or method dpo-trl" if method == "dpo" else "say method dpo-trl"
+        yield f"dpo.{first} has no meaning for method {method}: {hint}"
+    if "sft" in said and method not in ("sft", "sft-trl"):
+        yield f"sft.{_first(said['sft'])} has no meaning for method {method}: say method sft"
     if method in BASELINES and "loss" in said:
-        hint = "; its own is dpo.beta" if method == "dpo" else ""
+        hint = "; its own is dpo.beta" if method == "dpo-trl" else ""
         yield f"loss.{_first(said['loss'])} has no meaning for method {method}, which TRL's trainer trains{hint}"
+    loss = said.get("loss", {})
+    if loss.get("beta") and "kind" not in loss.get("penalty", {}) and settings.loss.penalty.kind == "none":
+        yield f"loss.beta weighs a penalty, and method {method} has none: say loss.penalty.kind, or leave it out"
     if not settings.online and (idle := set(said.get("rounds", {})) - _ALSO_OFFLINE):
         yield f"rounds.{min(idle)} has no meaning for method {method}, which samples nothing: rounds.prompts"
 
@@ -68,8 +75,25 @@ def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]
     penalty = said.get("loss", {}).get("penalty", {})
     if penalty.get("kind") == "none" and said["loss"].get("beta"):
         yield f"loss.beta {settings.loss.beta} weighs a penalty, and loss.penalty.kind is none: leave one out"
+    yield from _of_the_ranking(settings)
     if settings.rounds.prompts == "plain" and penalty.get("target") == "negative_prompt":
         yield "loss.penalty.target negative_prompt has nothing to penalise: rounds.prompts is plain"
+
+
+def _of_the_ranking(settings: FitSettings) -> Iterator[str]:
+    ranking = settings.loss.active_ranking
+    if (settings.method == OWN) != (settings.loss.ranking.kind == "own"):
+        yield "loss.ranking.kind own runs a file: name it on the command line, --method FILE.py:FUNCTION"
+    if settings.method in METHOD_KINDS and settings.loss.ranking.kind != settings.method:
+        kind = settings.loss.ranking.kind
+        yield f"method {settings.method} and loss.ranking.kind {kind} name two losses: leave one out"
+    if settings.online and isinstance(ranking, OfPairs) and ranking.pairs == "chosen":
+        yield (
+            f"loss.ranking.pairs chosen and rounds.prompts {settings.rounds.prompts}: "
+            "people preferred none of the samples; say loss.ranking.pairs best-worst or all"
+        )
+    if settings.online and settings.method == "sft" and settings.sft.target == "chosen":
+        yield f"sft.target chosen and rounds.prompts {settings.rounds.prompts}: say sft.target best or best-of-n"
 
 
 def _of_rounds(settings: FitSettings) -> Iterator[str]:

@@ -7,10 +7,10 @@ of one or two lines. Nothing here imports torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -18,10 +18,13 @@ from pydantic import ValidationError
 from neat_data.errors import InputError
 from neat_train.config import trainer_arguments
 from neat_train.config.contradictions import refuse_contradictions
-from neat_train.config.objective import PRESETS
-from neat_train.config.settings import METHODS, PRESET_SETTINGS, TRAINING, FitSettings
+from neat_train.config.objective import PRESETS, AnyPenalty, RankingSettings, Settings
+from neat_train.config.ranking import KINDS, OwnLoss
+from neat_train.config.settings import ALONE, METHODS, OWN, PRESET_SETTINGS, TRAINING, FitSettings
 
 Tree = dict[str, Any]
+_UNIONS = (["loss", "penalty"], ["loss", "ranking"])
+_KINDS: Mapping[str, Sequence[type[Settings]]] = {"penalty": get_args(AnyPenalty), "ranking": (RankingSettings, *KINDS)}
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,7 +42,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TR
 
 
 def read_settings(
-    file: Path | None = None, options: Mapping[str, Any] | None = None, sets: Iterable[str] = (), preset: str = ""
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    sets: Iterable[str] = (),
+    preset: str = "",
+    own: OwnLoss | None = None,
 ) -> FitSettings:
     """The settings of a run.
 
@@ -48,6 +55,7 @@ def read_settings(
         options: what flags of the command line set, by dotted name.
         sets: `a.b=c`, values read as YAML.
         preset: `recommended` or `paper`; "" leaves it to the file, and then to the default.
+        own: the user's loss, which the command line named; it is the method.
 
     Raises:
         InputError: what is wrong, where, and what to do.
@@ -60,23 +68,28 @@ def read_settings(
     spoken = _spoken(options or {}, sets)
     serves_all = "method" not in said  # a file that names no method may set what only some of them use
     _lay(said, spoken)
-    return resolve(said, preset, spoken if serves_all else said)
+    return resolve(said, preset, spoken if serves_all else said, own)
 
 
-def resolve(said: Tree, preset: str = "recommended", for_method: Tree | None = None) -> FitSettings:
+def resolve(
+    said: Tree, preset: str = "recommended", for_method: Tree | None = None, own: OwnLoss | None = None
+) -> FitSettings:
     """What was said, over the defaults of its method and of the preset.
 
     Args:
         for_method: the part of it that was said with the method in view; None: all.
+        own: the user's loss, which is the method then.
     """
-    method = said.get("method", "neat")
-    if method not in METHODS:
+    method = OWN if own else said.get("method", "neat")
+    if method not in METHODS and own is None:
         raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
     said = _with_trainer_s_gathered(said)
     base: Tree = {"training": dict(TRAINING), "loss": PRESETS[preset].model_dump(mode="json")}
     _lay(base, PRESET_SETTINGS.get(preset, {}))
-    _lay(base, METHODS[method])
+    _lay(base, METHODS[method] if own is None else {"loss": ALONE})
     _lay(base, said)
+    if own is not None:
+        _lay(base, {"method": OWN, "loss": {"ranking": own.model_dump(mode="json")}})
     try:
         settings = FitSettings.model_validate(base)
     except ValidationError as error:
@@ -160,13 +173,22 @@ def _meant(name: Any, known: Iterable[str]) -> str:
 def _explained(error: ValidationError) -> str:
     """pydantic's first complaint, by the setting's dotted name."""
     first = error.errors(include_url=False)[0]
-    # Inside a union pydantic puts the kind into the place: loss.penalty.npo.target.
-    place = [str(part) for part in first["loc"] if part not in ("likelihood", "unlikelihood", "npo", "none")]
+    place = [str(part) for part in first["loc"]]
+    kind = place.pop(2) if place[:2] in _UNIONS and len(place) > 3 else None  # pydantic says: loss.penalty.npo.target
     name = ".".join(part for part in place if not part.startswith(("constrained-", "literal[", "int", "str", "list[")))
     if first["type"] == "extra_forbidden":
-        of = " of this kind" if "penalty" in place else ""
-        return f"{name}: there is no such setting{of}.{_meant(place[-1], _siblings(place))}"
+        if kind is not None:
+            return f"{name}: there is no such setting of {kind}.{_of_other_kinds(place[1], place[2])}"
+        return f"{name}: there is no such setting.{_meant(place[-1], _siblings(place))}"
     return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+
+
+def _of_other_kinds(union: str, name: str) -> str:
+    """Which kinds have a setting of this name, or nearly."""
+    kinds: dict[str, type[Settings]] = {kind.model_fields["kind"].default: kind for kind in _KINDS[union]}
+    if having := [kind for kind, settings in kinds.items() if name in settings.model_fields]:
+        return f" It is one of {', '.join(having)}."
+    return _meant(name, {field for settings in kinds.values() for field in settings.model_fields})
 
 
 def _siblings(place: list[str]) -> list[str]:

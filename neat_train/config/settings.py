@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from neat_data.record import canonical_json
-from neat_train.config.objective import ObjectiveSettings, Settings
+from neat_train.config.objective import ObjectiveSettings, Settings, SFTTerm
+from neat_train.config.ranking import METHOD_KINDS, PolicyGradient
 
-Method = Literal["neat", "neat-pp", "rrhf", "rrhf-official", "rrhf-online", "dpo", "sft"]
-BASELINES = ("dpo", "sft")  # trained by TRL's own trainers
+OWN = "own"  # a user's loss; only `--method FILE.py:FUNCTION` sets it
+BASELINES = ("dpo-trl", "sft-trl")  # trained by TRL's own trainers
+SFTTarget = Literal["chosen", "best", "best-of-n", "random-of-n"]
 
 
 class LoraSettings(Settings):
@@ -96,7 +98,7 @@ class HeldOutSettings(Settings):
 
 
 class DPOSettings(Settings):
-    """Direct preference optimisation, by TRL's trainer."""
+    """Direct preference optimisation by TRL's trainer; that on token trees is a kind of `loss.ranking`."""
 
     beta: float = Field(default=0.1, gt=0)
     """How much a step away from the reference costs."""
@@ -105,23 +107,24 @@ class DPOSettings(Settings):
 
 
 class SFTSettings(Settings):
-    """Supervised fine-tuning, by TRL's trainer."""
+    """Supervised fine-tuning, on token trees or by TRL's trainer."""
 
-    target: Literal["chosen", "best"] = "chosen"
-    """What is learnt: the response that people preferred, or the one with the highest reward."""
+    target: SFTTarget = "chosen"
+    """What is learnt: the response that people preferred; the one with the highest reward; of those that were sampled
+    the one with the highest reward, or, its control, one at random."""
 
 
 class FitSettings(Settings):
     """Everything `neat-train fit` can be told beside the dataset, the policy and the run folder."""
 
-    method: Method = "neat"
+    method: str = "neat"
     """What is trained, and on which responses."""
     loss: ObjectiveSettings = ObjectiveSettings()
-    """The objective of NEAT and RRHF."""
+    """The objective, of every method but TRL's."""
     dpo: DPOSettings = DPOSettings()
-    """Of method dpo."""
+    """Of method dpo-trl."""
     sft: SFTSettings = SFTSettings()
-    """Of method sft."""
+    """Of methods sft and sft-trl."""
     lora: LoraSettings = LoraSettings()
     """The adapter."""
     rounds: RoundSettings = RoundSettings()
@@ -160,6 +163,13 @@ class FitSettings(Settings):
     """Handed to the policy's `from_pretrained`."""
     training: dict[str, JsonValue] = Field(default_factory=dict)
     """TrainingArguments of transformers; each is set by its own name, at the top level."""
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, method: str) -> str:
+        if method not in METHODS and method != OWN:
+            raise ValueError(f"unknown; choose {', '.join(METHODS)}")
+        return method
 
     @property
     def online(self) -> bool:
@@ -201,15 +211,31 @@ TRAINING: Mapping[str, Any] = MappingProxyType(
 # What a preset sets beside the objective. The paper says nothing of samples that did not end: it has all of them.
 PRESET_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"rounds": {"drop": []}}})
 
-METHODS: Mapping[Method, Mapping[str, Any]] = MappingProxyType(
+# A loss in the place of the ranking term, and nothing beside it.
+ALONE: Mapping[str, Any] = MappingProxyType(
+    {"sft": {"weight": 0.0}, "alpha": 1.0, "beta": 0.0, "penalty": {"kind": "none"}}
+)
+
+
+def _ranked_by(kind: str) -> Mapping[str, Any]:
+    """A policy gradient samples what it learns from."""
+    found: dict[str, Any] = {"loss": {**ALONE, "ranking": {"kind": kind}}}
+    if issubclass(METHOD_KINDS[kind], PolicyGradient):
+        found["rounds"] = {"prompts": "plain", "samples": 4}
+    return found
+
+
+METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "neat": {"rounds": {"prompts": "neat:negative"}},
         "neat-pp": {"rounds": {"prompts": "neat"}},
         "rrhf": {"loss": {"beta": 0.0}},
         "rrhf-official": {"loss": {"beta": 0.0, "normaliser": "padded"}},
         "rrhf-online": {"loss": {"beta": 0.0}, "rounds": {"prompts": "plain"}},
-        "dpo": {},
-        "sft": {},
+        **{kind: _ranked_by(kind) for kind in METHOD_KINDS},
+        "sft": {"loss": {**ALONE, "sft": {"weight": 1.0, "per": "token"}, "alpha": 0.0}},
+        "dpo-trl": {},
+        "sft-trl": {},
     }
 )
 
@@ -246,12 +272,27 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     found = settings.resolved()
     idle = _IDLE if settings.online else _IDLE | _SAVING
     found["training"] = {name: value for name, value in found["training"].items() if name not in idle}
+    _leave_out_what_is_new(found["loss"])
     for name in ("device", "dtype", "chat_template", "drop_by"):
         del found[name]
     for name in ("prompts", "reward_model", "reward_device"):
         del found["rounds"][name]
     del found["held_out"]["data"], found["held_out"]["prompt"]
     return found
+
+
+def _leave_out_what_is_new(loss: dict[str, Any]) -> None:
+    """What runs of earlier versions could not say, where it means what they did: they keep their fingerprint."""
+    if loss["sft"] == SFTTerm().model_dump():
+        del loss["sft"]
+    if loss["ranking"]["kind"] == "neat":
+        del loss["ranking"]["kind"]
+
+
+def of_earlier_versions(stored: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings, resolved or identifying, with today's names: `dpo` and `sft` meant TRL's trainers."""
+    earlier = stored["method"] in ("dpo", "sft") and "sft" not in stored["loss"]
+    return {**stored, "method": f"{stored['method']}-trl"} if earlier else stored
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from neat_data.models.trees.packing import pack, rectangles
 from neat_data.models.trees.tree import TokenTree, lay
-from neat_train.config.objective import Target
+from neat_train.config.objective import Penalised
 from neat_train.data.examples import Example
 from neat_train.losses import Layout
+from neat_train.losses.plan import two_deviations_down
 
 PackingMode = Literal["trees", "batches"]
 
@@ -115,7 +116,7 @@ class _Item:
 
 
 def micro_batches(
-    examples: Sequence[Example], token_budget: int, path: PackingMode, prompted: Target | None = None
+    examples: Sequence[Example], token_budget: int, path: PackingMode, prompted: Penalised | None = None
 ) -> list[MicroBatch]:
     """Micro-batches of whole records within a token budget; a record above it is alone.
 
@@ -154,12 +155,14 @@ def _of_no_record(groups: Sequence[_Group]) -> Layout:
     )
 
 
-def _copied(example: Example, target: Target | None) -> int | None:
+def _copied(example: Example, target: Penalised | None) -> int | None:
     """The answer that the penalty falls on, as `losses.plan_of` will find it, where it has a context of its own."""
     if target is None:
         return None
     answers = example.answers
-    candidates = [i for i, a in enumerate(answers) if target == "worst" or a.polarity == "negative"]
+    candidates = [i for i, a in enumerate(answers) if target != "negative_prompt" or a.polarity == "negative"]
+    if target == "mu-2sigma" and answers[-1].reward < answers[0].reward:
+        candidates = [two_deviations_down([answer.reward for answer in answers])]
     lower = [i for i in candidates[-1:] if answers[i].reward < answers[0].reward]
     return next((i for i in lower if answers[i].prompted is not None), None)
 

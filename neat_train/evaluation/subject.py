@@ -36,6 +36,7 @@ from neat_data.models.weights import identity_of, load_policy, load_policy_shape
 from neat_data.progress import Silent, Watcher
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import canonical_json
+from neat_train.config.settings import of_earlier_versions
 from neat_train.evaluation.queries import EvalQuery
 from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.policy.policy import own_tokenizer
@@ -228,7 +229,7 @@ def _told(run: Path) -> dict[str, Any]:
     """What settings.json says of a run: its method and seed, and the policy that it began with."""
     try:
         stored = json.loads((run / SETTINGS).read_bytes())
-        settings = stored["settings"]
+        settings = of_earlier_versions(stored["settings"])
         return {
             "method": settings["method"],
             "seed": settings["training"]["seed"],

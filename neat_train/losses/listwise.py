@@ -16,7 +16,7 @@ from neat_train.losses.lists import Lists, differences, over_pairs
 
 
 def list_dpo(lists: Lists, settings: ListDPO) -> Tensor:
-    """w log(1 + exp(s_j - s_i)) over pairs with r_i > r_j (LiPO, arXiv 2402.01878, Eq. 9 and 10)."""
+    """w log(1 + exp(s_j - s_i)) over pairs with r_i > r_j (LiPO, arXiv 2402.01878)."""
     scores = settings.beta * lists.ratio
     losses = F.softplus(-differences(scores))
     if settings.weights == "lambda":
@@ -25,7 +25,7 @@ def list_dpo(lists: Lists, settings: ListDPO) -> Tensor:
 
 
 def lambda_weights(lists: Lists, scores: Tensor) -> Tensor:
-    """What swapping i and j in the order of the scores would change in DCG (arXiv 2402.01878, Eq. 10)  # (n, k, k)
+    """What swapping i and j in the order of the scores would change in DCG (arXiv 2402.01878)  # (n, k, k)
 
     LiPO has labels from 0 to 1; here these are the record's rewards, its lowest 0 and its highest 1.
     """
@@ -39,21 +39,21 @@ def lambda_weights(lists: Lists, scores: Tensor) -> Tensor:
 
 
 def infonca(lists: Lists, settings: InfoNCA) -> Tensor:
-    """- sum q log softmax(s) (arXiv 2402.05369, Eq. 8)."""
+    """- sum q log softmax(s) (arXiv 2402.05369)."""
     logits = torch.where(lists.there, settings.beta * lists.ratio, -math.inf)
     likelihood = torch.where(lists.there, torch.log_softmax(logits, 1), 0)
     return -(_soft_labels(lists, settings.temperature) * likelihood).sum(1)
 
 
 def nca(lists: Lists, settings: NCA) -> Tensor:
-    """- sum (q log sigmoid(s) + log sigmoid(-s) / k) (arXiv 2402.05369, Eq. 11)."""
+    """- sum (q log sigmoid(s) + log sigmoid(-s) / k) (arXiv 2402.05369)."""
     scores = settings.beta * lists.ratio
     likely = (_soft_labels(lists, settings.temperature) * F.logsigmoid(scores)).sum(1)
     return -likely - lists.mean_of(F.logsigmoid(-scores))
 
 
 def plackett_luce(lists: Lists, settings: PlackettLuce) -> Tensor:
-    """Each response against itself and all that are worse (arXiv 2305.18290, Eq. 18)."""
+    """Each response against itself and all that are worse (arXiv 2305.18290, A.3)."""
     scores = settings.beta * lists.ratio  # (n, k)
     own = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device) & lists.there[:, :, None]
     rivals = torch.where(lists.strict | own, scores[:, None, :], -math.inf)
@@ -62,7 +62,7 @@ def plackett_luce(lists: Lists, settings: PlackettLuce) -> Tensor:
 
 
 def d2o(lists: Lists, settings: D2O) -> Tensor:
-    """The others' mean against the worst (arXiv 2403.03419, Eq. 6, with one reference for both sides)."""
+    """The others' mean against the worst (arXiv 2403.03419, with one reference for both sides)."""
     ratio, last = lists.ratio, lists.size - 1
     worst = ratio.gather(1, last[:, None])[:, 0]
     others = (torch.where(lists.there, ratio, 0).sum(1) - worst) / last

@@ -28,12 +28,12 @@ def ipo(lists: Lists, settings: IPO) -> Tensor:
 
 
 def hinge(lists: Lists, settings: Hinge) -> Tensor:
-    """max(0, 1 - (s_w - s_l)) (arXiv 2309.06657, Eq. 7)."""
+    """max(0, 1 - (s_w - s_l)) (arXiv 2309.06657)."""
     return over_pairs(F.relu(1 - differences(settings.beta * lists.ratio)), lists.strict, settings.reduction)
 
 
 def dpop(lists: Lists, settings: DPOP) -> Tensor:
-    """DPO whose better response may not fall (arXiv 2402.13228, Eq. 3)."""
+    """DPO whose better response may not fall (arXiv 2402.13228)."""
     scores = settings.beta * lists.ratio
     margins = differences(scores) - settings.fall * F.relu(-scores)[:, :, None]
     return over_pairs(-F.logsigmoid(margins), lists.strict, settings.reduction)
@@ -46,7 +46,7 @@ def simpo(lists: Lists, settings: SimPO) -> Tensor:
 
 
 def alphapo(lists: Lists, settings: AlphaPO) -> Tensor:
-    """SimPO on (1 - exp(-alpha u)) / alpha (arXiv 2501.03884, Eq. 5)."""
+    """SimPO on (1 - exp(-alpha u)) / alpha (arXiv 2501.03884)."""
     alpha = settings.alpha
     shaped = -torch.expm1(-alpha * lists.mean) / alpha if alpha else lists.mean
     margins = settings.beta * differences(shaped) - settings.gamma

@@ -15,21 +15,21 @@ STEADY = 1e-4  # added to a group's standard deviation
 
 
 def rloo(lists: Lists, settings: RLOO) -> Tensor:
-    """- mean of A log pi, A = r - mean of the others' r (arXiv 2402.14740, Eq. 8)."""
+    """- mean of A log pi, A = r - mean of the others' r (arXiv 2402.14740)."""
     size = lists.size[:, None]
     others = (lists.reward.sum(1, keepdim=True) - lists.reward) / (size - 1)
     return -lists.mean_of(_weighed(lists.reward - others, settings.negative_weight) * lists.total)
 
 
 def grpo(lists: Lists, settings: GRPO) -> Tensor:
-    """- mean of A u, A = (r - mean) / (standard deviation + 1e-4) (arXiv 2402.03300, Eq. 3 at ratio 1, without KL)."""
+    """- mean of A u, A = (r - mean) / (standard deviation + 1e-4) (arXiv 2402.03300, at ratio 1, without KL)."""
     off = torch.where(lists.there, lists.reward - lists.mean_of(lists.reward)[:, None], 0)
     deviation = (off.square().sum(1) / (lists.size - 1)).sqrt()[:, None]  # of a sample, as TRL's
     return -lists.mean_of(_weighed(off / (deviation + STEADY), settings.negative_weight) * lists.mean)
 
 
 def rebel(lists: Lists, settings: REBEL) -> Tensor:
-    """(d / eta - (r_i - r_j))^2 (arXiv 2404.16767, Eq. 1)."""
+    """(d / eta - (r_i - r_j))^2 (arXiv 2404.16767)."""
     off = differences(lists.ratio) / settings.eta - differences(lists.reward)
     return over_pairs(off.square(), lists.pairs, settings.reduction)
 

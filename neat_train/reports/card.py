@@ -31,14 +31,31 @@ _METHODS = {
     "rrhf": f"{_RRHF}, lengths counted as its paper says",
     "rrhf-official": f"{_RRHF} with the denominator of its published code",
     "rrhf-online": f"{_RRHF} with fresh answers",
-    "dpo": "DPO (arXiv 2305.18290), by TRL's trainer",
-    "sft": "supervised fine-tuning, by TRL's trainer",
+    "sft": "supervised fine-tuning",
+    "dpo-trl": "DPO (arXiv 2305.18290), by TRL's trainer",
+    "sft-trl": "supervised fine-tuning, by TRL's trainer",
+    "own": "a loss of its author's",
 }
 _KINDS = {
     "npo": "what makes {it} less likely than the start found it, and fades as it does",
     "unlikelihood": "- log(1 - probability) of the tokens of {it}",
     "likelihood": "the log-likelihood of {it}, which is to fall",
+    "simnpo": "what makes {it} unlikely, token by token, and fades as it becomes so",
+    "dpop": "what {it} has become less likely than the start found it",
 }
+_TARGETS = {
+    "chosen": "what people chose",
+    "best": "the response with the highest reward",
+    "best-of-n": "the sampled response with the highest reward",
+    "random-of-n": "a sampled response at random",
+}
+_PENALISED = {
+    "worst": "the response with the lowest reward",
+    "negative_prompt": "the worst response to a negative prompt",
+    "mu-2sigma": "the response nearest to two standard deviations below the mean reward",
+    "best": "the response with the highest reward",
+}
+_SECTIONS = {"dpo-trl": "dpo", "sft-trl": "sft", "sft": "sft"}
 MARKS = Marks.of("neat-train")
 _IDENTITY = ("model", "revision", "weights", "sha256", "adapter", "template", "dtype", "max_length")
 _LOADING = {
@@ -71,7 +88,8 @@ def method_in_words(settings: dict[str, Any]) -> str:
     """
     prompts = settings["rounds"]["prompts"]
     rest = "" if prompts is None else f", the policy answering anew under the prompts {plain(place_less(prompts))}"
-    return _METHODS[settings["method"]] + rest
+    method = settings["method"]
+    return _METHODS.get(method, method) + rest
 
 
 def place_less(value: str) -> str:
@@ -89,12 +107,12 @@ def objective_in_words(settings: dict[str, Any]) -> str:
     Args:
         settings: resolved (`FitSettings.resolved`).
     """
-    if settings["method"] == "dpo":
+    if settings["method"] == "dpo-trl":
         return _dpo(settings["dpo"])
-    if settings["method"] == "sft":
-        what = "what people chose" if settings["sft"]["target"] == "chosen" else "the response with the highest reward"
+    if settings["method"] in ("sft", "sft-trl"):
+        what = _TARGETS[settings["sft"]["target"]]
         return f"The negative log-likelihood of {what}, a mean over the tokens of a step."
-    return _neat(settings["loss"])
+    return _terms(settings["loss"])
 
 
 def _dpo(dpo: dict[str, Any]) -> str:
@@ -106,25 +124,32 @@ def _dpo(dpo: dict[str, Any]) -> str:
     )
 
 
-def _neat(loss: dict[str, Any]) -> str:
+def _terms(loss: dict[str, Any]) -> str:
     over = "mean over its tokens" if loss["reduction"] == "token_mean" else "sum over its tokens"
-    pairs = "mean" if loss["ranking"]["reduction"] == "mean_pairs" else "sum"
-    own = loss["normaliser"] == "response"
-    p = "mean log-probability" if own else "log-probability divided by the padded length of query and response"
-    terms = [
-        f"- SFT: the negative log-likelihood of the response with the highest reward, {over}",
-        f"- ranking, weighed by alpha {loss['alpha']:g}: the {pairs} over pairs of max(0, p of the lower reward - p of "
-        f"the higher), p being a response's {p}",
-    ]
+    terms = []
+    if loss["sft"]["weight"]:
+        terms.append(f"- SFT: the negative log-likelihood of the response with the highest reward, {over}")
+    if loss["alpha"]:
+        terms.append(f"- ranking, weighed by alpha {loss['alpha']:g}: {_ranking(loss)}")
     if loss["beta"] and loss["penalty"]["kind"] in _KINDS:
         terms.append(_penalty(loss["penalty"], loss["beta"], over))
     return "\n".join(["The sum of these terms, each a mean over the records of a step:", "", *terms])
 
 
+def _ranking(loss: dict[str, Any]) -> str:
+    kind = loss["ranking"]["kind"]
+    if kind != "neat":
+        values = ", ".join(f"{name} {_cell(value)}" for name, value in loss["ranking"].items() if name != "kind")
+        return f"{kind} ({values})"
+    pairs = "mean" if loss["ranking"]["reduction"] == "mean_pairs" else "sum"
+    own = loss["normaliser"] == "response"
+    p = "mean log-probability" if own else "log-probability divided by the padded length of query and response"
+    return f"the {pairs} over pairs of max(0, p of the lower reward - p of the higher), p being a response's {p}"
+
+
 def _penalty(penalty: dict[str, Any], beta: float, over: str) -> str:
-    worst = penalty["target"] == "worst"
-    it = "the response with the lowest reward" if worst else "the worst response to a negative prompt"
-    behind = "" if penalty["context"] == "query" else ", behind the prompt that it answers"
+    it = _PENALISED[penalty.get("target", "best")]
+    behind = ", behind the prompt that it answers" if penalty.get("context") == "prompted" else ""
     what = _KINDS[penalty["kind"]].format(it=it)
     return f"- penalty, weighed by beta {beta:g}: {what} ({penalty['kind']}){behind}, {over}"
 
@@ -274,7 +299,7 @@ def _list(title: str, told: dict[str, Any]) -> str:
 
 def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Every setting of the run that means something for its method, by its dotted name."""
-    skipped = {"dpo", "sft"} - {settings["method"]}
+    skipped = {"dpo", "sft"} - {_SECTIONS.get(settings["method"])}
     if settings["method"] in BASELINES:
         skipped |= {"loss", "rounds"}
     if settings["rounds"].get("prompts") is None:

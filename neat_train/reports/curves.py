@@ -79,6 +79,11 @@ PANELS = (
         (Line("best_logp", "best"), Line("worst_logp", "worst")),
     ),
     Panel(
+        "Log-ratio to the reference",
+        "nats a response",
+        (Line("best_ratio", "best"), Line("worst_ratio", "worst")),
+    ),
+    Panel(
         "Log-probability of chosen and rejected",
         "nats a response",
         (Line("logps/chosen", "chosen"), Line("logps/rejected", "rejected")),
@@ -88,6 +93,7 @@ PANELS = (
         "%",
         (
             Line("ranking_accuracy", "pairs in the order of their rewards", 100),
+            Line("ratio_accuracy", "pairs in which the better gained more", 100),
             Line("negative_worst", "records whose worst was negative-prompted", 100),
             Line("rewards/accuracies", "pairs in the order of their labels", 100),
         ),

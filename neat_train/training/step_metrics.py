@@ -16,7 +16,10 @@ SUMMED = (
     *("tokens", "records", "responses", "response_tokens", "encoder/"),
     *("round/responses", "round/tokens", "round/dropped/", "round/sampling_seconds", "round/scoring_seconds"),
 )
-_NAMES = ("sft", "ranking", "penalty", "best_logp", "worst_logp", "ranking_accuracy", "negative_worst")
+_NAMES = (
+    *("sft", "ranking", "penalty", "best_logp", "worst_logp", "ranking_accuracy", "negative_worst"),
+    *("best_ratio", "worst_ratio", "ratio_accuracy"),
+)
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class StepFigures:
         parts: Sequence[Component] = (
             *(components.sft, components.ranking, components.penalty),
             *(seen.best_logp, seen.worst_logp, seen.accuracy, seen.negative_worst),
+            *(seen.best_ratio, seen.worst_ratio, seen.ratio_accuracy),
         )
         self._loss += loss.detach()
         self._sums += torch.stack([part.sum.detach().float() for part in parts])

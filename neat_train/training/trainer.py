@@ -23,14 +23,16 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from neat_data.progress import Watcher
 from neat_data.record import Record
-from neat_train.config.objective import NoPenalty, ObjectiveSettings, Target
+from neat_train.config.objective import ObjectiveSettings, Penalised
 from neat_train.data import batches
 from neat_train.data.batches import MicroBatch, filler, micro_batches
 from neat_train.data.examples import Encoder
 from neat_train.data.order import steps_an_epoch
 from neat_train.data.record_source import RecordSource
+from neat_train.data.selection import Select, selected
 from neat_train.distributed import Ranks
-from neat_train.losses import LossPlan, TermCounts, diagnostics, objective, plan_of, total
+from neat_train.losses import LossPlan, TermCounts, diagnostics, objective, plan_for, total
+from neat_train.losses.own import Own
 from neat_train.policy.logprobs import logps, training_attention, tree_attention
 from neat_train.policy.policy import Policy
 from neat_train.training.checkpoints import WholeCheckpoints
@@ -62,12 +64,14 @@ class Work:
         records: how many an epoch has, over all ranks.
         records_per_step: over all ranks.
         encoder: of the policy.
+        select: what of a record is trained on; None: all of it.
     """
 
     source: RecordSource
     records: int
     records_per_step: int
     encoder: Encoder
+    select: Select | None = None
 
     @property
     def steps(self) -> int:
@@ -77,11 +81,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Planned:
-    """A micro-batch, and what its rewards decide; `penalised` are its tokens that the penalty falls on, alone."""
+    """A micro-batch, and what its rewards decide; `compared` are its tokens that the reference is asked for, alone."""
 
     batch: MicroBatch
     plan: LossPlan
-    penalised: tuple[MicroBatch, Tensor] | None
+    compared: tuple[MicroBatch, Tensor] | None
 
 
 class NeatTrainer(Measures, WholeCheckpoints, Trainer):
@@ -97,6 +101,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         watch: Watcher,
         held_out: HeldOut | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        own: Own | None = None,
     ) -> None:
         args._n_gpu = min(args.n_gpu, 1)  # several cards in one process would be DataParallel; ranks are for that
         self.policy = policy
@@ -106,6 +111,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         super().__init__(policy.model, args, eval_dataset=[], callbacks=list(callbacks))
         self.remove_callback(PrinterCallback)  # `metrics_file.MetricsFile` and the progress bar say it
         self.ranks = Ranks.here()
+        self._own = own
         self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
         self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
         self._unlogged: list[dict[str, float]] = []
@@ -158,12 +164,13 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
     def _packed(self, records: Sequence[Record]) -> tuple[list[_Planned], Load]:
         """This rank's micro-batches, as many as the busiest rank has, and what the step is over all ranks."""
         encoder, before = self._work.encoder, Counter(self._work.encoder.counts)
-        examples = [example for example in map(encoder.example, records) if example is not None]
+        chosen = [record for record in (selected(each, self._work.select) for each in records) if record is not None]
+        examples = [example for example in map(encoder.example, chosen) if example is not None]
         made = micro_batches(examples, self._packing.token_budget, self._packing.path, self._prompted)
         planned = [self._planned(batch) for batch in made]
         own = Load(
             micro_batches=len(made),
-            counts=sum((one.plan.counts for one in planned), TermCounts(0, 0, 0)),
+            counts=sum((one.plan.counted(self._settings) for one in planned), TermCounts(0, 0, 0)),
             records=len(examples),
             responses=sum(batch.answers for batch in made),
             response_tokens=sum(len(answer.ids) for example in examples for answer in example.answers),
@@ -175,16 +182,18 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         return [*planned, *[empty] * (load.micro_batches - len(planned))], load
 
     @property
-    def _prompted(self) -> Target | None:
+    def _prompted(self) -> Penalised | None:
         """The penalty's target, where its context is the prompt that produced it."""
-        penalty = self._settings.active_penalty
-        return None if isinstance(penalty, NoPenalty) or penalty.context == "query" else penalty.target
+        return self._settings.penalised if self._settings.penalised_in_context else None
 
     def _planned(self, batch: MicroBatch) -> _Planned:
-        penalty = self._settings.active_penalty
-        plan = plan_of(batch.layout, "worst" if isinstance(penalty, NoPenalty) else penalty.target)
-        compared = self._settings.needs_reference and len(plan.target) > 0
-        return _Planned(batch, plan, batch.only(plan.target) if compared else None)
+        plan = plan_for(batch.layout, self._settings)
+        responses = plan.referenced(self._settings)
+        if not len(responses):
+            return _Planned(batch, plan, None)
+        if self._settings.active_ranking.needs_reference:  # nearly all of them: whole trees run each query once
+            return _Planned(batch, plan, (batch, torch.arange(len(batch.at))))
+        return _Planned(batch, plan, batch.only(responses))
 
     def _run(self, model: nn.Module, made: Sequence[_Planned], counts: TermCounts) -> tuple[Tensor, Tensor]:
         """Every micro-batch forward and backward; gradients meet those of the other ranks in the last one.
@@ -194,16 +203,17 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         """
         device = self.accelerator.device
         figures, health = StepFigures(device), []
+        ranked = self._settings.active_ranking.needs_reference
         for number, planned in enumerate(made, 1):
             batch, plan = planned.batch.to(device), planned.plan.to(device)
             reference = self._reference(planned)
             with nullcontext() if number == len(made) else self.accelerator.no_sync(model):
                 values = logps(model, batch)  # (tokens,)
-                components = objective(values, plan, self._settings, reference)
+                components = objective(values, plan, self._settings, reference, self._own)
                 loss = total(components, counts, self._settings)
                 # distributed data parallelism will divide by the number of ranks; the counts are those of all
                 self.accelerator.backward(loss * self.ranks.world)
-            figures.add(loss, components, diagnostics(values, plan))
+            figures.add(loss, components, diagnostics(values, plan, reference if ranked else None))
             health.append(self._health(values.detach()))
         return figures.packed(), torch.stack(health)
 
@@ -236,13 +246,13 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
                 raise self._guard.not_finite(step, "the gradient", f"{row}, queries {', '.join(queries[:3])}{more})")
 
     def _reference(self, planned: _Planned) -> Tensor | None:
-        """What the policy gave each token when training began, (tokens,); computed for those that are penalised."""
+        """What the policy gave each token when training began, (tokens,); computed where the loss asks for it."""
         if not self._settings.needs_reference:
             return None
         device = self.accelerator.device
         values = torch.zeros(len(planned.batch.at), device=device)
-        if planned.penalised is not None:
-            batch, places = planned.penalised
+        if planned.compared is not None:
+            batch, places = planned.compared
             with self.policy.reference() as module, self.accelerator.autocast():
                 values[places.to(device)] = logps(module, batch.to(device))
         return values

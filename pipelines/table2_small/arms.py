@@ -46,8 +46,8 @@ class Arm:
 
 
 METHODS = (
-    Arm("sft", "sft"),
-    Arm("dpo", "dpo", tuned={"dpo.beta": (0.03, 0.1, 0.3)}, after="sft"),
+    Arm("sft", "sft-trl"),
+    Arm("dpo", "dpo-trl", tuned={"dpo.beta": (0.03, 0.1, 0.3)}, after="sft"),
     Arm("rrhf", "rrhf", tuned={"loss.alpha": ONLINE["loss.alpha"]}),
     Arm("neat", "neat", tuned=ONLINE),
     Arm("neat-pp", "neat-pp", tuned=ONLINE),
@@ -57,8 +57,8 @@ METHODS = (
 CONTROLS = (
     Arm("rrhf-online", "rrhf-online", {"rounds.samples": 2}, of="neat-pp"),
     Arm("neat-beta-0", "neat", {"loss.beta": 0.0}, of="neat"),
-    Arm("dpo-best-worst", "dpo", {"dpo.pairs": "best-worst"}, of="dpo", after="sft", on="neat-pp"),
-    Arm("best-of-n", "sft", {"sft.target": "best"}, of="sft", on="neat-pp"),
+    Arm("dpo-best-worst", "dpo-trl", {"dpo.pairs": "best-worst"}, of="dpo", after="sft", on="neat-pp"),
+    Arm("best-of-n", "sft-trl", {"sft.target": "best"}, of="sft", on="neat-pp"),
     Arm("neat-pp-plain", "neat-pp", of="neat-pp", plain=True),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import resource
@@ -26,7 +27,9 @@ from neat_data.errors import InputError, RunError
 from neat_data.record import Message, query_id
 from neat_train.cli import app
 from neat_train.config.reading import read_settings
+from neat_train.config.settings import METHODS
 from neat_train.fitting import FitRequest, FitSummary, fit
+from neat_train.losses.own import load_own
 from neat_train.policy import logprobs
 from neat_train.training.checkpoints import is_whole
 
@@ -180,6 +183,63 @@ def test_data_in_which_nothing_differs_is_refused(stored, random_policy, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (("method=list-dpo",), "no record has two responses with different rewards"),
+        (("method=simpo", "loss.ranking.pairs=best-worst"), "no record has two responses with different rewards"),
+        (("method=sft", "sft.target=best-of-n"), "nothing_sampled 2"),
+        (("method=infonca", "where=query_id = ''"), "is true for no record"),
+    ],
+)
+def test_data_without_what_a_loss_compares_is_refused_by_method_and_reason(
+    stored, random_policy, tmp_path, sets, words
+):
+    flat = stored([("a?", {"b": 1.0, "c": 1.0}), ("b?", {"d": 0.0})])
+    with pytest.raises(InputError, match=words):
+        train(flat, random_policy, tmp_path / "run", *sets, "held_out.share=0")
+
+
+def test_single_responses_are_nothing_for_a_list_or_a_pair(stored, random_policy, tmp_path):
+    single = stored([("a?", {"b": 1.0}), ("b?", {"d": 0.0})])
+    with pytest.raises(InputError, match=r"two responses with a reward, which method nca compares"):
+        train(single, random_policy, tmp_path / "run", "method=nca")
+    with pytest.raises(InputError, match=r"(?s)method dpo: .*no_label 2.*pairs=best-worst"):
+        train(single, random_policy, tmp_path / "run", "method=dpo", "held_out.share=0")
+
+
+OWN_DPO = """
+import torch.nn.functional as F
+
+def loss(logps, reference):
+    ratio = logps - reference
+    return -F.logsigmoid(0.1 * (ratio[0] - ratio[-1]))
+"""
+
+
+def test_dpo_begins_at_log_2_and_is_what_a_user_writes_down_as_dpo(stored, random_policy, tmp_path):
+    data = stored(
+        [(f"{number}?", {f"good {number}": 1.0, "bad": 0.0, f"worst {number} " * 3: -1.0}) for number in range(6)]
+    )
+    theirs = ("method=dpo", "loss.ranking.pairs=best-worst", "max_steps=3")
+    train(data, random_policy, tmp_path / "dpo", *theirs, "lora.dropout=0")
+    (tmp_path / "mine.py").write_text(OWN_DPO)
+    own = load_own(f"{tmp_path / 'mine.py'}:loss")
+    alike = [pair for pair in SETS if not pair.startswith(("method", "lora", "max_steps"))]
+    settings = read_settings(sets=(*alike, "max_steps=3"), own=own.settings)
+    fit(FitRequest(str(data), str(random_policy), tmp_path / "own", settings, own=own))
+    logged = [
+        [row["ranking"] for row in map(json.loads, (tmp_path / name / "metrics.jsonl").open()) if "ranking" in row]
+        for name in ("dpo", "own")
+    ]
+    assert logged[0][0] == pytest.approx(math.log(2), abs=1e-6)
+    assert logged[0][-1] < math.log(2) - 1e-4
+    assert logged[1] == pytest.approx(logged[0], abs=1e-5)
+    mine = weights(tmp_path / "own")
+    for name, weight in weights(tmp_path / "dpo").items():
+        assert torch.allclose(weight, mine[name], atol=1e-5)
+
+
 def test_a_penalty_for_what_was_never_sampled_is_refused(ragged, random_policy, tmp_path):
     sets = ("method=neat", "rounds.prompts=null", "loss.penalty.target=negative_prompt")
     with pytest.raises(InputError, match=r"(?s)target negative_prompt, and no response .*neat-data expand"):
@@ -325,3 +385,5 @@ def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tm
 def test_the_help_names_every_way_to_set_something():
     told = CliRunner().invoke(app, ["fit", "--help"]).output
     assert all(name in told for name in ("--set", "--settings", "--nproc", "--preset", "--eval-data", "--load-in-4bit"))
+    words = re.sub(r"\s+", " ", told).replace("- ", "-")
+    assert all(re.search(rf"\b{name}\b", words) for name in (*METHODS, "FILE.py:FUNCTION"))

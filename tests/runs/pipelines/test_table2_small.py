@@ -127,7 +127,7 @@ def differs(control: Arm, arm: Arm) -> set[str]:
     found = {
         "prompts": control.method == "rrhf-online",
         "penalty": no_penalty,
-        "loss": control.method in ("dpo", "sft"),
+        "loss": control.method in ("dpo-trl", "sft-trl"),
         "tuning": (control.of or control.name) != arm.name,
         "offline": control.on is not None,
         "start": (control.after, control.plain) != (arm.after, arm.plain),

@@ -145,6 +145,6 @@ def test_settings_of_the_table_are_settings() -> None:
     said = [pair for cell in first for pair in re.findall(r"--set ([\w.]+=[^\s`]+)", cell)]
     assert len(said) > 15
     for pair in said:
-        method = "dpo" if pair.startswith("dpo") else "neat"
+        method = "dpo" if pair.startswith("loss.ranking.beta") else "neat"
         extra = ["rounds.reward_model=http://127.0.0.1:1"] if pair == "rounds.placement=server" else []
         read_settings(None, {"method": method}, [pair, *extra])

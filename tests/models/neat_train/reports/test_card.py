@@ -169,8 +169,10 @@ def test_only_settings_that_mean_something_for_the_method_are_told(run_of):
     assert {"loss", "rounds", "lora"} <= told("method=neat")
     assert not {"dpo", "sft"} & told("method=neat")
     assert "rounds" not in told("method=rrhf")
-    assert "dpo" in told("method=dpo")
-    assert not {"loss", "rounds", "sft"} & told("method=dpo")
+    assert "dpo" in told("method=dpo-trl")
+    assert not {"loss", "rounds", "sft"} & told("method=dpo-trl")
+    assert "loss" in told("method=dpo")
+    assert not {"dpo", "rounds", "sft"} & told("method=dpo")
     assert "lora" not in told("method=sft", "full=true")
 
 

@@ -19,11 +19,12 @@ from neat_data.formats.preferences import Skipped
 from neat_data.progress import Silent
 from neat_data.record import Label, Message, Record, Response, query_id, response_id, to_table
 from neat_data.store.folder import DatasetFolder
-from neat_train.baselines.rows import IGNORED, pair_of, row_of, rows_of, target_of
+from neat_train.baselines.rows import IGNORED, row_of, rows_of
 from neat_train.baselines.trl import make_trainer, train_baseline
 from neat_train.config.settings import DPOSettings, FitSettings, HeldOutSettings, LoraSettings, SFTSettings
 from neat_train.data.examples import Encoder
 from neat_train.data.records import Records
+from neat_train.data.selection import pair_of, target_of
 from neat_train.distributed import Ranks
 from neat_train.policy import logprobs
 from neat_train.policy.policy import Policy, PolicySpec, load_policy_to_train
@@ -149,12 +150,12 @@ def test_records_that_say_nothing_are_counted(records):
         pair_of(record(1, chosen=0, rejected=0, good=0, vile=0), "best-worst")
     long = replace(record(1), messages=(Message("user", "word " * 400),))
     with pytest.raises(Skipped, match="no_room"):
-        row_of(long, settings_of("sft"), encoder_of(policy))
-    rows = rows_of(records, settings_of("dpo"), encoder_of(policy), Silent())
+        row_of(long, settings_of("sft-trl"), encoder_of(policy))
+    rows = rows_of(records, settings_of("dpo-trl"), encoder_of(policy), Silent())
     assert (len(rows.ids), rows.skipped.total()) == (RECORDS, 0)
 
 
-@pytest.mark.parametrize("method", ["dpo", "sft"])
+@pytest.mark.parametrize("method", ["dpo-trl", "sft-trl"])
 def test_the_ids_are_those_that_neat_is_trained_on_and_those_of_the_whole_dialogue(method):
     policy, made = load(), record(2)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
@@ -163,7 +164,7 @@ def test_the_ids_are_those_that_neat_is_trained_on_and_those_of_the_whole_dialog
     example = encoder.example(made)
     ids = {answer.response_id: list(answer.ids) for answer in example.answers}
     chosen, rejected = (ids[identifier] for identifier in made.labels[0].order)
-    if method == "dpo":
+    if method == "dpo-trl":
         assert row == {"prompt_ids": list(example.query), "chosen_ids": chosen, "rejected_ids": rejected}
         whole = row["prompt_ids"] + row["chosen_ids"]
     else:
@@ -182,7 +183,7 @@ def earlier(records, tmp_path_factory) -> Path:
     """What a run of SFT left behind."""
     folder = tmp_path_factory.mktemp("sft")
     policy = load()
-    run(policy, records, settings_of("sft"), folder, max_steps=2)
+    run(policy, records, settings_of("sft-trl"), folder, max_steps=2)
     policy.save(folder)
     return folder
 
@@ -192,7 +193,7 @@ def test_dpo_begins_at_log_2_with_the_start_as_its_reference(start, records, ear
     policy = load(earlier if start == "run" else MODEL, full=start == "full")
     before = AutoPeftModelForCausalLM if start == "run" else AutoModelForCausalLM
     before = before.from_pretrained(earlier if start == "run" else MODEL, dtype=torch.float32)
-    settings = settings_of("dpo")
+    settings = settings_of("dpo-trl")
     trainer = run(policy, records, settings, tmp_path, learning_rate=1e-3)
     logged = [log for log in trainer.state.log_history if "loss" in log]
     assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
@@ -222,7 +223,7 @@ def by_hand(policy: Policy, rows, numbers: list[int], method: str, beta: float =
     """The step's loss over these rows, one at a time."""
     chosen = [rows[number] for number in numbers]
     with torch.no_grad():
-        if method == "sft":
+        if method == "sft-trl":
             nll = tokens = 0.0
             for row in chosen:
                 answer = [label for label in row["labels"] if label != IGNORED]
@@ -249,7 +250,7 @@ class Watching(TrainerCallback):
         self.found.append(self.work_out(state.global_step))
 
 
-@pytest.mark.parametrize("method", ["dpo", "sft"])
+@pytest.mark.parametrize("method", ["dpo-trl", "sft-trl"])
 def test_every_step_s_loss_is_the_mean_over_its_records_whatever_the_budget(method, records, tmp_path):
     """Seven records in steps of three: the last step of an epoch has one."""
     hashes, logged = [], []
@@ -272,12 +273,12 @@ def test_every_step_s_loss_is_the_mean_over_its_records_whatever_the_budget(meth
 
 def test_the_settings_reach_the_trainer(records, tmp_path):
     policy = load()
-    settings = settings_of("dpo", dpo=DPOSettings(beta=0.7, pairs="best-worst"))
+    settings = settings_of("dpo-trl", dpo=DPOSettings(beta=0.7, pairs="best-worst"))
     rows = rows_of(records, settings, encoder_of(policy), Silent())
     trainer = make_trainer(settings, rows, policy, None, Ranks(), arguments(tmp_path), [], Silent())
     assert (trainer.beta, trainer.args.bf16, trainer.args.gradient_checkpointing) == (0.7, False, False)
     assert policy.tokenizer.decode(rows.table[0]["rejected_ids"]).startswith("Go away!")
-    best = rows_of(records, settings_of("sft", sft=SFTSettings(target="best")), encoder_of(policy), Silent())
+    best = rows_of(records, settings_of("sft-trl", sft=SFTSettings(target="best")), encoder_of(policy), Silent())
     assert "suggest rice" in policy.tokenizer.decode(best.table[0]["input_ids"])
 
 
@@ -298,7 +299,7 @@ def train_in_ranks(data: str, out: str) -> None:
     changes = {"optim": "sgd", "ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
     named = arguments(Path(out), **changes, gradient_checkpointing=True)
     TrainingArguments(**named)  # makes the process group
-    policy, settings = load(), settings_of("dpo", records_per_step=4, token_budget=120)
+    policy, settings = load(), settings_of("dpo-trl", records_per_step=4, token_budget=120)
     rows = rows_of(Records.open(data), settings, encoder_of(policy), Silent())
     trainer = make_trainer(settings, rows, policy, None, Ranks.here(), named, [], Silent())
     trainer.train()
@@ -337,7 +338,7 @@ class StopAt(TrainerCallback):
             control.should_training_stop = True
 
 
-@pytest.mark.parametrize("method", ["dpo", "sft"])
+@pytest.mark.parametrize("method", ["dpo-trl", "sft-trl"])
 def test_a_run_that_goes_on_ends_as_an_undisturbed_one_bit_for_bit(method, records, earlier, tmp_path):
     settings = settings_of(method)
     saving = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "cosine"}
@@ -370,7 +371,7 @@ def test_tokenizer_and_stops_are_as_they_were_and_the_base_is_untouched(records,
     policy = load()
     frozen = {name: w.clone() for name, w in policy.model.named_parameters() if not w.requires_grad}
     known, config = policy.tokenizer_id, policy.body.generation_config.to_dict()
-    run(policy, records, settings_of("dpo"), tmp_path)
+    run(policy, records, settings_of("dpo-trl"), tmp_path)
     assert policy.body.generation_config.to_dict() == config
     weights = dict(policy.model.named_parameters())
     assert all(torch.equal(weights[name], old) for name, old in frozen.items())
@@ -389,7 +390,7 @@ def test_held_out_queries_are_measured_as_for_every_method(records, tmp_path):
         path=choice.path,
     )
     trainer = run(
-        *(policy, records, settings_of("dpo"), tmp_path),
+        *(policy, records, settings_of("dpo-trl"), tmp_path),
         held_out=held,
         eval_strategy="steps",
         eval_steps=2,
@@ -397,8 +398,8 @@ def test_held_out_queries_are_measured_as_for_every_method(records, tmp_path):
     )
     measured = [log for log in trainer.state.log_history if "eval_perplexity" in log]
     assert [log["step"] for log in measured] == [0, 2, 4]
-    rows = [row_of(record(number), settings_of("sft"), encoder) for number in (90, 91)]
-    nll = by_hand(policy, rows, [0, 1], "sft")
+    rows = [row_of(record(number), settings_of("sft-trl"), encoder) for number in (90, 91)]
+    nll = by_hand(policy, rows, [0, 1], "sft-trl")
     assert measured[-1]["eval_perplexity"] == pytest.approx(math.exp(nll), rel=1e-5)
     assert not any(name.startswith("eval_rewards") for name in measured[0])
 
@@ -410,4 +411,4 @@ def test_held_out_queries_are_measured_as_for_every_method(records, tmp_path):
 def test_what_trl_cannot_train_is_refused(lora, words, records, tmp_path):
     policy = load(**lora)
     with pytest.raises(InputError, match=words):
-        run(policy, records, settings_of("dpo", lora=LoraSettings(**lora)), tmp_path)
+        run(policy, records, settings_of("dpo-trl", lora=LoraSettings(**lora)), tmp_path)

@@ -30,7 +30,7 @@ def test_the_recommended_preset_is_the_default():
     assert PRESETS["recommended"].penalty.kind == "npo"
 
 
-@pytest.mark.parametrize("kind", ["likelihood", "unlikelihood", "npo", "none"])
+@pytest.mark.parametrize("kind", ["likelihood", "unlikelihood", "npo", "simnpo", "dpop", "none"])
 def test_the_kind_decides_which_penalty_is_read(kind):
     assert ObjectiveSettings.model_validate({"penalty": {"kind": kind}}).penalty.kind == kind
 

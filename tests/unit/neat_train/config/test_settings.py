@@ -13,7 +13,7 @@ from neat_data.errors import InputError
 from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.objective import NPO, Likelihood, Settings
 from neat_train.config.reading import read_settings
-from neat_train.config.settings import METHODS, FitSettings, fingerprint, identifying
+from neat_train.config.settings import METHODS, FitSettings, fingerprint, identifying, of_earlier_versions
 
 
 def read(*sets: str, **options) -> FitSettings:
@@ -35,8 +35,11 @@ def refusal(*sets: str, **options) -> str:
         ("rrhf", None, 0.0),
         ("rrhf-official", None, 0.0),
         ("rrhf-online", "plain", 0.0),
-        ("dpo", None, 0.1),
-        ("sft", None, 0.1),
+        ("dpo", None, 0.0),
+        ("list-dpo", None, 0.0),
+        ("grpo", "plain", 0.0),
+        ("sft", None, 0.0),
+        ("dpo-trl", None, 0.1),
     ],
 )
 def test_each_method_brings_its_prompts_and_its_penalty(method, prompts, beta):
@@ -138,8 +141,15 @@ def test_what_is_misspelt_or_of_the_wrong_type_is_answered_with_a_hint(given, wo
         (("max_length=100", "max_response=100"), ("max_length 100", "max_response 100")),
         (("rounds.max_new_tokens=200",), ("rounds.max_new_tokens 200", "max_response 128")),
         (("method=rrhf", "rounds.samples=2"), ("rounds.samples", "method rrhf")),
-        (("method=dpo", "loss.beta=1"), ("loss.beta", "method dpo")),
-        (("method=dpo", "rounds.prompts=neat"), ("rounds.prompts neat", "method dpo")),
+        (("method=dpo-trl", "loss.beta=1"), ("loss.beta", "method dpo-trl", "dpo.beta")),
+        (("method=dpo", "loss.beta=1"), ("loss.beta", "method dpo has none", "loss.penalty.kind")),
+        (("method=dpo", "loss.ranking.kind=ipo"), ("method dpo", "loss.ranking.kind ipo")),
+        (("method=dpo", "dpo.beta=1"), ("dpo.beta", "loss.ranking.beta", "dpo-trl")),
+        (("method=ipo", "loss.ranking.label_smoothing=0.1"), ("label_smoothing", "of ipo", "one of dpo")),
+        (("method=nca", "loss.ranking.temprature=1"), ("of nca", "Did you mean temperature?")),
+        (("method=simpo", "rounds.prompts=plain"), ("loss.ranking.pairs chosen", "rounds.prompts plain")),
+        (("method=sft", "rounds.prompts=plain"), ("sft.target chosen", "rounds.prompts plain")),
+        (("method=dpo-trl", "rounds.prompts=neat"), ("rounds.prompts neat", "method dpo-trl")),
         (("sft.target=best",), ("sft.target", "method neat")),
         (("full=true", "load_in_4bit=true"), ("full", "load_in_4bit")),
         (("full=true", "lora.r=4"), ("full", "lora.r")),
@@ -199,6 +209,22 @@ def test_the_fingerprint_covers_what_can_change_a_byte_and_nothing_else():
     assert of("logging_steps=5") == of("report_to=tensorboard") == of("save_total_limit=9") == of()
     assert of("save_steps=7") != of()  # rounds are folded when a checkpoint is taken
     assert of("method=rrhf", "save_steps=7") == of("method=rrhf")
+
+
+def test_a_run_of_an_earlier_version_keeps_its_meaning_and_its_fingerprint():
+    """What 0.1.0 wrote: no kind of ranking, no weight of SFT, and TRL's trainers by the plain names."""
+    for now, then in (("neat", "neat"), ("dpo-trl", "dpo"), ("sft-trl", "sft")):
+        settings = read(f"method={now}")
+        for written in (settings.resolved(), identifying(settings)):
+            written["loss"].pop("sft", None)
+            written["loss"]["ranking"].pop("kind", None)
+            assert {**of_earlier_versions({**written, "method": then}), "method": now} == {**written, "method": now}
+            assert of_earlier_versions({**written, "method": then})["method"] == now
+    assert "sft" not in identifying(read("method=neat"))["loss"]
+    assert identifying(read("method=neat"))["loss"]["ranking"] == {"reduction": "mean_pairs"}
+    for today in ("dpo", "sft"):
+        assert of_earlier_versions(identifying(read(f"method={today}")))["method"] == today
+        assert of_earlier_versions(read(f"method={today}").resolved())["method"] == today
 
 
 def every(model: type[Settings]) -> list[type[Settings]]:
