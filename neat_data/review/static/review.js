@@ -117,7 +117,7 @@ function saved(event, answer) {
 
 function pace() {
   const count = Number(sessionStorage.count || 0);
-  if (count) document.getElementById("pace").textContent =
+  if (count > 2) document.getElementById("pace").textContent =
     Math.round((Date.now() - began) / 1000 / count) + " s each in this sitting";
 }
 
