@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neat_data.cli import derive, expand, export, inspect, score
+from neat_data.cli import derive, expand, export, inspect, review, score
 from neat_data.cli.command import command
 
 app = command(
@@ -10,6 +10,7 @@ app = command(
     score,
     expand,
     inspect,
+    review,
     export,
     derive,
 )
