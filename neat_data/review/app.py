@@ -141,7 +141,9 @@ def application(review: Review) -> Starlette:
         return HTMLResponse(pages.get_template(name).render(told), status)
 
     def start(request: Request) -> Response:
-        return html("start.html", dataset=Path(review.tasks.dataset.path).name, total=len(review.tasks.known), warning=WARNING)
+        return html(
+            "start.html", dataset=Path(review.tasks.dataset.path).name, total=len(review.tasks.known), warning=WARNING
+        )
 
     def judge(request: Request) -> Response:
         place = request.query_params.get("at")
