@@ -64,6 +64,8 @@ def _values(field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
     default = field.get_default(call_default_factory=True)
     return code(default if isinstance(default, str) else json.dumps(default))
 

@@ -46,12 +46,16 @@ def serve(review: Review, place: Place, ready: Callable[[str], None]) -> None:
 
 def _listening(place: Place) -> socket.socket:
     if not place.remote and not _is_loopback(place.host):
-        raise InputError(f"--host {place.host}: others could come in; say --allow-remote if they shall.")
+        raise InputError(
+            "others could come in", field="host", value=place.host, advice="say {allow_remote} if they shall"
+        )
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     try:
         return socket.create_server((place.host, place.port), family=family)
     except OSError as error:
-        raise InputError(f"--host {place.host} --port {place.port}: cannot listen there ({error.strerror}).") from error
+        raise InputError(
+            f"cannot listen there on port {place.port} ({error.strerror})", field="host", value=place.host
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

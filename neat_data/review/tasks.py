@@ -50,7 +50,7 @@ class Tasks:
             InputError: an unknown polarity, a bad expression, or nothing to judge.
         """
         if unknown := sorted(set(polarities) - set(POLARITIES)):
-            raise InputError(f"--polarity {unknown[0]!r} is none of {', '.join(POLARITIES)}")
+            raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarity", value=repr(unknown[0]))
         of = pl.element().struct.field("polarity").fill_null("none")
         wanted = pl.lit(True) if "all" in polarities else of.is_in(list(polarities))
         ids = pl.col("responses").list.eval(pl.element().struct.field("response_id").filter(wanted))
