@@ -141,9 +141,8 @@ def application(review: Review) -> Starlette:
         return HTMLResponse(pages.get_template(name).render(told), status)
 
     def start(request: Request) -> Response:
-        return html(
-            "start.html", dataset=Path(review.tasks.dataset.path).name, total=len(review.tasks.known), warning=WARNING
-        )
+        name = Path(review.tasks.dataset.path).resolve().name
+        return html("start.html", dataset=name, total=len(review.tasks.known), warning=WARNING)
 
     def judge(request: Request) -> Response:
         place = request.query_params.get("at")

@@ -92,6 +92,13 @@ def test_no_file_but_the_pages_own_can_be_read(client: Client):
         assert client().get(path).status_code == 404
 
 
+def test_the_start_warns_and_does_not_tell_where_the_dataset_lies(client: Client, folder: Path):
+    page = client().get("/").text
+    assert "data · 6 responses to judge" in page
+    assert "distressing" in page
+    assert str(folder.parent) not in page
+
+
 def test_text_of_a_dataset_stays_text(client: Client, tmp_path: Path):
     hostile = reviewed(tmp_path / "hostile", records=1, text=HOSTILE)
     page = client(path=hostile).get("/judge", params={"rater": "ann"}).text

@@ -11,7 +11,7 @@ import neat_data
 from neat_data.errors import InputError
 from neat_data.store.folder import DatasetFolder
 from neat_train.data.records import Records
-from tests.support.growing import add_round
+from tests.support.growing import add_round, drop
 
 
 @pytest.fixture
@@ -33,6 +33,18 @@ def test_a_part_keeps_the_datasets_order(data: Path) -> None:
     assert records.only([third, first]).ids == (first, third)
     assert records.without([second]).ids == (first, third)
     assert records.without([first]).contrasts == frozenset()
+
+
+def test_what_reviewers_dropped_is_in_no_record_to_train_on(data: Path) -> None:
+    best = next(neat_data.open(str(data)).records()).responses[0]
+    drop(data, [best.response_id])
+    records = Records.open(str(data))
+    assert best not in [response for query in records.ids for response in records[query].responses]
+    assert records.contrasts == frozenset()
+    (data / "reviews" / "bob.jsonl").write_text(f'{{"response_id": "{best.response_id}", "verdict": "keep"}}\n')
+    kept = Records.open(str(data), drop_by="all")
+    assert kept[kept.ids[0]].responses[0] == best
+    assert kept.identity() != records.identity()
 
 
 def test_a_run_that_grows_its_dataset_sees_the_rounds_it_began_with(data: Path) -> None:
