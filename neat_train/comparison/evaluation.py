@@ -38,7 +38,7 @@ class Evaluation:
 
     Attributes:
         result: eval.json.
-        answers: one row an answer, see `neat_train.evaluation.evaluate.ANSWERS`.
+        answers: one row an answer, see `neat_train.evaluation.folder.ANSWERS`.
         records: query_id, nll and tokens of a chosen response; no rows where queries came without.
     """
 

@@ -29,7 +29,7 @@ from neat_data.rounds.candidates import REFUSAL, Rules
 from neat_data.store.manifest import package_versions
 from neat_train.evaluation import figures
 from neat_train.evaluation.files import ALPACA, ARENA, responses_file, write_benchmarks, write_responses, write_table
-from neat_train.evaluation.folder import ANSWERS_FILE, FORMAT, RECORDS_FILE, EvalFolder, read_eval
+from neat_train.evaluation.folder import ANSWERS, ANSWERS_FILE, FORMAT, RECORDS_FILE, EvalFolder, read_eval
 from neat_train.evaluation.likelihood import ResponseLikelihood
 from neat_train.evaluation.measure import CHOSEN, Decoding, EvaluationParts, Rewarded
 from neat_train.evaluation.queries import Queries, open_queries
@@ -38,22 +38,7 @@ from neat_train.evaluation.reward_models import NamedReward, RewardOptions, name
 from neat_train.evaluation.subject import Subject, asked, named_prompt, open_subject
 from neat_train.run_folder import SETTINGS
 
-__all__ = ["ANSWERS", "EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
-
-ANSWERS: dict[str, Any] = {
-    "decoding": pl.String,
-    "query_id": pl.String,
-    "source": pl.String,
-    "query": pl.String,
-    "prompt": pl.String,
-    "text": pl.String,
-    "tokens": pl.Int64,
-    "finished": pl.Boolean,
-    "empty": pl.Boolean,
-    "refusal": pl.Boolean,
-    "kl": pl.Float64,
-}
-"""Columns of answers.arrow; then Float64 `reward/MODEL` and `chosen/MODEL`. `text` is null where there is no answer."""
+__all__ = ["EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from neat_data.errors import InputError
@@ -25,6 +26,20 @@ from neat_train.evaluation.result import EvalResult
 FORMAT = 1
 EVAL = "eval.json"
 ANSWERS_FILE, RECORDS_FILE = "answers.arrow", "records.arrow"
+ANSWERS: dict[str, Any] = {
+    "decoding": pl.String,
+    "query_id": pl.String,
+    "source": pl.String,
+    "query": pl.String,
+    "prompt": pl.String,
+    "text": pl.String,
+    "tokens": pl.Int64,
+    "finished": pl.Boolean,
+    "empty": pl.Boolean,
+    "refusal": pl.Boolean,
+    "kl": pl.Float64,
+}
+"""Columns of answers.arrow; then Float64 `reward/MODEL` and `chosen/MODEL`. `text` is null where there is no answer."""
 _PARTS = ".parts"
 _SETTINGS = "settings.json"
 _REWARDS = "reward_models"

@@ -518,6 +518,6 @@ def test_comparing_needs_no_torch():
 
 
 def test_the_columns_that_are_read_of_answers_are_written():
-    from neat_train.evaluation import evaluate
+    from neat_train.evaluation import folder
 
-    assert set(evaluate.ANSWERS) >= {"decoding", "query_id", "source", "query", "text", "tokens", "finished", "kl"}
+    assert set(folder.ANSWERS) >= {"decoding", "query_id", "source", "query", "text", "tokens", "finished", "kl"}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from neat_train.evaluation import figures
-from neat_train.evaluation.evaluate import ANSWERS
+from neat_train.evaluation.folder import ANSWERS
 from neat_train.evaluation.result import DecodingFigures, Difference, Estimate, NegativeRewardFigures, SourceShare
 
 SCHEMA = {**ANSWERS, "reward/a": pl.Float64, "chosen/a": pl.Float64}

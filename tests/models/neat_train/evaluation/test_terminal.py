@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from neat_train.evaluation import figures
-from neat_train.evaluation.evaluate import ANSWERS
+from neat_train.evaluation.folder import ANSWERS
 from neat_train.evaluation.result import AskedQueries, EvalResult, EvaluatedPolicy
 from neat_train.evaluation.subject import named_prompt
 from neat_train.evaluation.terminal import tables
