@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # minutes, of a benchmark
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = "ceilings,scoring,training,compiling,sampling"
 

@@ -16,8 +16,12 @@ import neat_data
 from neat_data.store.reviews import standing
 from tests.support.reviewing import HOSTILE, Reviewer, reviewed, reviewing
 
+PATIENCE = 300_000  # milliseconds for any step, on however slow a machine
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: `apt-get install chromium` brings it")
+pytestmark = [
+    pytest.mark.slow,  # a browser without a card draws every page on the CPU
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: `apt-get install chromium` brings it"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,7 @@ def browser() -> Iterator[Any]:
 
 def _begin(browser: Any, server: Reviewer, rater: str, **context: Any) -> Any:
     page = browser.new_context(**context).new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(server.address)
     page.get_by_label("Your name").fill(rater)
     page.keyboard.press("Enter")
@@ -150,6 +155,7 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
             color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True, reduced_motion="reduce"
         )
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto(server.address)
         for ready in ("form", "article:focus"):
             page.wait_for_selector(ready)

@@ -69,6 +69,7 @@ def test_killed_between_steps_on_the_disk(scored: Path, tmp_path: Path, stride: 
         assert point > 28
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_each_phase_stops_cleanly_and_the_same_command_goes_on(scored: Path, tmp_path: Path) -> None:
     command = expanding(scored)
     with Killer(*command) as killer:

@@ -220,7 +220,7 @@ def test_what_is_judged_can_be_chosen(tmp_path: Path):
     ("options", "message"),
     [
         ({"polarities": ["positive"]}, "nothing to judge"),
-        ({"polarities": ["bad"]}, "--polarity 'bad'"),
+        ({"polarities": ["bad"]}, "polarity 'bad'"),
         ({"where": "nothing > 1"}, "no column 'nothing'"),
         ({"where": "n_responses > 9"}, "nothing to judge"),
     ],
@@ -232,7 +232,7 @@ def test_nothing_to_judge_is_told(folder: Path, options: dict[str, Any], message
 
 def test_others_are_let_in_on_demand_only_and_a_port_in_use_is_told(folder: Path):
     review = Review(Tasks.choose(neat_data.open(folder)))
-    with pytest.raises(InputError, match="--allow-remote"):
+    with pytest.raises(InputError, match="say allow_remote"):
         serve(review, Place("0.0.0.0"), lambda _: None)
     import socket
 

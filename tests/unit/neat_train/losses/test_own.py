@@ -92,7 +92,7 @@ def test_what_is_no_loss_is_refused_before_anything_loads(tmp_path, source, word
         load_own(written(tmp_path, source))
     told = str(caught.value)
     assert words in told
-    assert told.startswith("--method ")
+    assert told.startswith("method ")
     assert "mine.py" in told
 
 
