@@ -30,7 +30,7 @@ from neat_data.errors import InputError
 if TYPE_CHECKING:
     from neat_data.analysis.stats import Stats
     from neat_data.formats.export import ExportSummary
-    from neat_data.formats.formats import Name, PairsOf
+    from neat_data.formats.names import Name, PairsOf
     from neat_data.models.reward_model import RewardModelSpec
     from neat_data.models.sampler import SamplerSpec
     from neat_data.progress import Watcher
@@ -524,7 +524,7 @@ def export(
         ```
     """
     from neat_data.formats import export as formats
-    from neat_data.formats.formats import Name
+    from neat_data.formats.names import Name
 
     at_least(1, limit=limit)
     one_of(Name, to=to)

@@ -9,7 +9,7 @@ import typer
 
 from neat_data.cli.command import verb
 from neat_data.cli.options import Dataset, DropBy, Json, Quiet, RankBy, Where, open_dataset, print_json, stdout, watcher
-from neat_data.formats.formats import Name, PairsOf
+from neat_data.formats.names import Name, PairsOf
 
 
 def add_to(app: typer.Typer) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.formats import trl
+from neat_data.formats.names import PairsOf
 from neat_data.formats.preferences import Choose, best_worst, every, labelled
 from neat_data.formats.trl import SCHEMA as RRHF
 from neat_data.formats.trl import rrhf
@@ -25,8 +26,6 @@ RESPONSES = pa.schema(
         *RESPONSE,
     ]
 )
-Name = Literal["trl-dpo", "trl-sft", "trl-kto", "trl-reward", "rrhf", "parquet", "hf"]
-PairsOf = Literal["best-worst", "labels", "all"]
 Container = Literal["lines", "parquet", "folder"]
 _CHOOSE: dict[str, Choose] = {"best-worst": best_worst, "labels": labelled, "all": every}
 _PAIRS: dict[str, tuple[str, ...]] = {

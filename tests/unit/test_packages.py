@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 
@@ -32,3 +34,12 @@ def test_a_package_says_what_it_does_not_have(package) -> None:
 @pytest.mark.parametrize("package", ["neat_data", "neat_train"])
 def test_a_package_tells_type_checkers_that_it_is_typed(package: str) -> None:
     assert (files(package) / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("package", ["neat_data", "neat_train"])
+def test_the_command_lines_load_nothing_heavy(package: str) -> None:
+    """`--help` is answered as soon as one has typed it."""
+    heavy = "'numpy', 'pyarrow', 'polars', 'datasets', 'torch', 'transformers'"
+    code = f"import sys, {package}.cli; print(sorted({{{heavy}}} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
