@@ -187,7 +187,7 @@ def test_a_shape_that_vllm_has_no_kernel_for_is_refused_before_anything_is_score
 
 
 def test_a_path_of_the_transformers_back_end_is_refused(tiny_reward):
-    with pytest.raises(InputError, match="--path trees"):
+    with pytest.raises(InputError, match="path trees"):
         load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", path="trees"))
 
 

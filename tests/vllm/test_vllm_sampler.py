@@ -134,7 +134,7 @@ class TestOneEngine:
         assert sampler.sample([]) == []
 
     def test_more_new_tokens_than_the_window_holds_are_refused(self, sampler):
-        with pytest.raises(InputError, match="--max-new-tokens 256"):
+        with pytest.raises(InputError, match="max_new_tokens 256"):
             sampler.sample(asks(max_new_tokens=256))
 
     def test_settings_are_those_of_transformers_but_for_how_the_model_is_run(self, sampler, reference, policy):
