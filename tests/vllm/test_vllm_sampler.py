@@ -265,7 +265,8 @@ def test_a_wrong_name_is_answered_with_the_right_one(url):
 
 
 def test_a_judge_that_only_talks_gives_no_score(url):
-    model = load_reward_model(RewardSpec("judge:tiny-chat", model_args={"base_url": url}))
+    # The policy's window holds no answer of 1,024 tokens, which judges may take by default.
+    model = load_reward_model(RewardSpec("judge:tiny-chat", model_args={"base_url": url, "max_tokens": 64}))
     (found,) = model.score([Task((Message("user", "Hi"),), ("Hello.", "Go away."))])
     assert found.refused == ("judge_unreadable",) * 2
     assert found.rewards == (None, None)
