@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from neat_data.models.encode import Encoded
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import OutOfMemory
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.transformers import Passes
 from neat_data.models.sampler import Sampling
 from neat_data.models.samplers.decoding import decode
@@ -99,7 +99,7 @@ def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
     tasks = [Task(row.messages, tuple(answer.text for answer in row.answers)) for row in rows[: options.tiny_rows]]
 
     def rewards(**spec: Any) -> Tensor:
-        model = load_reward_model(RewardSpec("data/models/tiny-reward", max_response=1_024, **spec))
+        model = load_reward_model(RewardModelSpec("data/models/tiny-reward", max_response=1_024, **spec))
         scored = [value for one in model.score(tasks) for value in one.rewards if value is not None]
         model.close()
         return torch.tensor(scored)

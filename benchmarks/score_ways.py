@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 
 
 class Way(Protocol):
@@ -37,7 +37,7 @@ class Trees:
 
     def __init__(self, folder: str, dtype: str, budget: int) -> None:
         self.model = load_reward_model(
-            RewardSpec(folder, device="cpu", dtype=dtype, token_budget=budget, path="trees", max_response=1_536)
+            RewardModelSpec(folder, device="cpu", dtype=dtype, token_budget=budget, path="trees", max_response=1_536)
         )
         self.tokens_run = 0
 

@@ -51,17 +51,6 @@ def response_id(query: str, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Messages ending in a user turn."""
-
-    messages: Messages
-
-    @property
-    def query_id(self) -> str:
-        return query_id(self.messages)
-
-
-@dataclass(frozen=True, slots=True)
 class Response:
     """One assistant turn. `reward` is the reward model's raw logit (float32), None before it was scored."""
 

@@ -16,7 +16,7 @@ from neat_data.models.arguments import model_arguments
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from neat_data.models.reward_model import RewardSpec
+    from neat_data.models.reward_model import RewardModelSpec
     from neat_data.progress import Watcher
     from neat_data.store.dataset import PreferenceDataset
 
@@ -83,11 +83,11 @@ ModelArg = Annotated[
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 
 
-def reward_spec(model: str, model_arg: list[str] | None, field: str = "model_args", **options: Any) -> RewardSpec:
-    """The reward model that the options name; `options` are the other fields of `RewardSpec`."""
-    from neat_data.models.reward_model import RewardSpec
+def reward_spec(model: str, model_arg: list[str] | None, field: str = "model_args", **options: Any) -> RewardModelSpec:
+    """The reward model that the options name; `options` are the other fields of `RewardModelSpec`."""
+    from neat_data.models.reward_model import RewardModelSpec
 
-    return RewardSpec(model=model, model_args=model_arguments(model_arg or [], field), **options)
+    return RewardModelSpec(model=model, model_args=model_arguments(model_arg or [], field), **options)
 
 
 def open_dataset(path: str, drop_by: DropBy = "any") -> PreferenceDataset:

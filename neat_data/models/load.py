@@ -6,11 +6,11 @@ Importing it imports no back end; `load_reward_model` and `load_sampler` import 
 from __future__ import annotations
 
 from neat_data.errors import InputError
-from neat_data.models.reward_model import RewardModel, RewardSpec
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
 from neat_data.models.sampler import Sampler, SamplerSpec
 
 
-def load_reward_model(spec: RewardSpec) -> RewardModel:
+def load_reward_model(spec: RewardModelSpec) -> RewardModel:
     """Load the back end that `spec` names.
 
     Raises:

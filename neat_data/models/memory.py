@@ -25,7 +25,7 @@ from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError
 from neat_data.models.device import resolve_device, resolve_dtype
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.trees.exactness import free_memory
 from neat_data.models.weights import ModelSource, load_policy_config
@@ -51,7 +51,7 @@ class Need:
         return self.weights + self.cache
 
 
-def estimate(spec: SamplerSpec | RewardSpec) -> Need:
+def estimate(spec: SamplerSpec | RewardModelSpec) -> Need:
     """What `spec` will need on its device; nothing for a server, a Python function, or what cannot be known.
 
     Raises:
@@ -114,7 +114,7 @@ def budget_of(spec: SamplerSpec, device: torch.device) -> int:
     return budget
 
 
-def _elsewhere(spec: SamplerSpec | RewardSpec) -> bool:
+def _elsewhere(spec: SamplerSpec | RewardModelSpec) -> bool:
     if isinstance(spec, SamplerSpec):
         return spec.base_url is not None or spec.backend == "openai" or "device_map" in spec.model_args
     return (

@@ -75,9 +75,6 @@ class RewardModelSpec:
     lengths_inherited: bool = False
 
 
-RewardSpec = RewardModelSpec
-
-
 class RewardModel(Protocol):
     """A back end that scores.
 

@@ -38,7 +38,7 @@ from transformers.utils import logging as transformers_logging
 
 from neat_data.errors import InputError
 from neat_data.models.device import is_out_of_memory
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.trees.attention_choice import without_argument
 
@@ -210,7 +210,7 @@ class Loaded:
     identity: dict[str, str]
 
 
-def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Loaded:
+def load_classifier(spec: RewardModelSpec, dtype: torch.dtype) -> Loaded:
     """Load the reward model that `spec` names.
 
     Raises:
@@ -229,7 +229,7 @@ def load_classifier(spec: RewardSpec, dtype: torch.dtype) -> Loaded:
     return loaded
 
 
-def load_classifier_source(spec: RewardSpec) -> ModelSource:
+def load_classifier_source(spec: RewardModelSpec) -> ModelSource:
     """Where a reward model comes from, a hub id resolved to its commit; no weights are read, errors are the same."""
     source = ModelSource.parse(spec.model)
     with silence(), explained(source):
@@ -300,7 +300,7 @@ def silence() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _config_of(source: ModelSource, spec: RewardSpec | SamplerSpec, check: Any) -> PreTrainedConfig:
+def _config_of(source: ModelSource, spec: RewardModelSpec | SamplerSpec, check: Any) -> PreTrainedConfig:
     if (Path(source.path) / "adapter_config.json").exists() and not (Path(source.path) / "config.json").exists():
         raise source.wrong("is an adapter without its model; give the model it belongs to")
     config = AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code)
@@ -320,7 +320,7 @@ def refuse_kernels(config: PreTrainedConfig, source: ModelSource) -> None:
         )
 
 
-def _tokenizer_of(source: ModelSource, spec: RewardSpec | SamplerSpec) -> PreTrainedTokenizerBase:
+def _tokenizer_of(source: ModelSource, spec: RewardModelSpec | SamplerSpec) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(
         source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
     )
@@ -330,7 +330,7 @@ def _tokenizer_of(source: ModelSource, spec: RewardSpec | SamplerSpec) -> PreTra
 
 
 def _load(
-    kind: Any, source: ModelSource, spec: RewardSpec | SamplerSpec, dtype: torch.dtype
+    kind: Any, source: ModelSource, spec: RewardModelSpec | SamplerSpec, dtype: torch.dtype
 ) -> tuple[Loaded, str | None]:
     """The model, and the name of a weight that its files lack or hold in another shape."""
     tokenizer = _tokenizer_of(source, spec)

@@ -15,7 +15,7 @@ from typing import Any
 from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
-from neat_data.models.reward_model import RewardModel, RewardSpec
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
 from neat_data.progress import Watcher, say
 from neat_data.record import Record, from_table, to_table
 from neat_data.report.card import write_card
@@ -45,7 +45,7 @@ class Scoring:
     """
 
     rules: Rules = field(default_factory=Rules)
-    reward: RewardSpec | None = None
+    reward: RewardModelSpec | None = None
     device: str = "auto"
     mix: bool = False
     workers: int = 1
@@ -160,7 +160,7 @@ class _ScoreWork:
     root: Path
     staging: Staging
     rules: Rules
-    spec: RewardSpec
+    spec: RewardModelSpec
     identity: dict[str, Any]
     compression: str | None
 
@@ -223,7 +223,7 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
     return GrowSummary(folder.path, round, False, folder.summary(round))
 
 
-def reward_spec(folder: DatasetFolder, scoring: Scoring) -> RewardSpec:
+def reward_spec(folder: DatasetFolder, scoring: Scoring) -> RewardModelSpec:
     """What scores the new responses: what was asked for, with the lengths of the dataset's own, or its own."""
     own = folder.settings["reward_model"]
     if scoring.reward is not None:

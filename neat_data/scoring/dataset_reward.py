@@ -14,7 +14,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models import places
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.store import recorded
 
 # What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
@@ -25,7 +25,7 @@ _SERVERS = ("http://", "https://", "judge:")
 _OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
 
 
-def remember(spec: RewardSpec, settings: dict[str, Any]) -> None:
+def remember(spec: RewardModelSpec, settings: dict[str, Any]) -> None:
     """Note where a model was loaded from, for `spec_of`.
 
     Servers and functions are not noted: an address may hold a secret, and code runs only where it is named.
@@ -51,7 +51,7 @@ def template_of(settings: dict[str, Any]) -> str:
     return places.noted("reward model", _key(settings)).get("chat_template", "auto")
 
 
-def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
+def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardModelSpec:
     """What loads the model that the dataset in `folder` was scored with; `require_same_files` comes before loading.
 
     Args:
@@ -72,7 +72,7 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardSpec:
         raise InputError(
             f"{folder}: its rewards {kind}.", advice="Say what scores the new responses: {reward_model} MODEL"
         )
-    return RewardSpec(
+    return RewardModelSpec(
         _place(folder, settings),
         backend="vllm" if backend == "vllm" else "auto",
         device=device,
@@ -101,7 +101,7 @@ def _place(folder: Path, settings: dict[str, Any]) -> str:
     )
 
 
-def completed(spec: RewardSpec, settings: dict[str, Any]) -> RewardSpec:
+def completed(spec: RewardModelSpec, settings: dict[str, Any]) -> RewardModelSpec:
     """`spec` with the lengths of the dataset's model where the user said nothing of them."""
     if "weights" not in settings and "revision" not in settings:
         return spec
@@ -131,7 +131,7 @@ def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> No
         )
 
 
-def require_same_files(own: dict[str, Any], spec: RewardSpec, folder: Path) -> None:
+def require_same_files(own: dict[str, Any], spec: RewardModelSpec, folder: Path) -> None:
     """`require_same` by what files tell, before any of them is run or loaded."""
     if (found := _files(spec.model)) is not None:
         require_same(own, found, folder)

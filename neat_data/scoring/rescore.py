@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from neat_data.errors import RunError
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
-from neat_data.models.reward_model import RewardModel, RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModel, RewardModelSpec, Scored, Task
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Message, Messages
 from neat_data.scoring.assemble import computed_by
@@ -44,7 +44,7 @@ class RescoreRequest:
 
     dataset: Path
     name: str
-    reward: RewardSpec
+    reward: RewardModelSpec
     workers: int = 1
 
 
@@ -112,7 +112,7 @@ class _Work:
     name: str
     jobs: list[Job]
     identity: dict[str, Any]
-    spec: RewardSpec
+    spec: RewardModelSpec
 
     def on_device(self, device: str) -> Work[ScoreShard]:
         """Load the model on `device`; the result makes one shard's scores."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
-from neat_data.models.reward_model import RewardModel, RewardSpec, Task
+from neat_data.models.reward_model import RewardModel, RewardModelSpec, Task
 from neat_data.progress import Silent, Watcher
 from neat_data.record import canonical_json, to_table
 from neat_data.report.card import write_card
@@ -56,7 +56,7 @@ class ScoreRequest:
 
     source: str
     out: Path
-    reward: RewardSpec | None
+    reward: RewardModelSpec | None
     subset: str | None = None
     split: str | None = None
     format: str = "auto"
@@ -171,7 +171,7 @@ class _ShardWork:
     plan: Plan
     fingerprint: str
     settings: dict[str, Any]
-    spec: RewardSpec | None
+    spec: RewardModelSpec | None
 
     def on_device(self, device: str) -> Work[ShardEntry]:
         """Load the model on `device`; the result makes one shard."""

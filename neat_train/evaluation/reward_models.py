@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from neat_data.errors import InputError, NeatError
 from neat_data.models.arguments import model_arguments
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.templates import HH
 from neat_data.models.weights import identity_of, load_classifier_source, sha256_of
 from neat_data.record import canonical_json
@@ -28,7 +28,7 @@ from neat_data.store.dataset import PreferenceDataset
 from neat_train.rounds.online import DATASET
 from neat_train.run_folder import SETTINGS
 
-# What `RewardSpec` calls its parts, and what they are called here, where there are several models.
+# What `RewardModelSpec` calls its parts, and what they are called here, where there are several models.
 _NAMES: dict[str | None, str | None] = {"chat_template": "reward_template", "model_args": "reward_arg"}
 _ADVICE = "Say yourself what it is loaded with: {model_args} KEY=VALUE"
 _SERVERS = ("http://", "https://")
@@ -51,7 +51,7 @@ class Before:
         """Whether it is the model that says this of itself."""
         return bool(said) and all(self.settings.get(key) == value for key, value in said.items())
 
-    def applied(self, spec: RewardSpec, said: Collection[str] = ()) -> RewardSpec:
+    def applied(self, spec: RewardModelSpec, said: Collection[str] = ()) -> RewardModelSpec:
         """`spec`, of the same model, with the settings that it had.
 
         Args:
@@ -127,7 +127,7 @@ class NamedReward:
     """
 
     name: str
-    spec: RewardSpec
+    spec: RewardModelSpec
     identity: dict[str, Any]
     before: tuple[Before, ...]
 
@@ -169,10 +169,10 @@ def named_rewards(
     Raises:
         InputError: there is no such model or template, or two have the same name.
     """
-    found: dict[str, tuple[RewardSpec, _Known]] = {}
+    found: dict[str, tuple[RewardModelSpec, _Known]] = {}
     for text in models:
         given, model = _split(text)
-        spec = RewardSpec(model, device=options.device, trust_remote_code=options.trust_remote_code)
+        spec = RewardModelSpec(model, device=options.device, trust_remote_code=options.trust_remote_code)
         known = _known(spec)
         if given and ".py:" in model:  # no longer told by the name
             known.identity["function"] = model.rpartition(":")[2]
@@ -200,7 +200,7 @@ def _split(text: str) -> tuple[str | None, str]:
 
 def _with_options(
     name: str,
-    spec: RewardSpec,
+    spec: RewardModelSpec,
     identity: dict[str, Any],
     options: RewardOptions,
     names: Collection[str],
@@ -221,7 +221,7 @@ def _for(name: str, given: Sequence[str], names: Collection[str]) -> list[str]:
     return [*for_all, *own]
 
 
-def _told(spec: RewardSpec) -> dict[str, Any]:
+def _told(spec: RewardModelSpec) -> dict[str, Any]:
     """What was said of a model beyond its place, without paths: nothing where nothing was."""
     template = spec.chat_template
     args = {
@@ -262,7 +262,7 @@ class _Known:
     said: dict[str, Any]
 
 
-def _known(spec: RewardSpec) -> _Known:
+def _known(spec: RewardModelSpec) -> _Known:
     if spec.model.startswith(_SERVERS):
         parts = urlsplit(spec.model)
         name = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from neat_data.errors import InputError
 from neat_data.models.device import resolve_dtype
 from neat_data.models.memory import estimate, free_bytes
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.weights import load_policy_config, silence
 from neat_train.config.settings import FitSettings, LoraSettings
@@ -70,7 +70,7 @@ class MemorySum:
 def memory_sum(
     settings: FitSettings,
     policy: PolicySpec,
-    reward: RewardSpec | None,
+    reward: RewardModelSpec | None,
     device: torch.device,
     world: int,
     reward_rests: bool,

@@ -18,7 +18,7 @@ from neat_data.errors import InputError
 from neat_data.models.device import release
 from neat_data.models.load import load_reward_model
 from neat_data.models.memory import check, estimate
-from neat_data.models.reward_model import RewardModel, RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModel, RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.transformers import TransformersRewardModel
 from neat_data.progress import Watcher
 from neat_data.scoring.dataset_reward import completed, remember, require_same, require_same_files, spec_of
@@ -75,7 +75,7 @@ def load_reward(settings: FitSettings, dataset: PreferenceDataset, device: torch
     return model
 
 
-def reward_spec(settings: FitSettings, dataset: PreferenceDataset, device: torch.device) -> RewardSpec:
+def reward_spec(settings: FitSettings, dataset: PreferenceDataset, device: torch.device) -> RewardModelSpec:
     """What loads the reward model of a run; errors as `load_reward`."""
     wanted, own = settings.rounds, dataset.manifest.settings["reward_model"]
     where = reward_device(settings, device, Ranks.here())
@@ -85,7 +85,7 @@ def reward_spec(settings: FitSettings, dataset: PreferenceDataset, device: torch
             f"rounds.placement server and rounds.reward_model {model or '(not set)'}: say the server's URL there"
         )
     if model is not None:
-        return completed(RewardSpec(model, device=where), own)
+        return completed(RewardModelSpec(model, device=where), own)
     with _in_our_words():
         return spec_of(Path(dataset.path), own, where)
 
@@ -161,7 +161,7 @@ def awake(model: RewardModel) -> Any:
     return model.awake() if isinstance(model, Resting) else nullcontext()
 
 
-def _reward_or_none(settings: FitSettings, dataset: PreferenceDataset, device: torch.device) -> RewardSpec | None:
+def _reward_or_none(settings: FitSettings, dataset: PreferenceDataset, device: torch.device) -> RewardModelSpec | None:
     """None for an offline run that will do without."""
     if not settings.online and settings.training.get("eval_strategy") == "no":
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neat_data.models.load import load_reward_model, load_sampler
-from neat_data.models.reward_model import RewardModel, RewardSpec, Task
+from neat_data.models.reward_model import RewardModel, RewardModelSpec, Task
 from neat_data.models.sampler import Ask, SamplerSpec, Sampling
 from neat_data.record import Messages
 from pipelines.tiny_models.contexts import in_context
@@ -61,7 +61,7 @@ def practise(
         pairs: whose queries are asked.
         taught: groups of lessons from the rows; some of each go into the later steps, which brings the language back.
     """
-    sampler, reward = load_sampler(SamplerSpec(str(folders[0]))), load_reward_model(RewardSpec(str(folders[1])))
+    sampler, reward = load_sampler(SamplerSpec(str(folders[0]))), load_reward_model(RewardModelSpec(str(folders[1])))
     for number, stage in enumerate(settings["stages"]):
         log(f"stage {number + 1}")
         _practise(model, sampler, reward, pairs, taught, encoder, {**settings, **stage}, seed + number, log)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from neat_data.cli import app
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardModel, RewardSpec
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
 from neat_data.progress import Silent
 from neat_data.record import Record
 from neat_train.config.settings import FitSettings, LoraSettings
@@ -62,7 +62,7 @@ def _loaded() -> tuple[Policy, dict[str, torch.Tensor], RewardModel]:
     """The shipped models, an adapter fresh from its seed, and a copy of that."""
     policy = load_policy_to_train(PolicySpec(POLICY, False, LoraSettings(r=4), device="cpu"))
     fresh = {name: weight.detach().clone() for name, weight in trained(policy).items()}
-    return policy, fresh, load_reward_model(RewardSpec(REWARD, device="cpu"))
+    return policy, fresh, load_reward_model(RewardModelSpec(REWARD, device="cpu"))
 
 
 class Heard(Silent):

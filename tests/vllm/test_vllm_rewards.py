@@ -11,7 +11,7 @@ pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: mak
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.vllm import _raw_logits
 from neat_data.record import Message
 
@@ -43,7 +43,7 @@ TASKS = dialogues(60, seed=1)
 
 @pytest.fixture(scope="module")
 def reference(tiny_reward):
-    model = load_reward_model(RewardSpec(str(tiny_reward), device="cpu", dtype="float32", path="batches"))
+    model = load_reward_model(RewardModelSpec(str(tiny_reward), device="cpu", dtype="float32", path="batches"))
     return model.score(TASKS)
 
 
@@ -75,7 +75,7 @@ class TestOneEngine:
     @pytest.fixture(scope="class")
     @classmethod
     def model(cls, tiny_reward):
-        model = load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
+        model = load_reward_model(RewardModelSpec(str(tiny_reward), backend="vllm", device="cpu", dtype="float32"))
         yield model
         model.close()
 
@@ -108,7 +108,7 @@ class TestOneEngine:
         assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in found)
 
     def test_settings_are_those_of_transformers_but_for_how_the_model_is_run(self, model, tiny_reward):
-        reference = load_reward_model(RewardSpec(str(tiny_reward), device="cpu", dtype="float32")).settings
+        reference = load_reward_model(RewardModelSpec(str(tiny_reward), device="cpu", dtype="float32")).settings
         shared = (
             "model",
             "weights",
@@ -131,7 +131,7 @@ class TestOneEngine:
 
 
 def test_a_server_of_vllm_agrees_with_transformers(server, tiny_reward, reference):
-    model = load_reward_model(RewardSpec(server, model_args={"tokenizer": str(tiny_reward)}))
+    model = load_reward_model(RewardModelSpec(server, model_args={"tokenizer": str(tiny_reward)}))
     assert_same(model.score(TASKS), reference)
     assert model.settings["form"] == "vllm"
     assert model.settings["model"] == "tiny"
@@ -155,7 +155,7 @@ def test_the_servers_own_template_and_length_give_the_same_ids(server, tiny_rewa
 
 def test_the_servers_tokenizer_is_found_by_its_own_word(server, reference):
     """It runs on this machine, so the folder that it names is here."""
-    assert_same(load_reward_model(RewardSpec(server)).score(TASKS), reference)
+    assert_same(load_reward_model(RewardModelSpec(server)).score(TASKS), reference)
 
 
 def test_a_version_without_a_known_option_for_raw_logits_is_refused():
@@ -171,33 +171,33 @@ def test_raw_logits_are_asked_for_under_the_versions_own_name(name):
 
 
 def test_an_option_that_vllm_does_not_have_is_refused(tiny_reward):
-    spec = RewardSpec(str(tiny_reward), backend="vllm", device="cpu", model_args={"no_such_option": 1})
+    spec = RewardModelSpec(str(tiny_reward), backend="vllm", device="cpu", model_args={"no_such_option": 1})
     with pytest.raises(InputError, match=r"vLLM cannot run .*no_such_option"):
         load_reward_model(spec)
 
 
 def test_a_classifier_with_two_outputs_is_refused(two_outputs):
     with pytest.raises(InputError, match="has 2 outputs"):
-        load_reward_model(RewardSpec(str(two_outputs), backend="vllm", device="cpu"))
+        load_reward_model(RewardModelSpec(str(two_outputs), backend="vllm", device="cpu"))
 
 
 def test_a_shape_that_vllm_has_no_kernel_for_is_refused_before_anything_is_scored(small_heads):
     with pytest.raises(InputError, match=r"vLLM cannot run .*head_dim=16"):
-        load_reward_model(RewardSpec(str(small_heads), backend="vllm", device="cpu"))
+        load_reward_model(RewardModelSpec(str(small_heads), backend="vllm", device="cpu"))
 
 
 def test_a_path_of_the_transformers_back_end_is_refused(tiny_reward):
     with pytest.raises(InputError, match="path trees"):
-        load_reward_model(RewardSpec(str(tiny_reward), backend="vllm", path="trees"))
+        load_reward_model(RewardModelSpec(str(tiny_reward), backend="vllm", path="trees"))
 
 
 BFLOAT16 = """
 import sys
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.load import load_reward_model
 from neat_data.record import Message
 
-model = load_reward_model(RewardSpec(sys.argv[1], backend="vllm", device="cpu", dtype="bfloat16"))
+model = load_reward_model(RewardModelSpec(sys.argv[1], backend="vllm", device="cpu", dtype="bfloat16"))
 (found,) = model.score([Task((Message("user", "Hi"),), tuple("abcdefgh"))])
 print("REWARDS", *found.rewards)
 """

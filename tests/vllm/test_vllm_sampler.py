@@ -10,7 +10,7 @@ pytest.importorskip("vllm", reason="vLLM lives in an environment of its own: mak
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model, load_sampler
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.sampler import Ask, SamplerSpec, Sampling
 from neat_data.models.samplers import openai
 from neat_data.record import Message
@@ -200,7 +200,7 @@ def test_a_closed_sampler_leaves_the_process_to_a_reward_model(policy, tiny_rewa
     assert sample(asks()[:2], policy, "vllm") == greedy[:2]
     rewards = []
     for backend in ("vllm", "transformers"):
-        model = load_reward_model(RewardSpec(str(tiny_reward), backend=backend, device="cpu", dtype="float32"))
+        model = load_reward_model(RewardModelSpec(str(tiny_reward), backend=backend, device="cpu", dtype="float32"))
         rewards += model.score([Task((Message("user", "Hi"),), ("Hello.", "Go away."))])[0].rewards
         model.close()
     assert rewards[:2] == pytest.approx(rewards[2:], abs=1e-5)
@@ -266,7 +266,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(url):
 
 def test_a_judge_that_only_talks_gives_no_score(url):
     # The policy's window holds no answer of 1,024 tokens, which judges may take by default.
-    model = load_reward_model(RewardSpec("judge:tiny-chat", model_args={"base_url": url, "max_tokens": 64}))
+    model = load_reward_model(RewardModelSpec("judge:tiny-chat", model_args={"base_url": url, "max_tokens": 64}))
     (found,) = model.score([Task((Message("user", "Hi"),), ("Hello.", "Go away."))])
     assert found.refused == ("judge_unreadable",) * 2
     assert found.rewards == (None, None)

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.servers.bounds import shown
 
@@ -44,7 +44,7 @@ def split(rewards: Sequence[float], tasks: Sequence[Task]) -> list[tuple[float, 
     return [tuple(islice(rest, len(task.texts))) for task in tasks]
 
 
-def refuse_options(spec: RewardSpec | SamplerSpec, why: str, *options: str) -> None:
+def refuse_options(spec: RewardModelSpec | SamplerSpec, why: str, *options: str) -> None:
     """Raises InputError for an option that this back end cannot honour, rather than leaving it out without a word."""
     defaults = {field.name: field.default for field in fields(spec)}
     inherited = _LENGTHS if getattr(spec, "lengths_inherited", False) else ()

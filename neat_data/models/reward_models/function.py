@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from neat_data.errors import InputError, RunError
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.conversations import NotRewards, as_rewards, conversations, refuse_options, split
 from neat_data.record import query_id
 
@@ -31,7 +31,7 @@ BATCH = 64
 class CallableRewardModel:
     """Scores with a function of the user's. Same attributes and methods as `reward_model.RewardModel`."""
 
-    def __init__(self, spec: RewardSpec) -> None:
+    def __init__(self, spec: RewardModelSpec) -> None:
         """Raises InputError where there is no such file or function, or the file cannot be run."""
         refuse_options(spec, "a Python function takes conversations", "chat_template", "max_length", "max_response")
         if spec.model_args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from neat_data.errors import InputError
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.server_forms import choose_form
 from neat_data.models.servers.ask_all import ask_all, positive
 from neat_data.models.servers.json_server import JsonServer, Patience
@@ -26,7 +26,7 @@ class HttpRewardModel:
     (requests at a time).
     """
 
-    def __init__(self, spec: RewardSpec, patience: Patience | None = None) -> None:
+    def __init__(self, spec: RewardModelSpec, patience: Patience | None = None) -> None:
         """Raises InputError: nothing listens there, the key is refused, or it serves no reward model."""
         args = dict(spec.model_args)
         form, self._connections = str(args.pop("form", "auto")), positive(args, "connections", CONNECTIONS)

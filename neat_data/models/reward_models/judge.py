@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.conversations import refuse_options
 from neat_data.models.servers.ask_all import positive
 from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
@@ -74,7 +74,7 @@ class JudgeRewardModel:
     (requests at a time); anything else goes into every request. The key is OPENAI_API_KEY's.
     """
 
-    def __init__(self, spec: RewardSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
+    def __init__(self, spec: RewardModelSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
         """Raises InputError: nothing listens there, the key is refused, no such model, a rubric that is none."""
         refuse_options(spec, "a judge reads text", "chat_template", "max_length", "max_response")
         args = dict(spec.model_args)

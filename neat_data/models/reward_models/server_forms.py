@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from neat_data.errors import InputError, RunError
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.conversations import NotRewards, as_rewards, conversations, refuse_options, split
 from neat_data.models.servers.json_server import BadReply, JsonServer, NotThere
 from neat_data.record import Message, query_id
@@ -33,14 +33,14 @@ class Form(Protocol):
 
     settings: dict[str, Any]
     notes: list[str]
-    spec: RewardSpec
+    spec: RewardModelSpec
 
     def score(self, tasks: Sequence[Task]) -> list[Scored]:
         """Score some tasks in one request; called from several threads."""
         ...
 
 
-def choose_form(server: JsonServer, spec: RewardSpec, form: str) -> Form:
+def choose_form(server: JsonServer, spec: RewardModelSpec, form: str) -> Form:
     """The form asked for; `auto` is vLLM where the list of models says so.
 
     Raises:
@@ -59,7 +59,7 @@ def choose_form(server: JsonServer, spec: RewardSpec, form: str) -> Form:
 class PlainForm:
     """The small JSON form of the module's docstring."""
 
-    def __init__(self, server: JsonServer, spec: RewardSpec) -> None:
+    def __init__(self, server: JsonServer, spec: RewardModelSpec) -> None:
         """Asks for one reward, to learn the model's name and whether anything is understood."""
         refuse_options(spec, "its server makes its own tokens", "chat_template", "max_length", "max_response")
         if "tokenizer" in spec.model_args:
@@ -86,7 +86,7 @@ class PlainForm:
 class VllmForm:
     """vLLM's `/classify`, with token ids in and raw logits out."""
 
-    def __init__(self, server: JsonServer, spec: RewardSpec, card: dict[str, Any]) -> None:
+    def __init__(self, server: JsonServer, spec: RewardModelSpec, card: dict[str, Any]) -> None:
         """`card` is the model's entry of `/v1/models`. Raises InputError: no tokenizer here, no raw logits there."""
         refuse_options(spec, "its server was started with one")
         self._server = server
@@ -165,7 +165,7 @@ def _vllm_card(server: JsonServer) -> dict[str, Any] | None:
     return card
 
 
-def _tokenizer(spec: RewardSpec, card: dict[str, Any]) -> Any:
+def _tokenizer(spec: RewardModelSpec, card: dict[str, Any]) -> Any:
     """The server's tokenizer, loaded here from the folder or hub id that it names, or from the user's."""
     from neat_data.models.reward_models.tokenized import Tokenized, load_tokenizer
     from neat_data.models.weights import ModelSource

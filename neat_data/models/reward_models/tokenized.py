@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.transformers import with_lengths
 from neat_data.models.templates import ChatTemplate
 from neat_data.models.weights import ModelSource, check_head, explained, refuse_kernels, resolved
@@ -28,7 +28,7 @@ from neat_data.models.weights import ModelSource, check_head, explained, refuse_
 class Tokenized:
     """Attributes: `template`, and `spec` with its lengths filled in."""
 
-    def __init__(self, spec: RewardSpec, tokenizer: PreTrainedTokenizerBase, window: int | None) -> None:
+    def __init__(self, spec: RewardModelSpec, tokenizer: PreTrainedTokenizerBase, window: int | None) -> None:
         """`window` is the longest sequence that the model takes, in tokens.
 
         Raises:
@@ -50,7 +50,7 @@ def load_tokenizer(source: ModelSource, trust_remote_code: bool) -> PreTrainedTo
         return AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=trust_remote_code)
 
 
-def load_shape(spec: RewardSpec) -> tuple[ModelSource, PreTrainedModel]:
+def load_shape(spec: RewardModelSpec) -> tuple[ModelSource, PreTrainedModel]:
     """Where the model comes from, a hub id resolved to its commit, and the model without any weights.
 
     Raises:

@@ -26,7 +26,7 @@ from neat_data.models.device import (
 )
 from neat_data.models.encode import Encoded, encode
 from neat_data.models.out_of_memory import OutOfMemory
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.templates import ChatTemplate
 from neat_data.models.trees.attention_choice import without_argument
 from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
@@ -97,7 +97,7 @@ class Passes:
 class TransformersRewardModel:
     """See `neat_data.models.reward_model.RewardModel`."""
 
-    def __init__(self, spec: RewardSpec) -> None:
+    def __init__(self, spec: RewardModelSpec) -> None:
         """Load the model, choose the path, fill in whatever `spec` leaves open; errors as `load_reward_model`."""
         self.device = resolve_device(spec.device)
         dtype = resolve_dtype(spec.dtype, self.device)
@@ -229,7 +229,7 @@ def _row_pieces(encoded: Sequence[Encoded]) -> Iterator[_Piece]:
                 yield _Piece(task, (response,), grow([ids]))
 
 
-def with_lengths(spec: RewardSpec, longest: int | None, device: torch.device) -> RewardSpec:
+def with_lengths(spec: RewardModelSpec, longest: int | None, device: torch.device) -> RewardModelSpec:
     """`spec` with its lengths and budget filled in; `longest` is the model's window in tokens, None without one."""
     max_length = spec.max_length or min(longest or LONGEST, LONGEST)
     if longest is not None and max_length > longest:

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.device import dtype_name, resolve_dtype
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.tokenized import Tokenized, load_shape, load_tokenizer, scored, sequences
 from neat_data.models.servers import vllm_engine
 from neat_data.models.trees.attention_choice import ARGUMENT
@@ -36,7 +36,7 @@ class VllmRewardModel:
 
     `--model-arg` goes to `vllm.LLM` and overrides what is set here."""
 
-    def __init__(self, spec: RewardSpec) -> None:
+    def __init__(self, spec: RewardModelSpec) -> None:
         """Errors as `load_reward_model`, and where vLLM is not installed or was built for another device."""
         if spec.path != "auto":
             raise InputError("vLLM shares queries in its own way; leave it out", field="path", value=spec.path)
@@ -131,7 +131,7 @@ def _raw_logits(parameters: Any) -> Any:
     return parameters(**{name: False})
 
 
-def _options(spec: RewardSpec, config: PreTrainedConfig) -> dict[str, Any]:
+def _options(spec: RewardModelSpec, config: PreTrainedConfig) -> dict[str, Any]:
     """What vLLM is started with; on a CPU the cache has room for 16 full sequences."""
     assert spec.max_length is not None
     assert spec.token_budget is not None

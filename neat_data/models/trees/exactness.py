@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from neat_data.errors import InputError
 from neat_data.models.device import is_out_of_memory, release
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.templates import ChatTemplate
 from neat_data.models.trees.attention import TREES_SDPA, UnsupportedAttention
 from neat_data.models.trees.attention_choice import asked_attention, choose_attention
@@ -66,7 +66,7 @@ class ScoringChoice:
     attention: str
 
 
-def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardSpec, pad: int) -> ScoringChoice:
+def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardModelSpec, pad: int) -> ScoringChoice:
     """Compare both paths with the model's own forward pass; leaves the model with the attention that was chosen.
 
     Raises:
@@ -161,7 +161,9 @@ def free_memory() -> float:
     return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
-def _choose(model: PreTrainedModel, groups: Groups, spec: RewardSpec, pad: int, exact: bool) -> tuple[PathChoice, bool]:
+def _choose(
+    model: PreTrainedModel, groups: Groups, spec: RewardModelSpec, pad: int, exact: bool
+) -> tuple[PathChoice, bool]:
     """The path, and whether the float32 head is used."""
     tolerance = EXACT if exact else CLOSE
     reference = _alone(model, groups, pad)
@@ -212,7 +214,7 @@ def configured_against_trees(config: PreTrainedConfig) -> str | None:
     return None
 
 
-def _against_trees(model: PreTrainedModel, head: Head | None, spec: RewardSpec) -> str | None:
+def _against_trees(model: PreTrainedModel, head: Head | None, spec: RewardModelSpec) -> str | None:
     if spec.path == "batches":
         return "as asked for"
     if "attn_implementation" in spec.model_args:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
 
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_train.config.reading import read_settings
 from neat_train.fitting import default_budget
 from neat_train.policy.policy import PolicySpec
@@ -78,7 +78,7 @@ def test_a_row_of_the_table_is_what_fit_would_print(
     settings = read_settings(ROOT / "pipelines/recommended.yaml", {"method": "neat-pp", **flags}, sets)
     settings = settings.model_copy(update={"token_budget": default_budget("cuda")})
     policy = PolicySpec(models[0], settings.full, settings.lora, settings.load_in_4bit, device="cuda")
-    reward = RewardSpec(models[1], device="cuda", dtype="bfloat16")
+    reward = RewardModelSpec(models[1], device="cuda", dtype="bfloat16")
     found = memory.memory_sum(settings, policy, reward, torch.device("cuda"), 4, reward_rests=True)
     expected = [*found.always.values(), *found.turns.values(), found.total]
     written = re.findall(r"\d+\.\d\d\b", table()[row])

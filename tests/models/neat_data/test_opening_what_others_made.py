@@ -15,7 +15,7 @@ from neat_data.cli import app
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapted
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.reward_models.tokenized import load_shape, load_tokenizer
 from neat_data.models.templates import ChatTemplate
 from neat_data.models.weights import ModelSource, load_classifier_source
@@ -194,7 +194,7 @@ def test_kernels_that_a_configuration_asks_for_are_code(tmp_path: Path):
     change_json(folder / "config.json", lambda config: config.update(attn_implementation="evil/kernel"))
     for load in (load_classifier_source, load_shape, load_reward_model):
         with pytest.raises(InputError, match=r"code of evil/kernel\n.*trust_remote_code"):
-            load(RewardSpec(str(folder), device="cpu"))
+            load(RewardModelSpec(str(folder), device="cpu"))
 
 
 def test_a_chat_template_can_reach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -228,5 +228,5 @@ def test_a_tokenizer_that_a_server_names_brings_no_code(serve, tmp_path: Path, m
     server = serve(lambda *_: Reply(body={"data": [card]}))
     for args in ({}, {"tokenizer": str(REWARD)}):
         with pytest.raises(InputError, match="enough"):
-            load_reward_model(RewardSpec(server.url, trust_remote_code=True, model_args=args))
+            load_reward_model(RewardModelSpec(server.url, trust_remote_code=True, model_args=args))
     assert asked == [(str(tmp_path), False), (str(REWARD), True)]

@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 from neat_data.errors import InputError
 from neat_data.models.load import load_sampler
 from neat_data.models.memory import Need, cache_bytes, check, estimate
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 
 
@@ -32,7 +32,7 @@ def test_integers_stay_as_they_are(tmp_path: Path, make_classifier: Callable[...
     folder = make_classifier(LlamaConfig, tokenizer)
     weights = {"a": torch.zeros(10, dtype=torch.int8), "b": torch.zeros(10, dtype=torch.bfloat16)}
     save_file(weights, folder / "model.safetensors")
-    assert estimate(RewardSpec(str(folder), device="cpu")) == Need(folder.name, 10 + 40)
+    assert estimate(RewardModelSpec(str(folder), device="cpu")) == Need(folder.name, 10 + 40)
 
 
 def test_the_cache_of_a_model_of_eight_billion_parameters() -> None:
@@ -42,8 +42,8 @@ def test_the_cache_of_a_model_of_eight_billion_parameters() -> None:
 
 def test_what_runs_elsewhere_needs_nothing() -> None:
     assert estimate(SamplerSpec("llama", base_url="http://127.0.0.1:1/v1")).total == 0
-    assert estimate(RewardSpec("http://127.0.0.1:1")).total == 0
-    assert estimate(RewardSpec("mine.py:score")).total == 0
+    assert estimate(RewardModelSpec("http://127.0.0.1:1")).total == 0
+    assert estimate(RewardModelSpec("mine.py:score")).total == 0
 
 
 def test_what_does_not_fit_is_refused_with_the_sum() -> None:

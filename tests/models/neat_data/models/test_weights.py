@@ -19,13 +19,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.weights import ModelSource
 
 
 def message(model: str | Path) -> str:
     with pytest.raises(InputError) as caught:
-        load_reward_model(RewardSpec(str(model), device="cpu"))
+        load_reward_model(RewardModelSpec(str(model), device="cpu"))
     assert 1 <= len(str(caught.value).splitlines()) <= 2
     return str(caught.value)
 
@@ -127,11 +127,11 @@ ASK = """
 import sys, time
 time.sleep = lambda seconds: None  # the client waits half a minute for a busy hub
 from neat_data.errors import InputError
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.load import load_reward_model
 for model in sys.argv[1:]:
     try:
-        load_reward_model(RewardSpec(model, device="cpu"))
+        load_reward_model(RewardModelSpec(model, device="cpu"))
     except InputError as error:
         print("|".join(str(error).splitlines()))
 """

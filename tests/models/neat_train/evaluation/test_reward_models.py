@@ -13,7 +13,7 @@ import pytest
 from neat_data.errors import InputError, RunError
 from neat_data.models import places
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.templates import HH
 from neat_train.evaluation.reward_models import Before, NamedReward, RewardOptions, named_rewards, scored_before
 
@@ -58,7 +58,7 @@ def test_a_function_that_was_given_a_name_is_known_by_its_own_still(tmp_path):
 def test_a_function_is_known_again_by_its_file_and_its_name(tmp_path):
     file = tmp_path / "f.py"
     file.write_text("def a(items): return [0.0] * len(items)\n\ndef b(items): return [1.0] * len(items)\n")
-    before = Before("the queries", load_reward_model(RewardSpec(f"{file}:a")).settings)
+    before = Before("the queries", load_reward_model(RewardModelSpec(f"{file}:a")).settings)
     assert named(f"{file}:a", before=[before])["f.py:a"].before == (before,)
     assert named(f"mine={file}:a", before=[before])["mine"].before == (before,)
     assert named(f"{file}:b", before=[before])["f.py:b"].before == ()
@@ -102,7 +102,7 @@ def _digest(content: bytes) -> bytes:
 def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
     before = scored(tiny_reward, template=HASH, dtype="bfloat16", max_length=99, max_response=9)
     found = named(tiny_reward, before=[before])["tiny-reward"]
-    spec = RewardSpec(str(tiny_reward), device="cpu", dtype="bfloat16", max_length=99, max_response=9)
+    spec = RewardModelSpec(str(tiny_reward), device="cpu", dtype="bfloat16", max_length=99, max_response=9)
     assert (found.spec.chat_template, found.identity["template"]) == ("hh", "hh")
     for name in ("model", "dtype", "max_length", "max_response", "device"):
         assert getattr(found.spec, name) == getattr(spec, name)

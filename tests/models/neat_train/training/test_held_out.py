@@ -20,7 +20,7 @@ from transformers import EarlyStoppingCallback
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardModel, RewardSpec
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
 from neat_train.config.reading import read_settings
 from neat_train.config.settings import FitSettings, HeldOutSettings
@@ -120,7 +120,7 @@ def reward(tmp_path_factory) -> RewardModel:
     )
     file = tmp_path_factory.mktemp("reward") / "letters.py"
     file.write_text(code)
-    return load_reward_model(RewardSpec(f"{file}:reward"))
+    return load_reward_model(RewardModelSpec(f"{file}:reward"))
 
 
 class Said:

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.transformers import TransformersRewardModel
 from neat_data.record import Message
 from neat_data.store.dataset import PreferenceDataset
@@ -37,7 +37,7 @@ def policy(**changes) -> PolicySpec:
 
 
 def test_the_datasets_own_model_scores(dataset):
-    own = load_reward_model(RewardSpec(REWARD, device="cpu"))
+    own = load_reward_model(RewardModelSpec(REWARD, device="cpu"))
     found = load_reward(settings_of(), dataset, CPU, Heard())
     assert found.settings == own.settings == dataset.manifest.settings["reward_model"]
     assert found.score([TASK]) == own.score([TASK])
@@ -73,7 +73,7 @@ def test_a_device_of_its_own_is_asked_for_where_there_is_none(dataset):
 
 
 def test_a_model_that_rests_scores_alike_and_goes_to_its_device_once_a_block():
-    model = load_reward_model(RewardSpec(REWARD, device="cpu"))
+    model = load_reward_model(RewardModelSpec(REWARD, device="cpu"))
     assert isinstance(model, TransformersRewardModel)
     expected = model.score([TASK])
     ways = []
@@ -111,7 +111,7 @@ def test_the_sum_is_that_of_its_parts():
 
 
 def test_the_reward_model_counts_all_the_time_or_in_its_turn():
-    reward = RewardSpec(REWARD, device="cpu")
+    reward = RewardModelSpec(REWARD, device="cpu")
     stays = memory_sum(settings_of(), policy(), reward, CPU, 1, False)
     rests = memory_sum(settings_of(), policy(), reward, CPU, 1, True)
     assert stays.always["reward model"] == rests.turns["reward model"] > 1e6

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from neat_data.analysis.stats import compute
 from neat_data.errors import RunError
 from neat_data.report.html import FOLD_CHARACTERS, POLICY
 from neat_data.report.page import page, write_report
+from tests.support.markup import Elements
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -28,22 +28,6 @@ def attack(address: str) -> str:
         f"<link rel=stylesheet href={address}/l>"
         f"<iframe src='{address}/f'></iframe>\" onmouseover='x' &lt;script&gt; \x1b[31m \u202e <!-- {{{{ x }}}}"
     )
-
-
-class Elements(HTMLParser):
-    """Every start tag with its attributes, and all text."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(content)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture

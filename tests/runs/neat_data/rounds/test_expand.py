@@ -15,7 +15,7 @@ import neat_data
 from neat_data.cli import app
 from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model, load_sampler
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.sampler import Ask, SamplerSpec, Sampling, sample_seed
 from neat_data.prompts.sets import load_prompts
 from neat_data.rounds.expand import ExpandRequest, expand
@@ -70,7 +70,7 @@ def test_every_query_gets_a_response_under_each_prompt_scored_against_the_plain_
     summary = expand(_request(dataset))
     assert (summary.round, summary.already, summary.counts["responses"]) == (1, False, 10)
     assert verify(dataset).findings == []
-    model = load_reward_model(RewardSpec(REWARD, device="cpu", path="batches"))
+    model = load_reward_model(RewardModelSpec(REWARD, device="cpu", path="batches"))
     for record in neat_data.open(dataset).records():
         new = [r for r in record.responses if r.round == 1]
         assert sorted(r.polarity for r in new) == ["negative", "positive"]
@@ -162,7 +162,7 @@ def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path):
 
 
 def test_another_reward_model_is_refused_unless_it_is_wanted(dataset: Path):
-    other = RewardSpec(str(ROOT / "data" / "models" / "tiny-reward-heldout"), device="cpu")
+    other = RewardModelSpec(str(ROOT / "data" / "models" / "tiny-reward-heldout"), device="cpu")
     with pytest.raises(InputError, match="mix_rewards"):
         expand(_request(dataset, scoring=Scoring(reward=other)))
     assert not (dataset / ".round").exists()

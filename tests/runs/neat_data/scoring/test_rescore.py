@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from neat_data.errors import InputError, RunError
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.scoring.rescore import RescoreRequest, rescore
 from neat_data.store.atomic import locked
 from neat_data.store.dataset import PreferenceDataset
@@ -54,7 +54,7 @@ def _asked(model: str) -> int:
 
 
 def _rescore(dataset: Path, model: str, **options):
-    return rescore(RescoreRequest(dataset, "count", RewardSpec(model), **options))
+    return rescore(RescoreRequest(dataset, "count", RewardModelSpec(model), **options))
 
 
 def test_every_response_is_scored_against_its_whole_query(dataset: Path, model: str):
@@ -85,7 +85,7 @@ def test_only_what_is_new_is_scored(dataset: Path, model: str):
 
 
 def test_what_the_model_refuses_is_stored_without_a_score(dataset: Path):
-    spec = RewardSpec(str(TINY), device="cpu", max_response=4)
+    spec = RewardModelSpec(str(TINY), device="cpu", max_response=4)
     summary = rescore(RescoreRequest(dataset, "tiny", spec))
     refused = summary.refused["response_too_long"]
     assert 0 < refused < summary.responses == 13
@@ -100,7 +100,7 @@ def test_the_same_model_gives_the_rewards_of_score(tmp_path: Path):
     rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": "no " * n} for n in range(1, 9)]
     source = tmp_path / "rows.jsonl"
     source.write_text("\n".join(map(json.dumps, rows)))
-    spec = RewardSpec(str(TINY), device="cpu")
+    spec = RewardModelSpec(str(TINY), device="cpu")
     score(ScoreRequest(str(source), tmp_path / "d", spec, shard_rows=5))
     rescore(RescoreRequest(tmp_path / "d", "again", spec))
     opened = PreferenceDataset.open(tmp_path / "d")
@@ -148,7 +148,7 @@ def test_what_cannot_be_rescored_is_refused(dataset: Path, model: str, tmp_path:
     with locked(dataset), pytest.raises(InputError, match="another process is writing"):
         _rescore(dataset, model)
     with pytest.raises(InputError, match="plain word"):
-        rescore(RescoreRequest(dataset, "mean", RewardSpec(model)))
+        rescore(RescoreRequest(dataset, "mean", RewardModelSpec(model)))
     manifest = json.loads((dataset / "dataset.json").read_text())
     manifest["rounds"][0]["complete"] = False
     (dataset / "dataset.json").write_text(json.dumps(manifest))

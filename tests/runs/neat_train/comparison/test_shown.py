@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from neat_train.comparison.plots import _reach, drawable, write_plots
 from neat_train.comparison.result import Figure
 from neat_train.comparison.tables import fitted, tables
 from tests.support.evaluations import A, B, write_evaluation, write_judge, write_run
+from tests.support.markup import Elements
 
 ATTACK = (
     "</p></style></title><script>document.title='owned'</script><img src='//x/i' onerror=alert(1)> "
@@ -68,20 +68,6 @@ def shown(found, width: int) -> str:
 
 def cells(table: Table, row: int) -> dict[str, str]:
     return dict(zip(table.columns, table.rows[row], strict=True))
-
-
-class Elements(HTMLParser):
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(content)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def test_the_tables_say_what_the_comparison_holds(judged):

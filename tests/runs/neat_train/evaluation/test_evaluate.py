@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import neat_data
 from neat_data.errors import InputError
 from neat_data.models import places
-from neat_data.models.reward_model import RewardSpec
+from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.reward_models.transformers import TransformersRewardModel
 from neat_data.models.weights import ModelSource, identity_of
 from neat_data.record import from_table
@@ -280,7 +280,7 @@ def test_the_refusal_of_a_folder_names_both_sources(request_, tmp_path, stored):
 def test_rewards_are_those_that_the_dataset_was_scored_with(request_, random_policy, tiny_reward, tmp_path):
     rows = [{"prompt": f"How {word}?", "chosen": f"So {word}.", "rejected": "No."} for word in ("tall", "far")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    spec = RewardSpec(str(tiny_reward), device="cpu", chat_template="hh")
+    spec = RewardModelSpec(str(tiny_reward), device="cpu", chat_template="hh")
     score(ScoreRequest(str(tmp_path / "rows.jsonl"), tmp_path / "scored", spec))
     own = {r.text: r.reward for record in neat_data.open(tmp_path / "scored").records() for r in record.responses}
     request = replace(request_, subject=str(random_policy), queries=str(tmp_path / "scored"), out=tmp_path / "e")

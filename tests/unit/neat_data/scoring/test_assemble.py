@@ -9,7 +9,7 @@ import pytest
 
 from neat_data.errors import RunError
 from neat_data.models.out_of_memory import OutOfMemory, score_tasks
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
 from neat_data.scoring.assemble import assemble, check_finite, given
 
@@ -95,7 +95,7 @@ class Cramped:
     """A model on a device with room for `room` tokens in a pass."""
 
     def __init__(self, room: int) -> None:
-        self.spec = RewardSpec("cramped", token_budget=1000)
+        self.spec = RewardModelSpec("cramped", token_budget=1000)
         self.settings: dict[str, object] = {}
         self.notes: list[str] = []
         self.room = room

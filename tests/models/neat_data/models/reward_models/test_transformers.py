@@ -28,7 +28,7 @@ from transformers import (
 
 from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.record import Message
 
 GROUPED = {"num_key_value_heads": 2}
@@ -51,8 +51,8 @@ BATCHES = [
 ]
 
 
-def spec(folder: Path, **options: Any) -> RewardSpec:
-    return RewardSpec(**{"model": str(folder), "device": "cpu", "max_response": 90, **options})
+def spec(folder: Path, **options: Any) -> RewardModelSpec:
+    return RewardModelSpec(**{"model": str(folder), "device": "cpu", "max_response": 90, **options})
 
 
 def alone(folder: Path, tasks: Sequence[Task]) -> list[float]:
@@ -129,7 +129,7 @@ def test_the_same_call_gives_the_same_bytes(llama: Path, tasks: list[Task]) -> N
 
 
 def test_a_resolved_spec_loads_the_same_model_elsewhere(llama: Path, tasks: list[Task]) -> None:
-    model = load_reward_model(RewardSpec(str(llama), device="cpu"))
+    model = load_reward_model(RewardModelSpec(str(llama), device="cpu"))
     assert model.spec.dtype == "float32"
     assert (model.spec.max_length, model.spec.max_response) == (512, 256)
     again = load_reward_model(pickle.loads(pickle.dumps(model.spec)))

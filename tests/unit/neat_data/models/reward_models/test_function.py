@@ -6,7 +6,7 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.function import BATCH
 from neat_data.record import Message, query_id
 
@@ -30,7 +30,7 @@ LENGTH = "def rate(conversations):\n    return [len(c[-1]['content']) for c in c
 
 
 def score(model, tasks=TASKS):
-    return [one.rewards for one in load_reward_model(RewardSpec(model)).score(tasks)]
+    return [one.rewards for one in load_reward_model(RewardModelSpec(model)).score(tasks)]
 
 
 def test_each_response_gets_the_number_that_the_function_gave_its_conversation(write):
@@ -68,18 +68,18 @@ def test_a_callable_object_of_the_file_will_do(write):
 
 def test_progress_counts_tasks(write):
     steps = []
-    load_reward_model(RewardSpec(write(LENGTH))).score(TASKS, advance=lambda *step: steps.append(step))
+    load_reward_model(RewardModelSpec(write(LENGTH))).score(TASKS, advance=lambda *step: steps.append(step))
     assert sum(tasks for tasks, _ in steps) == 2
 
 
 def test_settings_hold_the_files_hash_and_not_its_path(write, tmp_path):
-    here = load_reward_model(RewardSpec(write(LENGTH))).settings
+    here = load_reward_model(RewardModelSpec(write(LENGTH))).settings
     (tmp_path / "moved").mkdir()
     (tmp_path / "rm.py").rename(tmp_path / "moved" / "rm.py")
-    there = load_reward_model(RewardSpec(f"{tmp_path}/moved/rm.py:rate")).settings
+    there = load_reward_model(RewardModelSpec(f"{tmp_path}/moved/rm.py:rate")).settings
     assert here == there
     assert str(tmp_path) not in str(here)
-    assert load_reward_model(RewardSpec(write(LENGTH + "# changed\n"))).settings != here
+    assert load_reward_model(RewardModelSpec(write(LENGTH + "# changed\n"))).settings != here
 
 
 def test_a_file_changed_within_the_same_second_is_read_anew(write):
@@ -95,7 +95,7 @@ def score_elsewhere(spec):
 def test_a_worker_process_loads_the_same_function_from_another_folder(write, tmp_path, monkeypatch):
     write(LENGTH)
     monkeypatch.chdir(tmp_path)
-    model = load_reward_model(RewardSpec("rm.py:rate"))
+    model = load_reward_model(RewardModelSpec("rm.py:rate"))
     monkeypatch.chdir("/")
     with ProcessPoolExecutor(1, get_context("fork")) as pool:
         assert pool.submit(score_elsewhere, model.spec).result() == [(1.0, 3.0), (2.0,)]
@@ -160,4 +160,4 @@ def test_a_missing_file_is_refused():
 )
 def test_options_that_a_function_cannot_honour_are_refused(write, options, named):
     with pytest.raises(InputError, match=named):
-        load_reward_model(RewardSpec(write(LENGTH), **options))
+        load_reward_model(RewardModelSpec(write(LENGTH), **options))

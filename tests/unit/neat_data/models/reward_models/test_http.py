@@ -12,7 +12,7 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.encode import encode
-from neat_data.models.reward_model import RewardSpec, Task
+from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.http import TASKS, HttpRewardModel
 from neat_data.models.servers.json_server import Patience, asked_wait, wait_before_next
 from neat_data.models.templates import ChatTemplate
@@ -55,7 +55,7 @@ EXPECTED = [tuple(rate([[None, {"content": text}] for text in task.texts])) for 
 
 
 def load(server, patience=QUICK, **model_args):
-    return HttpRewardModel(RewardSpec(server.url, model_args=model_args), patience)
+    return HttpRewardModel(RewardModelSpec(server.url, model_args=model_args), patience)
 
 
 def rewards(model, tasks=TASK_LIST):
@@ -277,13 +277,13 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(serve, monkeyp
 
 def test_a_password_in_the_address_is_refused_without_being_repeated():
     with pytest.raises(InputError, match="NEAT_REWARD_API_KEY") as raised:
-        HttpRewardModel(RewardSpec("http://me:sesame@127.0.0.1:1/"), QUICK)
+        HttpRewardModel(RewardModelSpec("http://me:sesame@127.0.0.1:1/"), QUICK)
     assert "sesame" not in str(raised.value)
 
 
 def test_a_key_in_the_query_of_the_address_is_sent_and_not_shown(serve):
     server = serve(troubled(Reply(400, "no")))
-    model = HttpRewardModel(RewardSpec(f"{server.url}/rate?code=sesame"), QUICK)
+    model = HttpRewardModel(RewardModelSpec(f"{server.url}/rate?code=sesame"), QUICK)
     with pytest.raises(RunError, match=re.escape(f"{server.url}/rate: the server says 400")) as raised:
         model.score(TASK_LIST[:1])
     assert {path for method, path, _ in server.requests if method == "POST"} == {"/rate?code=sesame"}
@@ -339,7 +339,7 @@ def test_another_process_finds_the_same_form_by_the_resolved_spec(serve):
 )
 def test_options_that_mean_nothing_to_this_server_are_refused(serve, options, message):
     with pytest.raises(InputError, match=re.escape(message)):
-        HttpRewardModel(RewardSpec(serve(well_behaved).url, **options), QUICK)
+        HttpRewardModel(RewardModelSpec(serve(well_behaved).url, **options), QUICK)
 
 
 class VllmStandIn:
@@ -460,7 +460,7 @@ def test_a_vllm_servers_settings_hold_template_and_lengths_and_no_path(serve, fo
 
 def test_a_vllm_servers_template_can_be_replaced_here(serve, folder, tokenizer):
     server = serve(VllmStandIn(folder, tokenizer))
-    model = HttpRewardModel(RewardSpec(server.url, chat_template="hh"), QUICK)
+    model = HttpRewardModel(RewardModelSpec(server.url, chat_template="hh"), QUICK)
     (found,) = model.score([Task((Message("user", "Hi"),), ("Hello",))])
     assert found.rewards == (
         logit(ChatTemplate(tokenizer, "hh").ids((Message("user", "Hi"), Message("assistant", "Hello")))),

@@ -6,7 +6,7 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model
-from neat_data.models.reward_model import RewardSpec, Scored, Task
+from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.judge import JudgeRewardModel
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 from neat_data.record import Message
@@ -44,7 +44,7 @@ def by_worth(question, body):
 
 
 def load(server, patience=QUICK, **model_args):
-    spec = RewardSpec("judge:wise", model_args={"base_url": f"{server.url}/v1", **model_args})
+    spec = RewardModelSpec("judge:wise", model_args={"base_url": f"{server.url}/v1", **model_args})
     return JudgeRewardModel(spec, **patience)
 
 
@@ -248,10 +248,10 @@ def test_arguments_that_make_no_sense_are_refused(serve, model_args, message):
 def test_options_of_other_back_ends_are_refused(serve):
     url = f"{serve(judge(by_worth)).url}/v1"
     with pytest.raises(InputError, match="max_length: has no meaning"):
-        load_reward_model(RewardSpec("judge:wise", max_length=99, model_args={"base_url": url}))
+        load_reward_model(RewardModelSpec("judge:wise", max_length=99, model_args={"base_url": url}))
 
 
 def test_a_wrong_name_is_answered_with_the_names_there_are(serve):
     url = f"{serve(judge(by_worth)).url}/v1"
     with pytest.raises(InputError, match="serves no model 'wize'; it serves 'wise'"):
-        load_reward_model(RewardSpec("judge:wize", model_args={"base_url": url}))
+        load_reward_model(RewardModelSpec("judge:wize", model_args={"base_url": url}))
