@@ -52,6 +52,7 @@ from neat_train.training.held_out import HeldOut
 from neat_train.training.metrics_file import MetricsFile
 from neat_train.training.placement import check_memory, load_reward
 from neat_train.training.progress import TrainingProgress
+from neat_train.training.stored_reference import StoredReference
 from neat_train.training.trainer import NeatTrainer, Packing, Work
 
 
@@ -432,9 +433,28 @@ def _neat(run: _Run, source: RecordSource, callbacks: list[TrainerCallback], che
     settings = run.settings
     work = Work(source, len(run.data.train), settings.records_per_step, run.encoder, selection(settings))
     trainer = NeatTrainer(
-        run.policy, run.args, work, settings.loss, run.packing, run.watch, run.held_out, callbacks, run.own
+        run.policy,
+        run.args,
+        work,
+        settings.loss,
+        run.packing,
+        run.watch,
+        run.held_out,
+        callbacks,
+        run.own,
+        _stored_reference(run),
     )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def _stored_reference(run: _Run) -> StoredReference | None:
+    """Where the reference's figures are kept; None where no response is trained on twice, or none are asked for."""
+    settings = run.settings
+    again = not settings.online and run.steps > steps_an_epoch(len(run.data.train), settings.records_per_step)
+    if not (again and settings.loss.needs_reference):
+        return None
+    run.watch.say("the reference is asked in the first epoch alone; RUN/reference keeps its answers")
+    return StoredReference(run.folder.path, run.folder.ranks)
 
 
 def _source(run: _Run) -> RecordSource:

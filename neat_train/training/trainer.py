@@ -40,6 +40,7 @@ from neat_train.training.divergence import Guard, overflow_is_mended
 from neat_train.training.held_out import HeldOut, Measures
 from neat_train.training.progress import TRAINING
 from neat_train.training.step_metrics import Load, StepFigures, figures_of, over_steps
+from neat_train.training.stored_reference import StoredReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         held_out: HeldOut | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         own: Own | None = None,
+        stored: StoredReference | None = None,
     ) -> None:
         args._n_gpu = min(args.n_gpu, 1)  # several cards in one process would be DataParallel; ranks are for that
         self.policy = policy
@@ -111,7 +113,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         super().__init__(policy.model, args, eval_dataset=[], callbacks=list(callbacks))
         self.remove_callback(PrinterCallback)  # `metrics_file.MetricsFile` and the progress bar say it
         self.ranks = Ranks.here()
-        self._own = own
+        self._own, self._stored = own, stored
         self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
         self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
         self._unlogged: list[dict[str, float]] = []
@@ -145,6 +147,8 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             RunError: the run diverges.
         """
         step = self.state.global_step
+        if self._stored is not None and step % self._work.steps == 0:
+            self._stored.share(step)
         records = self._work.source.step(step)
         self._watch.phase(TRAINING, None)  # the source may have sampled
         model.train()
@@ -253,8 +257,17 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         values = torch.zeros(len(planned.batch.at), device=device)
         if planned.compared is not None:
             batch, places = planned.compared
-            with self.policy.reference() as module, self.accelerator.autocast():
-                values[places.to(device)] = logps(module, batch.to(device))
+            values[places.to(device)] = self._reference_of(batch).to(device)
+        return values
+
+    def _reference_of(self, batch: MicroBatch) -> Tensor:
+        """The reference's log-probabilities of a batch's tokens, (tokens,); read where an earlier epoch stored them."""
+        if self._stored is not None and (known := self._stored.get(batch)) is not None:
+            return known
+        with self.policy.reference() as module, self.accelerator.autocast():
+            values = logps(module, batch.to(self.accelerator.device))
+        if self._stored is not None:
+            self._stored.add(batch, values)
         return values
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -269,6 +282,8 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._stored is not None:
+            self._stored.write(self.state.global_step)
         super()._save_checkpoint(model, trial)
         self._work.source.saved(self.state.global_step)
 
