@@ -39,7 +39,7 @@ class NeatError(Exception):
     def told(self, name: Callable[[str], str]) -> str:
         """The message, with `name(field)` for every argument that it speaks of."""
         leads = [_lead(field, value, name) for field, value in (self._within or (None, None), (self.field, self.value))]
-        advice = _FIELD.sub(lambda found: name(found[1]), self.advice or "")
+        advice = _FIELD.sub(lambda match: name(match[1]), self.advice or "")
         return ": ".join(filter(None, [*leads, self.message])) + (f"\n{advice}" if advice else "")
 
     def renamed(self, names: Mapping[str | None, str | None], advice: str | None = None) -> Self:
@@ -48,15 +48,15 @@ class NeatError(Exception):
         Args:
             names: theirs by those used here; None leaves out the name in front, or stands for there being none.
         """
-        lines = [_FIELD.sub(lambda found: f"{{{names.get(found[1]) or found[1]}}}", self.advice or ""), advice]
+        lines = [_FIELD.sub(lambda match: f"{{{names.get(match[1]) or match[1]}}}", self.advice or ""), advice]
         advice = "\n".join(filter(None, lines)) or None
         return type(self)(self.message, field=names.get(self.field, self.field), value=self.value, advice=advice)
 
     def within(self, field: str, value: Any) -> Self:
         """The same error about a part of an argument of the caller."""
-        found = self.renamed({})
-        found._within = (field, value)
-        return found
+        copy = self.renamed({})
+        copy._within = (field, value)
+        return copy
 
 
 def _lead(field: str | None, value: Any, name: Callable[[str], str]) -> str:

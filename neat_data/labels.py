@@ -54,8 +54,8 @@ def orders(record: Record) -> list[tuple[Response, ...]]:
 def verdicts(record: Record) -> list[tuple[Response, bool]]:
     """Single responses that people accepted or did not, each statement once; rows that disagree give two."""
     spoken = labels_over(record.labels, {response.response_id for response in record.responses})
-    found = [(label.order[0], label.verdict) for label in spoken if label.verdict is not None]
-    return [(record.response(identifier), verdict) for identifier, verdict in dict.fromkeys(found)]
+    judged = [(label.order[0], label.verdict) for label in spoken if label.verdict is not None]
+    return [(record.response(identifier), verdict) for identifier, verdict in dict.fromkeys(judged)]
 
 
 def best(responses: Sequence[Response]) -> Response:

@@ -346,23 +346,23 @@ def compare(
     from neat_train.comparison.compare import compare as set_beside
 
     arms = {name: [Path(path) for path in several(paths)] for name, paths in runs.items()}
-    found = set_beside(
+    comparison = set_beside(
         arms, evaluation=evaluation, judged=[Path(path) for path in several(judged)], hypotheses=hypotheses
     )
     if markdown is not None:
         from neat_train.comparison.markdown import write_markdown
         from neat_train.comparison.tables import tables
 
-        write_markdown(tables(found), Path(markdown))
+        write_markdown(tables(comparison), Path(markdown))
     if report is not None:
         from neat_train.comparison.page import write_report
 
-        write_report(found, Path(report))
+        write_report(comparison, Path(report))
     if plots is not None:
         from neat_train.comparison.plots import write_plots
 
-        write_plots(found, Path(plots))
-    return found
+        write_plots(comparison, Path(plots))
+    return comparison
 
 
 def export(

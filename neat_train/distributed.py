@@ -36,9 +36,9 @@ class Ranks:
         """Every rank's `value`, in order of the ranks; anything that can be pickled."""
         if self.world == 1:
             return [value]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, value)
+        return gathered
 
     def barrier(self) -> None:
         """Wait until every rank is here."""

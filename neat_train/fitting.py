@@ -142,7 +142,7 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
     grown = folder.begun_with("dataset") if settings.rounds.into == "dataset" else None
     for turn in (True, False):  # what has to be cached is cached by one rank
         if ranks.main is turn:
-            found = Records.open(
+            records = Records.open(
                 request.dataset,
                 rank_by=settings.rank_by,
                 drop_by=settings.drop_by,
@@ -153,27 +153,27 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
             other = Records.open(held.data, rank_by=settings.rank_by) if held.data else None
         ranks.barrier()
     content = {
-        "dataset": found.identity(),
+        "dataset": records.identity(),
         "held_out": other and other.identity(),
         "prompts": _said_by(settings.rounds.prompts),
         "held_out_prompt": _said_by(held.prompt),
     }
-    if not found.contrasts and _compares(settings):
+    if not records.contrasts and _compares(settings):
         raise InputError(
             f"{request.dataset}: no record has two responses with different rewards, so nothing can be compared.\n"
             f"method {settings.method} learns from such records; `neat-data expand` adds responses, sft needs one each."
         )
     if settings.method not in BASELINES and not settings.loss.active_ranking.needs_contrast:
-        _require_two_rewards(request.dataset, settings, found)
-    _require_something_to_penalise(request.dataset, settings, found)
+        _require_two_rewards(request.dataset, settings, records)
+    _require_something_to_penalise(request.dataset, settings, records)
     if other is not None:
         return _Data(
-            _with_something(found.without(other.ids), settings), [other[query] for query in other.ids], content
+            _with_something(records.without(other.ids), settings), [other[query] for query in other.ids], content
         )
-    train, kept = held_out_split(found.ids, held.share)
+    train, kept = held_out_split(records.ids, held.share)
     if not kept and _measures(settings):
         raise InputError(f"{request.dataset}: of one record none can be held out; say --set eval_strategy=no")
-    return _Data(_with_something(found.only(train), settings), [found[query] for query in kept], content)
+    return _Data(_with_something(records.only(train), settings), [records[query] for query in kept], content)
 
 
 def _compares(settings: FitSettings) -> bool:

@@ -48,8 +48,8 @@ class Plain:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        told = ((each, getattr(value, each.name)) for each in fields(value))
-        return {each.name: _plain(part) for each, part in told if part is not None or each.metadata != WHERE_KNOWN}
+        values = ((each, getattr(value, each.name)) for each in fields(value))
+        return {each.name: _plain(part) for each, part in values if part is not None or each.metadata != WHERE_KNOWN}
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -47,7 +47,7 @@ def bootstrap(values: np.ndarray) -> tuple[float, float] | None:
     draws, count = np.random.default_rng(0), len(values)
     size = max(1, min(RESAMPLES, _DRAWS // count))  # resamples at a time, which bounds the memory
     starts = range(0, RESAMPLES, size)
-    means = [values[draws.integers(0, count, (min(size, RESAMPLES - at), count))].mean(axis=1) for at in starts]
+    means = [values[draws.integers(0, count, (min(size, RESAMPLES - start), count))].mean(axis=1) for start in starts]
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
 
@@ -115,8 +115,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float] | 
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} values of one and {len(b)} of the other are not of the same queries")
-    found = mean_interval(a - b)
-    return None if found is None else (found, _sign_flips(a - b))
+    interval = mean_interval(a - b)
+    return None if interval is None else (interval, _sign_flips(a - b))
 
 
 def _sign_flips(differences: np.ndarray) -> float:
@@ -241,9 +241,9 @@ def win_rate(wins: float, losses: float, ties: float) -> Interval:
     n = wins + losses + ties
     if n < 1 or min(wins, losses, ties) < 0:
         raise ValueError(f"a win rate of {wins} wins, {losses} losses and {ties} ties is not defined")
-    found = (wins - losses) / n
+    difference = (wins - losses) / n
     low = -_upper_difference(losses, wins, n)
-    return Interval((1 + found) / 2, (1 + low) / 2, (1 + _upper_difference(wins, losses, n)) / 2)
+    return Interval((1 + difference) / 2, (1 + low) / 2, (1 + _upper_difference(wins, losses, n)) / 2)
 
 
 def _upper_difference(b: float, c: float, n: float) -> float:
@@ -257,8 +257,8 @@ def _upper_difference(b: float, c: float, n: float) -> float:
 
     # At the difference found itself `beyond` is 0 too where every verdict is the same, so the search begins beside it:
     # nearer than the root, and than 1, however many verdicts there are.
-    found = (b - c) / n
-    return float(optimize.brentq(beyond, found + (1 - found) * min(_BESIDE, 1 / n), 1.0))
+    difference = (b - c) / n
+    return float(optimize.brentq(beyond, difference + (1 - difference) * min(_BESIDE, 1 / n), 1.0))
 
 
 def _likeliest(b: float, c: float, n: float, d: float) -> float:
@@ -283,9 +283,9 @@ def holm(p: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     adjusted, highest = [0.0] * len(p), 0.0
-    for rank, at in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[at]))
-        adjusted[at] = highest
+    for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = highest
     return adjusted
 
 

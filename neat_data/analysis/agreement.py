@@ -108,8 +108,8 @@ def agreement(compared: Compared, models: Sequence[str], record: np.ndarray, res
     return Agreement(
         models=tuple(models),
         two=tuple(
-            _two(models[i], models[j], compared.tau[:, at])
-            for at, (i, j) in enumerate(combinations(range(len(models)), 2))
+            _two(models[i], models[j], compared.tau[:, column])
+            for column, (i, j) in enumerate(combinations(range(len(models)), 2))
         ),
         one=tuple(
             OneModel(name, int(scored[i]), responses - int(scored[i]), _people(gap[:, i], record))
@@ -125,10 +125,10 @@ def agreement(compared: Compared, models: Sequence[str], record: np.ndarray, res
 
 def _two(first: str, second: str, taus: np.ndarray) -> TwoModels:
     known = taus[~np.isnan(taus)]
-    found = mean(known)
-    if found.low is not None and found.high is not None:
-        found = replace(found, low=max(-1.0, found.low), high=min(1.0, found.high))
-    return TwoModels(first, second, found, len(taus) - len(known))
+    interval = mean(known)
+    if interval.low is not None and interval.high is not None:
+        interval = replace(interval, low=max(-1.0, interval.low), high=min(1.0, interval.high))
+    return TwoModels(first, second, interval, len(taus) - len(known))
 
 
 def _people(gap: np.ndarray, record: np.ndarray) -> Share:

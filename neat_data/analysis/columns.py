@@ -174,9 +174,9 @@ def _compared(batch: pl.DataFrame, sizes: np.ndarray, pairs: Pairs) -> Compared 
     if not scores:
         return None
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
-    at = starts[np.searchsorted(batch["record"].to_numpy(), pairs.record)]
+    offsets = starts[np.searchsorted(batch["record"].to_numpy(), pairs.record)]
     rewards = np.stack([numbers(batch[name]) for name in scores], axis=1)
-    return compare(rewards, sizes, at + pairs.chosen, at + pairs.rejected)
+    return compare(rewards, sizes, offsets + pairs.chosen, offsets + pairs.rejected)
 
 
 def _groups(batch: pl.DataFrame, owner: np.ndarray, codes: Codes) -> np.ndarray:
@@ -199,9 +199,9 @@ def _judged(
     record = np.repeat(owner, lengths)
     place = positions(ids, starts[record], sizes[record], numbers(batch["ids"]))
     known = place >= 0
-    at = np.where(known, starts[record] + place, 0)
+    indices = np.where(known, starts[record] + place, 0)
     reward = np.full(len(ids), np.nan)
-    reward[known] = responses.reward[at[known]]
+    reward[known] = responses.reward[indices[known]]
 
     label, better, worse = ordered_pairs(lengths)
     better, worse = ends[label] + better, ends[label] + worse
@@ -212,7 +212,7 @@ def _judged(
     pairs = Pairs(
         record=batch["record"].to_numpy()[owner[label]],
         gap=gap[scored],
-        longer=(chars[at[better]] - chars[at[worse]]).astype(np.int32),
+        longer=(chars[indices[better]] - chars[indices[worse]]).astype(np.int32),
         chosen=place[better].astype(np.int32),
         rejected=place[worse].astype(np.int32),
         group=group[label],
@@ -232,15 +232,15 @@ def positions(wanted: np.ndarray, starts: np.ndarray, sizes: np.ndarray, ids: np
         sizes: for each of them, how many responses its record has.
         ids: the ids of all responses, record after record.
     """
-    found = np.full(len(wanted), -1, dtype=np.int64)
+    places = np.full(len(wanted), -1, dtype=np.int64)
     left = np.arange(len(wanted))
     step = 0
     while len(left := left[sizes[left] > step]):
         hit = ids[starts[left] + step] == wanted[left]
-        found[left[hit]] = step
+        places[left[hit]] = step
         left = left[~hit]
         step += 1
-    return found
+    return places
 
 
 def ordered_pairs(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -116,11 +116,11 @@ def quantiles(ordered: np.ndarray, levels: tuple[float, ...]) -> list[float]:
     >>> quantiles(np.array([0.0, 10.0]), (0.0, 0.25, 1.0))
     [0.0, 2.5, 10.0]
     """
-    at = np.asarray(levels) * (len(ordered) - 1)
-    below = np.floor(at).astype(np.int64)
+    index = np.asarray(levels) * (len(ordered) - 1)
+    below = np.floor(index).astype(np.int64)
     above = np.minimum(below + 1, len(ordered) - 1)
     low, high = ordered[below].astype(np.float64), ordered[above].astype(np.float64)
-    return [float(value) for value in low + (high - low) * (at - below)]
+    return [float(value) for value in low + (high - low) * (index - below)]
 
 
 def summary(ordered: np.ndarray) -> Summary:
@@ -174,12 +174,12 @@ def tau_b(first: np.ndarray, second: np.ndarray, sizes: np.ndarray) -> np.ndarra
     starts = np.cumsum(sizes, dtype=np.int64) - sizes
     for size in np.unique(sizes[sizes > 1]):
         rows = np.flatnonzero(sizes == size)
-        at = starts[rows, None] + np.arange(size)
+        index = starts[rows, None] + np.arange(size)
         if size > _LARGE:
-            taus[rows] = [_tau_b_of_many(first[of], second[of]) for of in at]
+            taus[rows] = [_tau_b_of_many(first[of], second[of]) for of in index]
             continue
         i, j = np.triu_indices(size, 1)
-        x, y = (np.sign(values[at[:, i]] - values[at[:, j]]) for values in (first, second))
+        x, y = (np.sign(values[index[:, i]] - values[index[:, j]]) for values in (first, second))
         both = ~np.isnan(x) & ~np.isnan(y)
         x, y = np.where(both, x, 0), np.where(both, y, 0)
         scale = np.sqrt(np.count_nonzero(x, axis=1) * np.count_nonzero(y, axis=1))
@@ -192,12 +192,12 @@ def _tau_b_of_many(first: np.ndarray, second: np.ndarray) -> float:
     there = ~(np.isnan(first) | np.isnan(second))
     first, second = first[there], second[there]
     agree = np.int64(0)
-    told = np.zeros(2, np.int64)
-    for at in range(len(first) - 1):
-        x, y = np.sign(first[at] - first[at + 1 :]), np.sign(second[at] - second[at + 1 :])
+    untied = np.zeros(2, np.int64)
+    for position in range(len(first) - 1):
+        x, y = np.sign(first[position] - first[position + 1 :]), np.sign(second[position] - second[position + 1 :])
         agree += int((x * y).sum())
-        told += np.count_nonzero(x), np.count_nonzero(y)
-    scale = math.sqrt(float(told[0]) * float(told[1]))
+        untied += np.count_nonzero(x), np.count_nonzero(y)
+    scale = math.sqrt(float(untied[0]) * float(untied[1]))
     return float(agree / scale) if scale else math.nan
 
 

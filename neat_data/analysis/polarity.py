@@ -55,9 +55,9 @@ def compare(records: pl.LazyFrame, where: str | None = None) -> Polarities:
         for column in (rewards.mean().alias(f"m{n}"), rewards.len().alias(f"n{n}"))
     ]
     queries = scored.group_by("query_id", maintain_order=True).agg(columns).collect()
-    found = tuple(
+    groups = tuple(
         Rewards(kind, int(queries[f"n{n}"].sum()), mean(queries[f"m{n}"].drop_nulls().to_numpy()))
         for n, kind in enumerate(_KINDS)
     )
     difference = (queries["m0"] - queries["m1"]).drop_nulls().to_numpy()
-    return Polarities(tuple(rewards for rewards in found if rewards.responses), mean(difference))
+    return Polarities(tuple(rewards for rewards in groups if rewards.responses), mean(difference))

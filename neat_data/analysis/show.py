@@ -37,10 +37,10 @@ def choose(
         raise InputError("choose one of --query-id, --widest-gap and --random")
     records = dataset.records(rank_by=rank_by)
     if query_id is not None:
-        found = [record for record in records if record.query_id.startswith(query_id)]
-        if not found:
+        matches = [record for record in records if record.query_id.startswith(query_id)]
+        if not matches:
             raise InputError(f"no query_id begins with {query_id!r}")
-        return found
+        return matches
     if widest_gap is not None:
         return _by_id(records, _widest(dataset, widest_gap, rank_by))
     if random is not None:
@@ -58,5 +58,5 @@ def _widest(dataset: PreferenceDataset, count: int, rank_by: str | None) -> list
 
 def _by_id(records: Iterable[Record], ids: list[str]) -> list[Record]:
     wanted = set(ids)
-    found = {record.query_id: record for record in records if record.query_id in wanted}
-    return [found[identifier] for identifier in ids]
+    by_id = {record.query_id: record for record in records if record.query_id in wanted}
+    return [by_id[identifier] for identifier in ids]

@@ -342,7 +342,7 @@ def gap_bins(pairs: Pairs, bins: int = 5) -> tuple[GapBin, ...]:
 def reward_groups(responses: Responses, names: dict[str, list[str | None]]) -> tuple[RewardGroup, ...]:
     """Rewards of all responses, then by origin, polarity and round."""
     everything = summary(np.sort(responses.reward))
-    found = [RewardGroup("all", None, everything)]
+    collected = [RewardGroup("all", None, everything)]
     for kind in ("origin", "polarity", "round"):
         codes = getattr(responses, kind)
         present = np.flatnonzero(np.bincount(codes.astype(np.int64)))
@@ -355,8 +355,8 @@ def reward_groups(responses: Responses, names: dict[str, list[str | None]]) -> t
             else [summary(np.sort(responses.reward[codes == code])) for code in present]
         )
         groups = [RewardGroup(kind, name, part) for name, part in zip(called, parts, strict=True)]
-        found += groups if kind == "round" else sorted(groups, key=lambda group: group.name or "")
-    return tuple(found)
+        collected += groups if kind == "round" else sorted(groups, key=lambda group: group.name or "")
+    return tuple(collected)
 
 
 def length_effect(responses: Responses, pairs: Pairs) -> Length:
@@ -515,9 +515,9 @@ def _ints(values: np.ndarray) -> tuple[int, ...]:
 def _counts(read: Columns, dataset: PreferenceDataset) -> Counts:
     """What was read, beside what the manifest says of rows that never became records."""
     rejected: dict[str, int] = {}
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for part in dataset.manifest.rounds:
-        told |= {name: part.summary[name] for name in ("source_rows", "queries_cut") if name in part.summary}
+        summary |= {name: part.summary[name] for name in ("source_rows", "queries_cut") if name in part.summary}
         for reason, count in part.summary.get("rejected", {}).items():
             rejected[reason] = rejected.get(reason, 0) + int(count)
     return Counts(
@@ -530,7 +530,7 @@ def _counts(read: Columns, dataset: PreferenceDataset) -> Counts:
         pairs=len(read.pairs.gap),
         unscored_pairs=read.counts["unscored_pairs"],
         repeated=read.counts["repeated"],
-        source_rows=told.get("source_rows"),
-        queries_cut=told.get("queries_cut"),
+        source_rows=summary.get("source_rows"),
+        queries_cut=summary.get("queries_cut"),
         rejected=dict(sorted(rejected.items())),
     )

@@ -215,7 +215,7 @@ class _Card:
         from neat_data.analysis.stats import compute
         from neat_data.report.card import Export, card
 
-        told = Export(
+        export = Export(
             records=self.summary.rows,
             left_out=self.summary.responses_left_out,
             polarities=tuple(sorted(_polarities(self.request))),
@@ -225,4 +225,4 @@ class _Card:
             language=self.request.language,
             on_hub=on_hub,
         )
-        return card(self.dataset, compute(self.dataset, where=self.request.where), told)
+        return card(self.dataset, compute(self.dataset, where=self.request.where), export)

@@ -88,10 +88,10 @@ def scored(record: Record, at_least: int = 2) -> list[Response]:
     """
     if len(record.responses) < at_least:
         raise Skipped("one_response")
-    found = [response for response in record.responses if response.reward is not None]
-    if len(found) < at_least:
+    rewarded = [response for response in record.responses if response.reward is not None]
+    if len(rewarded) < at_least:
         raise Skipped("no_reward")
-    return found
+    return rewarded
 
 
 def only(record: Record, polarities: frozenset[str]) -> Record:

@@ -70,12 +70,12 @@ def adapted(model: PreTrainedModel, folder: str, field: str = "adapter", **optio
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that are missing, which is an error below
-            found = PeftModel.from_pretrained(model, folder, **options)
+            peft_model = PeftModel.from_pretrained(model, folder, **options)
     except (ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise _misfit(folder, field, str(error)) from error
-    if lost := weight_names(folder) ^ set(get_peft_model_state_dict(found)):
+    if lost := weight_names(folder) ^ set(get_peft_model_state_dict(peft_model)):
         raise _misfit(folder, field, f"{min(lost)} stands on one side only")
-    return found
+    return peft_model
 
 
 def _require_weights_alone(folder: str, field: str) -> None:

@@ -115,11 +115,11 @@ def release() -> None:
 
 def _accelerator() -> str | None:
     """`cuda` or `npu` where one can be used. transformers' own question about NPUs raises where CANN is missing."""
-    found = torch.accelerator.current_accelerator(check_available=False)
-    if found is None or found.type not in KINDS:
+    accelerator = torch.accelerator.current_accelerator(check_available=False)
+    if accelerator is None or accelerator.type not in KINDS:
         return None
-    backend = getattr(torch, found.type, None)
-    return found.type if backend is not None and backend.is_available() else None
+    backend = getattr(torch, accelerator.type, None)
+    return accelerator.type if backend is not None and backend.is_available() else None
 
 
 def _import_torch_npu() -> None:

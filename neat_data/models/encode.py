@@ -52,10 +52,10 @@ def encode(task: Task, template: ChatTemplate, max_length: int, max_response: in
         texts = [template.text((*messages, Message("assistant", text))) for text in task.texts]
     except TemplateRefused as error:
         return _refused(task, TEMPLATE_REFUSED, str(error))
-    found = template.encode_texts(texts) if texts else []
-    long = [len(ids) - length > max_response for ids in found]
+    tokenized = template.encode_texts(texts) if texts else []
+    long = [len(ids) - length > max_response for ids in tokenized]
     return Encoded(
-        tuple(None if over else ids for ids, over in zip(found, long, strict=True)),
+        tuple(None if over else ids for ids, over in zip(tokenized, long, strict=True)),
         tuple(RESPONSE_TOO_LONG if over else None for over in long),
         cut,
     )

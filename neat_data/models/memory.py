@@ -76,14 +76,14 @@ def check(needs: Sequence[Need], device: str) -> None:
     Raises:
         InputError: the needs' sum is above what is free, naming the sum and its parts.
     """
-    found = resolve_device(device)
-    free = free_bytes(found)
+    resolved = resolve_device(device)
+    free = free_bytes(resolved)
     total = sum(need.total for need in needs)
     if total <= free:
         return
     parts = "; ".join(f"{need.name}: {_parts(need)}" for need in needs)
     raise InputError(
-        f"needs {total / _GB:.1f} GB ({parts}), {free / _GB:.1f} GB are free on {found}",
+        f"needs {total / _GB:.1f} GB ({parts}), {free / _GB:.1f} GB are free on {resolved}",
         advice="try {dtype} bfloat16, a smaller {token_budget}, or {phase} sample and then {phase} score",
     )
 
@@ -137,10 +137,10 @@ def _tensors(source: ModelSource) -> Iterator[tuple[str, int]]:
             yield from _header(file)
         return
     try:
-        found = get_safetensors_metadata(source.path, revision=source.revision)
+        metadata = get_safetensors_metadata(source.path, revision=source.revision)
     except (NotASafetensorsRepoError, SafetensorsParsingError, HfHubHTTPError, httpx.HTTPError, OSError):
         return
-    yield from found.parameter_count.items()
+    yield from metadata.parameter_count.items()
 
 
 def _header(file: Path) -> Iterator[tuple[str, int]]:

@@ -90,10 +90,10 @@ def sampled(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase
     """The sample that these ids make; whether it is finished is read off the last one, or a stop string in the text."""
     ended = bool(ids) and ids[-1] in stops.ids
     text = decoded(ids[:-1] if ended else ids, tokenizer)
-    at = -1 if stops.string is None else text.find(stops.string)
-    if at >= 0:
-        text = text[:at]
-    return Sample(text.strip(), tuple(ids), ended or at >= 0, at >= 0, turns_cut)
+    end = -1 if stops.string is None else text.find(stops.string)
+    if end >= 0:
+        text = text[:end]
+    return Sample(text.strip(), tuple(ids), ended or end >= 0, end >= 0, turns_cut)
 
 
 def reaches_stop_string(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase) -> bool:

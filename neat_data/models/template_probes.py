@@ -30,9 +30,9 @@ def unasked_header(render: Render, special_tokens: Sequence[str]) -> str:
     special token closes the turn. White space alone is no header.
     """
     finished = render(FINISHED)
-    before, found, tail = finished.rpartition(ANSWER)
+    before, marker, tail = finished.rpartition(ANSWER)
     asked = render(QUERY, ask=True)
-    if not found or asked != render(QUERY) or not finished.startswith(asked + ANSWER):
+    if not marker or asked != render(QUERY) or not finished.startswith(asked + ANSWER):
         return ""
     ends = [tail.index(token) + len(token) for token in special_tokens if token in tail]
     header = tail[min(ends, default=0) :]

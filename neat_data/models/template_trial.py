@@ -57,12 +57,12 @@ def _environment():
     def refuse(message):
         raise jinja2.TemplateError(message)
 
-    found = sandbox.ImmutableSandboxedEnvironment(
+    environment = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
     )
-    found.filters["tojson"] = lambda value, **_: json.dumps(value)
-    found.globals.update(raise_exception=refuse, strftime_now=lambda _: "")
-    return found
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value)
+    environment.globals.update(raise_exception=refuse, strftime_now=lambda _: "")
+    return environment
 
 
 if __name__ == "__main__":

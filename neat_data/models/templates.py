@@ -94,8 +94,8 @@ class ChatTemplate:
     def encode_texts(self, texts: list[str]) -> list[list[int]]:
         """Token ids of rendered dialogues, with the special tokens that belong around them."""
         # verbose=False: a dialogue longer than the model's window is not worth a warning, it will be cut or refused.
-        found = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        return [self._with_special_ids(ids) for ids in found["input_ids"]]
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return [self._with_special_ids(ids) for ids in encoded["input_ids"]]
 
     def _with_special_ids(self, ids: list[int]) -> list[int]:
         lead = self._lead
@@ -115,8 +115,8 @@ class ChatTemplate:
         """
         plain = self.tokenizer("x", add_special_tokens=False)["input_ids"]
         dressed = self.tokenizer("x")["input_ids"]
-        at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
-        lead, trail = dressed[:at], dressed[at + len(plain) :]
+        start = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
+        lead, trail = dressed[:start], dressed[start + len(plain) :]
         return (lead, trail) if self.name == "hh" else (lead, [])
 
     def _unasked_header(self) -> str:

@@ -107,15 +107,15 @@ def copy_processor(source: ModelSource, folder: Path) -> None:
     """
     for name in _PROCESSOR:
         with silence():
-            found = cached_file(
+            cached = cached_file(
                 source.path,
                 name,
                 revision=source.revision,
                 _raise_exceptions_for_missing_entries=False,
                 _raise_exceptions_for_connection_errors=False,
             )
-        if found is not None:
-            shutil.copyfile(found, folder / name)
+        if cached is not None:
+            shutil.copyfile(cached, folder / name)
 
 
 def sha256_of(paths: list[Path]) -> str:
@@ -188,12 +188,12 @@ def _explain_folder(source: ModelSource, causes: list[BaseException]) -> tuple[s
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and cause not in found:
-        found.append(cause)
+    while cause is not None and cause not in chain:
+        chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return found
+    return chain
 
 
 def _page(source: ModelSource) -> str:

@@ -28,7 +28,7 @@ def stated(answer: str, meaning: Callable[[str], Meaning | None]) -> Meaning | N
     if _THINKS.search(rest):
         return None  # a thought that does not end is no answer
     means = [meaning(line) for line in map(plain, rest.splitlines()) if line]
-    said = {found for found in means if found is not None}
+    said = {value for value in means if value is not None}
     return means[-1] if len(said) == 1 else None
 
 
@@ -52,8 +52,8 @@ def score(answer: str, low: int, high: int) -> int | None:
     """
 
     def meaning(line: str) -> int | None:
-        found = _SCORE.fullmatch(line)
-        return None if found is None or found[2] not in (None, str(high)) else int(found[1])
+        match = _SCORE.fullmatch(line)
+        return None if match is None or match[2] not in (None, str(high)) else int(match[1])
 
-    found = stated(answer, meaning)
-    return found if found is not None and low <= found <= high else None
+    value = stated(answer, meaning)
+    return value if value is not None and low <= value <= high else None

@@ -60,9 +60,9 @@ class Prompt:
             text = f"{self.text}\n\n{messages[0].content}" if own else self.text
             return (Message("system", text), *messages[own:])
         turns = [index for index, message in enumerate(messages) if message.role == "user"]
-        at = turns[-1 if self.placement == "last_user" else 0]
-        asked = replace(messages[at], content=f"{self.text} {messages[at].content}")
-        return (*messages[:at], asked, *messages[at + 1 :])
+        turn = turns[-1 if self.placement == "last_user" else 0]
+        asked = replace(messages[turn], content=f"{self.text} {messages[turn].content}")
+        return (*messages[:turn], asked, *messages[turn + 1 :])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; for settings."""
@@ -109,12 +109,12 @@ def load_prompts(spec: str) -> PromptSet:
             field="prompts",
             value=spec,
         )
-    found = _read(shipped.get(source) or Path(source), source)
-    chosen = [p for p in found.prompts if p.name == part] or [p for p in found.prompts if p.polarity == part]
+    prompt_set = _read(shipped.get(source) or Path(source), source)
+    chosen = [p for p in prompt_set.prompts if p.name == part] or [p for p in prompt_set.prompts if p.polarity == part]
     if not chosen:
-        names = ", ".join(prompt.name for prompt in found.prompts)
+        names = ", ".join(prompt.name for prompt in prompt_set.prompts)
         raise InputError(f"{source} has no prompt named {part}; it has {names}", field="prompts", value=spec)
-    return replace(found, prompts=tuple(chosen))
+    return replace(prompt_set, prompts=tuple(chosen))
 
 
 def _shipped() -> dict[str, Path]:

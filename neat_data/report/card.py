@@ -149,20 +149,20 @@ def _header(dataset: PreferenceDataset, stats: Stats, export: Export | None) -> 
 
 def _exported(export: Export, stats: Stats) -> str:
     """What the copy holds, and that the figures are not its own where something was left out."""
-    told = [f"This is a copy of {export.records:,} of its records."]
+    lines = [f"This is a copy of {export.records:,} of its records."]
     if stats.where is not None:
-        told.append(f"Chosen by: {plain(stats.where)}.")
+        lines.append(f"Chosen by: {plain(stats.where)}.")
     if export.limit is not None:
-        told.append(f"No more than {export.limit:,} were taken.")
+        lines.append(f"No more than {export.limit:,} were taken.")
     if export.left_out:
         kinds = ", ".join(export.polarities)
-        told.append(f"{export.left_out:,} responses were left out: only those of polarity {kinds} are here.")
+        lines.append(f"{export.left_out:,} responses were left out: only those of polarity {kinds} are here.")
     if export.left_out or export.limit is not None:
-        told.append("The figures below count what was left out as well.")
+        lines.append("The figures below count what was left out as well.")
     if export.rank_by is not None:
         by = plain(export.rank_by)
-        told.append(f"Its rewards are those of {by}; the figures are of the reward model named below.")
-    return "\n".join(told)
+        lines.append(f"Its rewards are those of {by}; the figures are of the reward model named below.")
+    return "\n".join(lines)
 
 
 def _warning(stats: Stats, export: Export | None) -> str:
@@ -189,10 +189,10 @@ def _source(source: dict[str, Any]) -> str:
 
 def _settings(reward_model: dict[str, Any]) -> str:
     """Plain settings, one line each."""
-    told = {name: value for name, value in sorted(reward_model.items()) if isinstance(value, str | int | float)}
-    if not told:
+    stated = {name: value for name, value in sorted(reward_model.items()) if isinstance(value, str | int | float)}
+    if not stated:
         return "Not stated."
-    return "\n".join(f"- {plain(name)}: {plain(str(value))}" for name, value in told.items())
+    return "\n".join(f"- {plain(name)}: {plain(str(value))}" for name, value in stated.items())
 
 
 def _rounds(dataset: PreferenceDataset, stats: Stats) -> Table:

@@ -18,7 +18,7 @@ def visible(text: str) -> str:
     >>> visible("red \x1b[31m\u202e")
     'red \\x1b[31m\\u202e'
     """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def one_line(text: str) -> str:

@@ -44,8 +44,8 @@ def header(
         "source_datasets": [source] if isinstance(source, str) else None,
         "configs": configs,
     }
-    told = {key: value for key, value in keys.items() if value is not None}
-    return f"---\n{yaml.safe_dump(told, sort_keys=False, allow_unicode=True)}---\n"
+    given = {key: value for key, value in keys.items() if value is not None}
+    return f"---\n{yaml.safe_dump(given, sort_keys=False, allow_unicode=True)}---\n"
 
 
 def size_category(records: int) -> str:

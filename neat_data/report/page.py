@@ -96,8 +96,8 @@ def _examples(dataset: PreferenceDataset, stats: Stats) -> str:
 def _records(dataset: PreferenceDataset, rows: Iterable[int], rank_by: str | None) -> dict[int, Record]:
     """The records with these numbers, in one pass that keeps nothing else."""
     numbered = dataset.scan_records(rank_by=rank_by).with_row_index("record")
-    found = numbered.filter(pl.col("record").is_in(sorted(rows))).collect(engine="streaming")
-    return {row.pop("record"): Record.from_dict(row) for row in found.to_dicts()}
+    frame = numbered.filter(pl.col("record").is_in(sorted(rows))).collect(engine="streaming")
+    return {row.pop("record"): Record.from_dict(row) for row in frame.to_dicts()}
 
 
 def _pair(record: Record, pair: PairAt) -> str:

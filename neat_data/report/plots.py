@@ -238,11 +238,11 @@ def _mark_thresholds(axes: Axes, stats: Stats, palette: Palette, *, both: bool) 
     low, high = stats.figures.gap_edges[0], stats.figures.gap_edges[-1]
     top = axes.get_ylim()[1]
     for threshold in stats.thresholds:
-        for at in {threshold.threshold, -threshold.threshold if both else threshold.threshold}:
-            if low < at < high:
-                axes.axvline(at, color=palette.mark, linewidth=1, linestyle=(0, (4, 3)))
-                text = f"{'−' if at < 0 else ''}{level(threshold.threshold)}"
-                axes.text(at, top, text, color=palette.mark, ha="center", va="bottom", fontsize=9)
+        for position in {threshold.threshold, -threshold.threshold if both else threshold.threshold}:
+            if low < position < high:
+                axes.axvline(position, color=palette.mark, linewidth=1, linestyle=(0, (4, 3)))
+                text = f"{'−' if position < 0 else ''}{level(threshold.threshold)}"
+                axes.text(position, top, text, color=palette.mark, ha="center", va="bottom", fontsize=9)
 
 
 def _reach(stats: Stats) -> float:

@@ -29,9 +29,9 @@ class Table:
 
 def tables(stats: Stats) -> list[Table]:
     """Every table that has something to say about these stats."""
-    found = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
-    found += [polarities(stats), unpaired(stats), groups(stats), *models(stats)]
-    return [table for table in found if table.rows]
+    candidates = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
+    candidates += [polarities(stats), unpaired(stats), groups(stats), *models(stats)]
+    return [table for table in candidates if table.rows]
 
 
 def percent(value: float | None) -> str:
@@ -194,8 +194,8 @@ def rewards(stats: Stats) -> Table:
 
 def polarities(stats: Stats) -> Table:
     """Rewards under positive and negative prompts, and their difference."""
-    found = stats.polarities
-    if found is None:
+    compared = stats.polarities
+    if compared is None:
         return Table("", (), ())
     rows = [
         (
@@ -205,16 +205,16 @@ def polarities(stats: Stats) -> Table:
             number(group.reward.mean),
             _ends(group.reward),
         )
-        for group in found.rewards
+        for group in compared.rewards
     ]
-    if found.difference.count:
+    if compared.difference.count:
         rows.append(
             (
                 "positive - negative",
                 "",
-                f"{found.difference.count:,}",
-                number(found.difference.mean),
-                _ends(found.difference),
+                f"{compared.difference.count:,}",
+                number(compared.difference.mean),
+                _ends(compared.difference),
             )
         )
     columns = ("polarity of the prompt", "responses", "queries", "mean reward", "95 % interval")
@@ -224,10 +224,10 @@ def polarities(stats: Stats) -> Table:
 
 def length(stats: Stats) -> Table:
     """What length explains."""
-    found = stats.length
-    lines = [("longer one wins, by reward", found.by_reward), ("longer one wins, by people", found.by_people)]
+    lengths = stats.length
+    lines = [("longer one wins, by reward", lengths.by_reward), ("longer one wins, by people", lengths.by_people)]
     rows = [(name, percent(share.share), interval(share), f"{share.total:,}") for name, share in lines]
-    rows.insert(0, ("Spearman, reward and length", number(found.spearman), "", f"{stats.rewards[0].rewards.count:,}"))
+    rows.insert(0, ("Spearman, reward and length", number(lengths.spearman), "", f"{stats.rewards[0].rewards.count:,}"))
     columns = ("length in characters", "figure", "95 % interval", "of")
     return Table("Is it length that is rewarded?", columns, tuple(rows))
 
@@ -248,10 +248,10 @@ def models(stats: Stats) -> list[Table]:
     return [_between_models(stats.agreement), _shared_pairs(stats.agreement), _with_people(stats.agreement)]
 
 
-def _between_models(found: Agreement) -> Table:
+def _between_models(agreement: Agreement) -> Table:
     rows = [
         (one_line(f"{two.first}, {two.second}"), signed(two.tau.mean), _ends(two.tau), f"{two.tau.count:,}")
-        for two in found.two
+        for two in agreement.two
     ]
     note = (
         "Kendall's tau-b between two models' rewards inside a record, mean over the records in which both tell "
@@ -273,25 +273,25 @@ def _ends(mean: Mean) -> str:
     return MISSING if mean.low is None else f"{signed(mean.low)} to {signed(mean.high)}"
 
 
-def _shared_pairs(found: Agreement) -> Table:
+def _shared_pairs(agreement: Agreement) -> Table:
     lines = [
-        ("all with people", found.with_people),
-        ("all against people", found.against_people),
-        ("disputed: one with, one against", found.disputed),
-        ("no dispute, but a tie in one", found.tied),
+        ("all with people", agreement.with_people),
+        ("all against people", agreement.against_people),
+        ("disputed: one with, one against", agreement.disputed),
+        ("no dispute, but a tie in one", agreement.tied),
     ]
     rows = [(name, percent(part.share), interval(part), f"{part.count:,}") for name, part in lines]
-    shared = found.people_on_shared
+    shared = agreement.people_on_shared
     note = "" if shared.share is None else f"Where all models agree, people agree with them on {percent(shared.share)}."
     return Table(
         "Shared and disputed pairs", ("what the models say", "share", "95 % interval", "pairs"), tuple(rows), note
     )
 
 
-def _with_people(found: Agreement) -> Table:
+def _with_people(agreement: Agreement) -> Table:
     rows = [
         (one_line(m.name), percent(m.people.share), interval(m.people), f"{m.people.total:,}", f"{m.unscored:,}")
-        for m in found.one
+        for m in agreement.one
     ]
     columns = ("model", "agrees", "95 % interval", "pairs", "without a score")
     note = "Pairs that every model scored, ties left out; reward is the dataset's own."

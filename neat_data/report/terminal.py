@@ -126,9 +126,9 @@ def print_stats(stats: Stats, console: Console) -> None:
     print_tables(tables(stats), console)
 
 
-def print_tables(found: Iterable[Table], console: Console) -> None:
+def print_tables(tables: Iterable[Table], console: Console) -> None:
     """Tables with their remarks, one below the other."""
-    for table in found:
+    for table in tables:
         console.print(_grid(table))
         if table.note:
             console.print(Padding(Text(table.note, style="dim"), (0, 1)))
@@ -246,23 +246,23 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
 
 
 def _usage(usage: dict[str, int]) -> str:
-    told = f"tokens: {usage['prompt_tokens']:,} of prompts, {usage['completion_tokens']:,} sampled"
+    line = f"tokens: {usage['prompt_tokens']:,} of prompts, {usage['completion_tokens']:,} sampled"
     missing = usage.get("unreported", 0)
-    return f"{told}; for {missing:,} answers the server did not tell" if missing else told
+    return f"{line}; for {missing:,} answers the server did not tell" if missing else line
 
 
 def _became(prompts: dict[str, dict[str, Any]]) -> Table:
     rows = [
         (
             one_line(name),
-            f"{found['asked']:,}",
-            f"{found['kept']:,}",
-            ", ".join(f"{reason} {n:,}" for reason, n in found["dropped"].items()) or MISSING,
-            f"{found['unfinished']:,}",
-            f"{found['queries_cut']:,}",
-            percent(found["refusal_share"]),
+            f"{tally['asked']:,}",
+            f"{tally['kept']:,}",
+            ", ".join(f"{reason} {n:,}" for reason, n in tally["dropped"].items()) or MISSING,
+            f"{tally['unfinished']:,}",
+            f"{tally['queries_cut']:,}",
+            percent(tally["refusal_share"]),
         )
-        for name, found in prompts.items()
+        for name, tally in prompts.items()
     ]
     columns = ("prompt", "asked", "joined", "dropped", "unfinished", "query cut", "refusals")
     return Table("What became of the responses", columns, tuple(rows))
@@ -272,38 +272,38 @@ def _rewards(prompts: dict[str, dict[str, Any]]) -> Table:
     rows = [
         (
             one_line(name),
-            _mean(found),
-            number(found["chosen"]),
-            number(found["rejected"]),
-            _below(found),
+            _mean(tally),
+            number(tally["chosen"]),
+            number(tally["rejected"]),
+            _below(tally),
         )
-        for name, found in prompts.items()
+        for name, tally in prompts.items()
     ]
     columns = ("prompt", "mean reward (95 %)", "chosen", "rejected", "below rejected (95 %)")
     note = "Chosen and rejected: mean rewards of the pairs of the same queries."
     return Table("Rewards", columns, tuple(rows), note)
 
 
-def _mean(found: dict[str, Any]) -> str:
-    if found["reward"] is None:
+def _mean(tally: dict[str, Any]) -> str:
+    if tally["reward"] is None:
         return MISSING
-    return f"{number(found['reward'])} ({number(found['reward_low'])} to {number(found['reward_high'])})"
+    return f"{number(tally['reward'])} ({number(tally['reward_low'])} to {number(tally['reward_high'])})"
 
 
-def _below(found: dict[str, Any]) -> str:
-    if found["below_rejected"] is None:
+def _below(tally: dict[str, Any]) -> str:
+    if tally["below_rejected"] is None:
         return MISSING
-    low, high = 100 * found["below_low"], 100 * found["below_high"]
-    return f"{percent(found['below_rejected'])} ({low:.1f} to {high:.1f})"
+    low, high = 100 * tally["below_low"], 100 * tally["below_high"]
+    return f"{percent(tally['below_rejected'])} ({low:.1f} to {high:.1f})"
 
 
 def warnings(prompts: dict[str, dict[str, Any]]) -> list[str]:
     """Negative prompts under which most responses are no worse than what people rejected."""
     return [
-        f"under {one_line(name)}, {percent(found['below_rejected'])} of the responses score below the rejected ones: "
+        f"under {one_line(name)}, {percent(tally['below_rejected'])} of the responses score below the rejected ones: "
         "this prompt does not reliably make worse responses. `--keep 'reward < rejected'` keeps those that are."
-        for name, found in prompts.items()
-        if found["polarity"] == "negative" and (found["below_rejected"] or 0) < 0.5 and found["compared"]
+        for name, tally in prompts.items()
+        if tally["polarity"] == "negative" and (tally["below_rejected"] or 0) < 0.5 and tally["compared"]
     ]
 
 
@@ -311,14 +311,14 @@ def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
     """One line a round."""
     rows = [
         (
-            f"{at.round}{'' if at.complete else ' (not finished)'}",
-            at.kind,
-            one_line(_models(at.models)) or MISSING,
-            one_line(", ".join(at.prompts)) or MISSING,
-            f"{at.responses:,}",
-            number(at.reward),
+            f"{info.round}{'' if info.complete else ' (not finished)'}",
+            info.kind,
+            one_line(_models(info.models)) or MISSING,
+            one_line(", ".join(info.prompts)) or MISSING,
+            f"{info.responses:,}",
+            number(info.reward),
         )
-        for at in rounds
+        for info in rounds
     ]
     columns = ("round", "made by", "model", "prompts", "responses", "mean reward")
     print_tables([Table("Rounds", columns, tuple(rows))], console)
@@ -327,5 +327,5 @@ def print_rounds(rounds: Sequence[RoundInfo], console: Console) -> None:
 def _models(labels: Sequence[str]) -> str:
     """By what they began as, where a policy in training sampled: an online round has one for every block."""
     starts = list(dict.fromkeys(label.partition("+live:")[0] for label in labels))
-    found = ", ".join(starts[:2]) + (f" and {len(starts) - 2} more" if len(starts) > 2 else "")
-    return f"{found}, {len(labels)} times in training" if "+live:" in "".join(labels) else found
+    shown = ", ".join(starts[:2]) + (f" and {len(starts) - 2} more" if len(starts) > 2 else "")
+    return f"{shown}, {len(labels)} times in training" if "+live:" in "".join(labels) else shown

@@ -72,42 +72,42 @@ class Review:
         if place is None:
             place = next((n for n, q in enumerate(queries) if not given.keys() >= set(self.tasks.responses[q])), None)
         done = self._done(given)
-        told = {"rater": rater, "total": len(self.tasks.known), "done": done, "last": self._last(given, queries)}
+        common = {"rater": rater, "total": len(self.tasks.known), "done": done, "last": self._last(given, queries)}
         if place is None:
-            return {**told, "place": len(queries), "records": len(queries), "record": None}
+            return {**common, "place": len(queries), "records": len(queries), "record": None}
         if not 0 <= place < len(queries):
             raise InputError(f"there are {len(queries):,} records to judge, and none at {place}")
         record, ids = self.tasks.record(queries[place], rater)
-        answers = [self._shown(record.response(one), given.get(one)) for one in ids]
-        return {**told, "place": place, "records": len(queries), "record": record, "answers": answers}
+        answers = [self._shown(record.response(identifier), given.get(identifier)) for identifier in ids]
+        return {**common, "place": place, "records": len(queries), "record": record, "answers": answers}
 
-    def take(self, told: dict[str, Any]) -> dict[str, Any]:
+    def take(self, body: dict[str, Any]) -> dict[str, Any]:
         """Write what the page sent; what it shows then.
 
         Raises:
             InputError: it is no event on a response that is to be judged.
             RunError: it could not be written.
         """
-        rater, journal = self.journal(_text(told, "rater", 200))
-        journal.append(self._event(told))
+        rater, journal = self.journal(_text(body, "rater", 200))
+        journal.append(self._event(body))
         given = standing(journal.events())
-        query = next(q for q, ids in self.tasks.responses.items() if told["response_id"] in ids)
-        answer = self.tasks.record(query, rater)[0].response(told["response_id"])
+        query = next(q for q, ids in self.tasks.responses.items() if body["response_id"] in ids)
+        answer = self.tasks.record(query, rater)[0].response(body["response_id"])
         last = self._last(given, self.tasks.order(rater))
-        return {"saved": told["event"], "done": self._done(given), "last": last, "facts": _facts(answer)}
+        return {"saved": body["event"], "done": self._done(given), "last": last, "facts": _facts(answer)}
 
-    def _event(self, told: dict[str, Any]) -> Event:
-        response, verdict, scale = _text(told, "response_id", 64), told.get("verdict"), told.get("scale")
+    def _event(self, body: dict[str, Any]) -> Event:
+        response, verdict, scale = _text(body, "response_id", 64), body.get("verdict"), body.get("scale")
         if response not in self.tasks.known:
             raise InputError(f"response {response!r} is not among those to judge")
-        event = _text(told, "event", 64)
-        if told.get("undoes") is not None:
-            return Event(event, response, undoes=_text(told, "undoes", 64))
+        event = _text(body, "event", 64)
+        if body.get("undoes") is not None:
+            return Event(event, response, undoes=_text(body, "undoes", 64))
         if verdict not in VERDICTS:
             raise InputError(f"verdict {str(verdict)[:40]!r} is none of {', '.join(VERDICTS)}")
         if scale is not None and (type(scale) is not int or not 1 <= scale <= 5):
             raise InputError("scale is a number from 1 to 5")
-        note = _text(told, "note", MAX_NOTE) if told.get("note") else ""
+        note = _text(body, "note", MAX_NOTE) if body.get("note") else ""
         return Event(event, response, verdict, scale=scale, note=note)
 
     def _done(self, given: dict[str, Event]) -> int:
@@ -137,8 +137,8 @@ def application(review: Review) -> Starlette:
     pages = Environment(loader=PackageLoader("neat_data.review"), autoescape=True, undefined=StrictUndefined)
     pages.filters.update(visible=visible, one_line=one_line)
 
-    def html(name: str, status: int = 200, **told: Any) -> Response:
-        return HTMLResponse(pages.get_template(name).render(told), status)
+    def html(name: str, status: int = 200, **values: Any) -> Response:
+        return HTMLResponse(pages.get_template(name).render(values), status)
 
     def start(request: Request) -> Response:
         name = Path(review.tasks.dataset.path).resolve().name
@@ -148,12 +148,12 @@ def application(review: Review) -> Starlette:
         place = request.query_params.get("at")
         if place is not None and not place.isdecimal():
             raise InputError(f"at={place[:20]!r}: a number from 0")
-        told = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
-        return html("judge.html", **told, words=WORDS)
+        state = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
+        return html("judge.html", **state, words=WORDS)
 
     async def verdict(request: Request) -> Response:
-        told = await _body(request)
-        return JSONResponse(await run_in_threadpool(review.take, told))
+        body = await _body(request)
+        return JSONResponse(await run_in_threadpool(review.take, body))
 
     def failed(request: Request, error: Exception) -> Response:
         status = 400 if isinstance(error, InputError) else 500
@@ -187,16 +187,16 @@ async def _body(request: Request) -> dict[str, Any]:
         if len(content) > MAX_BODY:
             raise HTTPException(413)
     try:
-        told = json.loads(content)
+        body = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError("the body is no JSON") from error
-    if not isinstance(told, dict):
+    if not isinstance(body, dict):
         raise InputError("the body is no JSON object")
-    return told
+    return body
 
 
-def _text(told: dict[str, Any], name: str, most: int) -> str:
-    value = told.get(name)
+def _text(body: dict[str, Any], name: str, most: int) -> str:
+    value = body.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= most:
         raise InputError(f"{name} is a text of 1 to {most:,} characters")
     return value

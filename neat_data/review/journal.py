@@ -97,9 +97,9 @@ class Journal:
 
     def _catch_up(self, file: BinaryIO) -> None:
         file.seek(self._read)
-        found = read_events(file.read(), str(self.path))
-        self._take(found.events)
-        self._read += found.whole
+        batch = read_events(file.read(), str(self.path))
+        self._take(batch.events)
+        self._read += batch.whole
 
     def _take(self, events: tuple[Event, ...]) -> None:
         self._events += events

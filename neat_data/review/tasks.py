@@ -29,7 +29,9 @@ class Tasks:
     known: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "known", frozenset(one for ids in self.responses.values() for one in ids))
+        object.__setattr__(
+            self, "known", frozenset(identifier for ids in self.responses.values() for identifier in ids)
+        )
 
     @classmethod
     def choose(
@@ -56,14 +58,14 @@ class Tasks:
         ids = pl.col("responses").list.eval(pl.element().struct.field("response_id").filter(wanted))
         with explained(where):
             frame = select(dataset.scan_records(dropped=True), where).select("query_id", ids=ids).collect()
-        found = {query: tuple(ids) for query, ids in frame.iter_rows() if ids}
-        if not found:
+        responses = {query: tuple(ids) for query, ids in frame.iter_rows() if ids}
+        if not responses:
             which = f"of polarity {', '.join(polarities)}" + ("" if where is None else f" where {where}")
             raise InputError(
                 f"{dataset.path}: nothing to judge: no response {which}.\n"
                 "--polarity all takes every response; `neat-data expand` adds some."
             )
-        return cls(dataset, {query: found[query] for query in shuffled(found, "sample")[:sample]})
+        return cls(dataset, {query: responses[query] for query in shuffled(responses, "sample")[:sample]})
 
     def order(self, rater: str) -> list[str]:
         """The queries in the order in which this rater meets them."""
@@ -77,4 +79,4 @@ class Tasks:
 
 def shuffled(ids: Sequence[str] | dict[str, tuple[str, ...]], key: str) -> list[str]:
     """The same order for the same key, whatever order they came in."""
-    return sorted(ids, key=lambda one: hashlib.sha256(f"{key}\0{one}".encode()).digest())
+    return sorted(ids, key=lambda identifier: hashlib.sha256(f"{key}\0{identifier}".encode()).digest())

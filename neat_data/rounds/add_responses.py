@@ -105,7 +105,7 @@ def _open(request: GivenRequest, watch: Watcher) -> Source:
         columns=request.columns,
         ignore=request.ignore,
         answers=True,
-        told=watch.advance,
+        on_read=watch.advance,
     )
 
 

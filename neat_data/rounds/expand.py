@@ -109,17 +109,17 @@ def _queries(request: ExpandRequest) -> dict[int, list[str]]:
             chosen = select(dataset.scan_records(), request.where).select("query_id").collect()
         wanted = frozenset(chosen["query_id"])
     left = request.limit
-    found: dict[int, list[str]] = {}
+    by_shard: dict[int, list[str]] = {}
     for number, entry in dataset.manifest.round(0).numbers().items():
         ids = read_shard(request.dataset / entry.name)["query_id"].to_pylist()
         taken = [query for query in ids if wanted is None or query in wanted][:left]
         left = None if left is None else left - len(taken)
         if taken:
-            found[number] = taken
-    if not found:
+            by_shard[number] = taken
+    if not by_shard:
         why = "it has no records" if request.where is None else f"--where {request.where!r} is true for no record"
         raise InputError(f"{request.dataset}: nothing to sample: {why}.")
-    return found
+    return by_shard
 
 
 @dataclass(frozen=True)

@@ -75,13 +75,13 @@ def full_settings(settings: dict[str, Any], rules: Rules, reward: dict[str, Any]
 
 def finished_round(folder: DatasetFolder, settings: dict[str, Any]) -> Round | None:
     """The complete round that has these settings, and perhaps others beside them."""
-    for at in folder.manifest.rounds:
-        own = {key: at.settings.get(key) for key in settings}
-        if at.round and at.complete and manifests.fingerprint_of(own) == manifests.fingerprint_of(settings):
+    for entry in folder.manifest.rounds:
+        own = {key: entry.settings.get(key) for key in settings}
+        if entry.round and entry.complete and manifests.fingerprint_of(own) == manifests.fingerprint_of(settings):
             if folder.manifest.newest.complete and (folder.path / FOLDER).exists():  # killed right behind `finish`
                 write_card(folder)
                 shutil.rmtree(folder.path / FOLDER)
-            return at
+            return entry
     return None
 
 
@@ -100,8 +100,8 @@ def take_up(
     Raises:
         InputError: another round is not finished.
     """
-    if (found := Staging.found(folder.path)) is not None:
-        return found.require(kind, settings)
+    if (staging := Staging.found(folder.path)) is not None:
+        return staging.require(kind, settings)
     if not folder.manifest.newest.complete:  # its candidates were lost; they can be made again from equal settings
         folder.begin_round(kind, round_settings, versions=package_versions())
     return Staging.begin(folder.path, folder.next_round, kind, settings, queries())
@@ -113,13 +113,17 @@ def records_before(root: Path, shard: int, round: int, queries: Collection[str])
     The queries' order is the shard's.
     """
     wanted = frozenset(queries)
-    rounds = [at for at in PreferenceDataset.open(root).manifest.rounds if at.round < round and shard in at.numbers()]
-    base, *added = (from_table(read_shard(root / at.numbers()[shard].name)) for at in rounds)
-    found = {record.query_id: record for record in base if record.query_id in wanted}
+    rounds = [
+        entry
+        for entry in PreferenceDataset.open(root).manifest.rounds
+        if entry.round < round and shard in entry.numbers()
+    ]
+    base, *added = (from_table(read_shard(root / entry.numbers()[shard].name)) for entry in rounds)
+    by_id = {record.query_id: record for record in base if record.query_id in wanted}
     for record in (record for rows in added for record in rows if record.query_id in wanted):
-        old = found[record.query_id]
-        found[record.query_id] = replace(old, responses=(*old.responses, *record.responses))
-    return list(found.values())
+        old = by_id[record.query_id]
+        by_id[record.query_id] = replace(old, responses=(*old.responses, *record.responses))
+    return list(by_id.values())
 
 
 def judged(
@@ -147,7 +151,7 @@ def judged(
     reasons = sift(candidates, known, rules)
     groups = waiting(candidates, reasons, records)
     scored, budget = score_tasks(tasks(groups, candidates), model, advance)
-    added = [replace(g.record, responses=tuple(candidates[i].response for i in g.at)) for g in groups]
+    added = [replace(g.record, responses=tuple(candidates[i].response for i in g.indices)) for g in groups]
     check_finite(added, scored, model.settings)
     advance(len({c.query_id for c in candidates}) - len(groups), 0)
     return outcomes(candidates, reasons, groups, scored, rules), budget
@@ -175,9 +179,11 @@ class _ScoreWork:
         candidates, metadata = self.staging.candidates(shard)
         round, queries = self.staging.round, {c.query_id for c in candidates}
         records = {record.query_id: record for record in records_before(self.root, shard, round, queries)}
-        found, budget = judged(candidates, records, self.rules, model, advance)
-        rows = joined(candidates, found, list(dict.fromkeys(c.query_id for c in candidates)))
-        metadata["prompts"] = {name: t.to_dict() for name, t in tallies(candidates, found, records, self.rules).items()}
+        outcomes, budget = judged(candidates, records, self.rules, model, advance)
+        rows = joined(candidates, outcomes, list(dict.fromkeys(c.query_id for c in candidates)))
+        metadata["prompts"] = {
+            name: t.to_dict() for name, t in tallies(candidates, outcomes, records, self.rules).items()
+        }
         if budget is not None:
             metadata["token_budget"] = budget
         rejects = metadata.pop("rejects", [])
@@ -200,8 +206,8 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
     settings = full_settings(staging.settings, scoring.rules, model.settings)
     round = folder.begin_round(staging.kind, settings, versions=package_versions())
     say(watch, folder.notes)
-    at = folder.manifest.round(round)
-    identity = {"kind": at.kind, "fingerprint": at.fingerprint, "settings": at.settings}
+    begun = folder.manifest.round(round)
+    identity = {"kind": begun.kind, "fingerprint": begun.fingerprint, "settings": begun.settings}
     compression = folder.settings.get("compression")
     work = _ScoreWork(folder.path, staging, scoring.rules, model.spec, identity, compression)
     done = folder.done(round)

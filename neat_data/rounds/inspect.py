@@ -45,15 +45,17 @@ class RoundInfo:
 def rounds(dataset: PreferenceDataset) -> list[RoundInfo]:
     """Every round, the dataset's own first."""
     grouped = dataset.scan().group_by("round").agg(pl.len(), pl.col("reward").mean(), pl.col("model").unique().sort())
-    found = {row["round"]: row for row in grouped.collect().to_dicts()}
-    return [_info(at, found.get(at.round), dataset.manifest.kind) for at in dataset.manifest.rounds]
+    counted = {row["round"]: row for row in grouped.collect().to_dicts()}
+    return [_info(entry, counted.get(entry.round), dataset.manifest.kind) for entry in dataset.manifest.rounds]
 
 
-def _info(at: Round, found: dict[str, Any] | None, kind: str) -> RoundInfo:
-    found = found or {"len": 0, "reward": None, "model": []}
-    models = tuple(model for model in found["model"] if model)
-    prompts = tuple(prompt["name"] for prompt in at.settings.get("prompts", {}).get("prompts", ()))
-    return RoundInfo(at.round, at.kind or kind, at.complete, models, prompts, found["len"], found["reward"])
+def _info(entry: Round, counted: dict[str, Any] | None, kind: str) -> RoundInfo:
+    counted = counted or {"len": 0, "reward": None, "model": []}
+    models = tuple(model for model in counted["model"] if model)
+    prompts = tuple(prompt["name"] for prompt in entry.settings.get("prompts", {}).get("prompts", ()))
+    return RoundInfo(
+        entry.round, entry.kind or kind, entry.complete, models, prompts, counted["len"], counted["reward"]
+    )
 
 
 def drop(path: Path, number: int) -> None:

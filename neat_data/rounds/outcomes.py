@@ -102,11 +102,11 @@ _NOT_GIVEN = ("query_too_long", "template_refused", "server_refused", "empty")
 
 def total(tallies: Iterable[dict[str, dict[str, Any]]]) -> dict[str, Tally]:
     """The tallies of several shards as one, by prompt, in the order of their first appearance."""
-    found: dict[str, Tally] = {}
+    sums: dict[str, Tally] = {}
     for shard in tallies:
         for prompt, content in shard.items():
-            found.setdefault(prompt, Tally(content["polarity"])).add(Tally.from_dict(content))
-    return found
+            sums.setdefault(prompt, Tally(content["polarity"])).add(Tally.from_dict(content))
+    return sums
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Waiting:
     """Candidates of one query that are worth scoring, as positions in the list of all."""
 
     record: Record
-    at: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
 def waiting(
@@ -125,12 +125,12 @@ def waiting(
     for index, candidate in enumerate(candidates):
         if reasons[index] is None:
             by_query.setdefault(candidate.query_id, []).append(index)
-    return [Waiting(records[query], tuple(at)) for query, at in by_query.items()]
+    return [Waiting(records[query], tuple(indices)) for query, indices in by_query.items()]
 
 
 def tasks(groups: Sequence[Waiting], candidates: Sequence[Candidate]) -> list[Task]:
     """What the reward model is asked: the plain query, never the prompt that a response was sampled under."""
-    return [Task(group.record.messages, tuple(candidates[i].response.text for i in group.at)) for group in groups]
+    return [Task(group.record.messages, tuple(candidates[i].response.text for i in group.indices)) for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,32 +159,32 @@ def outcomes(
         reasons: what `sift` said of each.
         groups, scored: what was scored, and the answers.
     """
-    found = [Outcome(None, reason) for reason in reasons]
+    results = [Outcome(None, reason) for reason in reasons]
     rows = {}
     for group, answer in zip(groups, scored, strict=True):
-        for index, reward, refused in zip(group.at, answer.rewards, answer.refused, strict=True):
-            found[index] = Outcome(reward, None if reward is not None else refused or "no_reward")
+        for index, reward, refused in zip(group.indices, answer.rewards, answer.refused, strict=True):
+            results[index] = Outcome(reward, None if reward is not None else refused or "no_reward")
             if reward is not None:
                 rows[index] = described(candidates[index], reward, group.record, rules)
-    at = sorted(rows)
-    kept = keep_by(rules.keep, pl.DataFrame([rows[i] for i in at], schema=KEEP_COLUMNS))
-    for index, keep in zip(at, kept, strict=True):
+    places = sorted(rows)
+    kept = keep_by(rules.keep, pl.DataFrame([rows[i] for i in places], schema=KEEP_COLUMNS))
+    for index, keep in zip(places, kept, strict=True):
         if not keep:
-            found[index] = replace(found[index], dropped="not_kept")
-    return found
+            results[index] = replace(results[index], dropped="not_kept")
+    return results
 
 
-def joined(candidates: Sequence[Candidate], found: Sequence[Outcome], queries: Sequence[str]) -> list[Record]:
+def joined(candidates: Sequence[Candidate], outcomes: Sequence[Outcome], queries: Sequence[str]) -> list[Record]:
     """What joins the dataset: one row for each of `queries` that got a response, in their order, ranked."""
     by_query: dict[str, list[Response]] = {query: [] for query in queries}
-    for candidate, outcome in zip(candidates, found, strict=True):
+    for candidate, outcome in zip(candidates, outcomes, strict=True):
         if outcome.dropped is None:
             by_query[candidate.query_id].append(replace(candidate.response, reward=outcome.reward))
     return [Record(query, (), tuple(responses)).ranked() for query, responses in by_query.items() if responses]
 
 
 def tallies(
-    candidates: Sequence[Candidate], found: Sequence[Outcome], records: Mapping[str, Record], rules: Rules
+    candidates: Sequence[Candidate], outcomes: Sequence[Outcome], records: Mapping[str, Record], rules: Rules
 ) -> dict[str, Tally]:
     """The tally of each prompt.
 
@@ -192,11 +192,11 @@ def tallies(
         records: of every query that a candidate was scored for.
     """
     made: dict[str, Tally] = {}
-    for candidate, outcome in zip(candidates, found, strict=True):
-        one = _one(candidate, rules, outcome.dropped)
+    for candidate, outcome in zip(candidates, outcomes, strict=True):
+        tally = _one(candidate, rules, outcome.dropped)
         if outcome.reward is not None:
-            _add_reward(one, outcome.reward, ends(records[candidate.query_id]))
-        made.setdefault(candidate.prompt, Tally(candidate.response.polarity)).add(one)
+            _add_reward(tally, outcome.reward, ends(records[candidate.query_id]))
+        made.setdefault(candidate.prompt, Tally(candidate.response.polarity)).add(tally)
     return made
 
 

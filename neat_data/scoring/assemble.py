@@ -103,5 +103,5 @@ def _refused_line(record: Record, label: Label, reason: str, said: str | None) -
     return {**place_of(label), "reason": reason, "detail": detail, "raw": canonical_json(raw)}
 
 
-def place_of(at: Label | Place) -> dict[str, Any]:
-    return {"name": at.name, "subset": at.subset, "split": at.split, "row": at.row}
+def place_of(place: Label | Place) -> dict[str, Any]:
+    return {"name": place.name, "subset": place.subset, "split": place.split, "row": place.row}

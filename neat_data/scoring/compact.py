@@ -96,12 +96,12 @@ def _require_whole(source: PreferenceDataset) -> None:
 def _settings(source: PreferenceDataset, compression: str | None) -> dict[str, Any]:
     """What the source was made with, and what of it was folded: shards, verdicts and scores, by their hashes."""
     rounds = [
-        {"round": at.round, "kind": at.kind, "settings": at.settings, "fingerprint": at.fingerprint}
-        for at in _later(source)
+        {"round": round.round, "kind": round.kind, "settings": round.settings, "fingerprint": round.fingerprint}
+        for round in _later(source)
     ]
     folded = {
         "fingerprint": source.manifest.fingerprint,
-        "content": _sha256([entry.sha256 for at in source.manifest.rounds for entry in at.shards]),
+        "content": _sha256([entry.sha256 for round in source.manifest.rounds for entry in round.shards]),
         "dropped": _sha256(sorted(source.dropped)),
         "scores": {name: source.scores(name).fingerprint for name in source.models[1:]},
         "rounds": [*source.manifest.settings.get("folded", {}).get("rounds", ()), *rounds],
@@ -111,7 +111,7 @@ def _settings(source: PreferenceDataset, compression: str | None) -> dict[str, A
 
 def _later(source: PreferenceDataset) -> list[Round]:
     """The rounds that were not folded before."""
-    return [at for at in source.manifest.rounds if at.round and at.shards]
+    return [round for round in source.manifest.rounds if round.round and round.shards]
 
 
 def _sha256(value: Any) -> str:
@@ -131,8 +131,8 @@ def _fold(source: PreferenceDataset, folder: DatasetFolder, number: int) -> Shar
     """One base shard with everything that belongs to its queries."""
     table = source.shard_table(number)
     rejects = [*source.rejects(number), *_lost_labels(source, number, table)]
-    told = source.shard_metadata(number)
-    counted: dict[str, Any] = {name: told[name] for name in ("source_rows", "queries_cut") if name in told}
+    stored = source.shard_metadata(number)
+    counted: dict[str, Any] = {name: stored[name] for name in ("source_rows", "queries_cut") if name in stored}
     metadata = {"kind": KIND, "fingerprint": folder.fingerprint, "settings": folder.settings, **counted}
     return commit_shard(folder.path, 0, number, table, rejects, metadata, folder.settings["compression"])
 
@@ -179,9 +179,9 @@ def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
 
 
 def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:
-    for at in source.manifest.rounds:
-        if at.round:
-            folder.enter_round(at)
-    told = source.manifest.round(0).summary
+    for round in source.manifest.rounds:
+        if round.round:
+            folder.enter_round(round)
+    summary = source.manifest.round(0).summary
     names = ("source_rows", "repeated_rows", "queries_cut")
-    folder.finish(0, {name: told[name] for name in names if name in told})
+    folder.finish(0, {name: summary[name] for name in names if name in summary})

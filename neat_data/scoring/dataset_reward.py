@@ -105,26 +105,26 @@ def completed(spec: RewardModelSpec, settings: dict[str, Any]) -> RewardModelSpe
     """`spec` with the lengths of the dataset's model where the user said nothing of them."""
     if "weights" not in settings and "revision" not in settings:
         return spec
-    told = recorded.scoring(settings)
+    known = recorded.scoring(settings)
     return replace(
         spec,
-        max_length=spec.max_length or told.get("max_length"),
-        max_response=spec.max_response or told.get("max_response"),
+        max_length=spec.max_length or known.get("max_length"),
+        max_response=spec.max_response or known.get("max_response"),
         lengths_inherited=spec.max_length is None and spec.max_response is None,
     )
 
 
-def mismatches(own: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def mismatches(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """What makes the rewards of two models incomparable, a line each, given the settings that they state."""
-    shared = [key for key in _DECISIVE if key in own and key in found]
+    shared = [key for key in _DECISIVE if key in own and key in other]
     if not any(key in shared for key in ("weights", "revision", "sha256")):
         shared.append("model")
-    return [f"{key}: {own.get(key)} -> {found.get(key)}" for key in shared if own.get(key) != found.get(key)]
+    return [f"{key}: {own.get(key)} -> {other.get(key)}" for key in shared if own.get(key) != other.get(key)]
 
 
-def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> None:
-    """Raise InputError where `found` is not the model that the dataset was scored with."""
-    if different := mismatches(own, found):
+def require_same(own: dict[str, Any], other: dict[str, Any], folder: Path) -> None:
+    """Raise InputError where `other` is not the model that the dataset was scored with."""
+    if different := mismatches(own, other):
         raise InputError(
             f"{folder}: was scored with {own.get('model')}; this is another reward model ({'; '.join(different)}).",
             advice="Rewards of two models cannot be ranked together. Name its own, or say {mix_rewards}.",
@@ -133,8 +133,8 @@ def require_same(own: dict[str, Any], found: dict[str, Any], folder: Path) -> No
 
 def require_same_files(own: dict[str, Any], spec: RewardModelSpec, folder: Path) -> None:
     """`require_same` by what files tell, before any of them is run or loaded."""
-    if (found := _files(spec.model)) is not None:
-        require_same(own, found, folder)
+    if (files := _files(spec.model)) is not None:
+        require_same(own, files, folder)
 
 
 def _files(model: str) -> dict[str, Any] | None:

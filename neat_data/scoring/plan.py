@@ -216,9 +216,9 @@ def make_plan(
     done = folder / "plan.json"
     wanted = {"fingerprint": fingerprint, "shard_rows": shard_rows}
     if done.exists():
-        found = json.loads(done.read_text())
-        if {key: found.get(key) for key in wanted} == wanted:
-            return _plan(folder, found)
+        plan = json.loads(done.read_text())
+        if {key: plan.get(key) for key in wanted} == wanted:
+            return _plan(folder, plan)
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

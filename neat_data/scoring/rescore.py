@@ -97,7 +97,7 @@ def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSum
 
 
 def _unfinished(manifest: Manifest) -> list[str]:
-    rounds = [at.round for at in manifest.rounds if not at.complete]
+    rounds = [round.round for round in manifest.rounds if not round.complete]
     return [f"round {number} is not finished: what it has so far is scored" for number in rounds]
 
 
@@ -175,9 +175,9 @@ def _check_finite(
     ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None], settings: Mapping[str, Any]
 ) -> None:
     """Raise RunError naming the first response whose reward is NaN or infinite."""
-    for at in np.flatnonzero(~np.isfinite(rewards)).tolist():
-        if refused[at] is None:
+    for index in np.flatnonzero(~np.isfinite(rewards)).tolist():
+        if refused[index] is None:
             raise RunError(
-                f"the reward model gave {rewards[at]} for response {ids[at]}{computed_by(settings)}.\n"
+                f"the reward model gave {rewards[index]} for response {ids[index]}{computed_by(settings)}.\n"
                 "Try another --dtype or --path; `neat-data show` shows its record."
             )

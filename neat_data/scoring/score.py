@@ -28,7 +28,7 @@ from neat_data.scoring.plan import Plan, excluding, make_plan
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
-from neat_data.sources.files.compressed import Told
+from neat_data.sources.files.compressed import OnRead
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.commit import commit_shard
 from neat_data.store.folder import DatasetFolder
@@ -135,8 +135,8 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         return ScoreSummary(request.out, already, counts, losses.notes(plan, request.out, counts))
 
 
-def open_request(request: ScoreRequest, told: Told) -> Source:
-    """The source of a request; `told` hears of the bytes that are read."""
+def open_request(request: ScoreRequest, on_read: OnRead) -> Source:
+    """The source of a request; `on_read` hears of the bytes that are read."""
     return open_source(
         request.source,
         subset=request.subset,
@@ -144,7 +144,7 @@ def open_request(request: ScoreRequest, told: Told) -> Source:
         format=request.format,
         columns=request.columns,
         ignore=request.ignore,
-        told=told,
+        on_read=on_read,
     )
 
 
@@ -158,8 +158,8 @@ def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRe
     }
 
 
-def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, told: Told) -> Iterator[Row | Reject]:
-    rows = islice(source.rows(told), limit)
+def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, on_read: OnRead) -> Iterator[Row | Reject]:
+    rows = islice(source.rows(on_read), limit)
     return excluding(rows, exclusion.reason) if exclusion else rows
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.sources.files import hub, locate
 from neat_data.sources.files import read as data_files
-from neat_data.sources.files.compressed import Told, nobody, sha256
+from neat_data.sources.files.compressed import OnRead, nobody, sha256
 from neat_data.sources.files.locate import DataFile
-from neat_data.sources.row import Found, Place, Reject, Row, SourceAnswer, Unusable
+from neat_data.sources.row import Place, RawRow, Reject, Row, SourceAnswer, Unusable
 from neat_data.sources.shapes import registry
 from neat_data.sources.shapes.values import plain
 
@@ -41,8 +41,8 @@ class Source:
         """The size of all files on disk."""
         return sum(file.path.stat().st_size for file, _ in self.files)
 
-    def rows(self, told: Told = nobody) -> Iterator[Row | Reject]:
-        """Every source row, in source order; `told` hears of the bytes that were read of `bytes`.
+    def rows(self, on_read: OnRead = nobody) -> Iterator[Row | Reject]:
+        """Every source row, in source order; `on_read` hears of the bytes that were read of `bytes`.
 
         Raises:
             InputError: a file is cut short or damaged.
@@ -50,8 +50,8 @@ class Source:
         next_row: dict[tuple[str, str | None, str | None], int] = defaultdict(int)
         for file, shape in self.files:
             key = (file.name, file.subset, file.split)
-            for found in data_files.rows(file.path, told):
-                for part in _unfolded(found, shape):
+            for row in data_files.rows(file.path, on_read):
+                for part in _unfolded(row, shape):
                     yield _understand(part, shape, Place(*key, next_row[key]))
                     next_row[key] += 1
 
@@ -66,7 +66,7 @@ def open_source(
     ignore: Collection[str] = (),
     queries: bool = False,
     answers: bool = False,
-    told: Told = nobody,
+    on_read: OnRead = nobody,
 ) -> Source:
     """Open `spec`: a file, folder or glob, or else the hub dataset `ID` or `ID@REVISION`.
 
@@ -79,7 +79,7 @@ def open_source(
         ignore: columns that stay in `meta` although they change what is asked (`context.REFUSED`).
         queries: files that hold queries alone are read as well (`registry.QUERY_SHAPES`); their rows have no answers.
         answers: files of one answer a row are read as well (`registry.RESPONSE_SHAPES`).
-        told: hears of bytes that are read to know the files' formats, shapes and hashes.
+        on_read: hears of bytes that are read to know the files' formats, shapes and hashes.
 
     Raises:
         InputError: nothing is there, or nothing in it can be read as preference data.
@@ -90,14 +90,14 @@ def open_source(
     if chosen is None:
         chosen, revision = hub.find(spec, subset, split)
     ignored = frozenset(ignore)
-    shaped = [(file, replace(wanted or _recognise(file, known, told), ignored=ignored)) for file in chosen]
+    shaped = [(file, replace(wanted or _recognise(file, known, on_read), ignored=ignored)) for file in chosen]
     shape_names = "+".join(dict.fromkeys(shape.name for _, shape in shaped))
     return Source(
         name=spec.rstrip("/").rpartition("/")[2] if revision is None else chosen[0].name,
         format=shape_names,
         fingerprint={
             "name": chosen[0].name if revision else None,
-            "files": {file.key: sha256(file.path, told) for file in chosen},
+            "files": {file.key: sha256(file.path, on_read) for file in chosen},
             "revision": revision,
             "subset": subset,
             "split": split or ("train" if revision or Path(spec).expanduser().is_dir() else None),
@@ -120,31 +120,31 @@ def _wanted(
     return None if format == "auto" else registry.named(format, known)
 
 
-def _recognise(file: DataFile, known: Sequence[registry.Shape], told: Told) -> registry.Shape:
+def _recognise(file: DataFile, known: Sequence[registry.Shape], on_read: OnRead) -> registry.Shape:
     """The one of the `known` shapes that a file has, by the columns of its first readable rows."""
-    readable = (found.columns for found in data_files.rows(file.path, told, told) if found.columns is not None)
+    readable = (row.columns for row in data_files.rows(file.path, on_read, on_read) if row.columns is not None)
     rows = list(islice(readable, _ROWS_TO_RECOGNISE))
     if not any(rows):
         raise InputError(f"{file.key}: holds no row that can be read; is it JSON Lines, JSON, CSV, Parquet or Arrow?")
     return registry.recognise(rows, file.key, known)
 
 
-def _unfolded(found: Found, shape: registry.Shape) -> Iterator[Found]:
-    if shape.unfold is None or found.columns is None:
-        yield found
+def _unfolded(row: RawRow, shape: registry.Shape) -> Iterator[RawRow]:
+    if shape.unfold is None or row.columns is None:
+        yield row
         return
-    for columns in shape.unfold(found.columns):
-        yield replace(found, columns=columns)
+    for columns in shape.unfold(row.columns):
+        yield replace(row, columns=columns)
 
 
-def _understand(found: Found, shape: registry.Shape, place: Place) -> Row | Reject:
+def _understand(row: RawRow, shape: registry.Shape, place: Place) -> Row | Reject:
     try:
-        if found.problem or found.columns is None:
-            raise found.problem or Unusable("not_json")
-        made = shape.understand(found.columns)
+        if row.problem or row.columns is None:
+            raise row.problem or Unusable("not_json")
+        made = shape.understand(row.columns)
         meta = plain(made.meta)
     except Unusable as problem:
-        return Reject(place, problem.reason, problem.detail, found.raw)
+        return Reject(place, problem.reason, problem.detail, row.raw)
     except RecursionError:  # what the JSON decoder takes can still be too deep for walking through it
-        return Reject(place, "not_json", "nested too deeply", found.raw)
-    return Row(place, made.messages, made.answers, made.order, made.verdict, meta, found.raw)
+        return Reject(place, "not_json", "nested too deeply", row.raw)
+    return Row(place, made.messages, made.answers, made.order, made.verdict, meta, row.raw)

@@ -126,7 +126,7 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RawRow:
     """One row of a file before its shape is known: its columns, or the problem that kept them from being read."""
 
     raw: str | bytes
@@ -144,5 +144,5 @@ def reject_line(reject: Reject) -> dict[str, Any]:
         return {**line, "raw_base64": base64.b64encode(raw).decode()}
 
 
-def place_of(at: Label | Place) -> dict[str, Any]:
-    return {"name": at.name, "subset": at.subset, "split": at.split, "row": at.row}
+def place_of(place: Label | Place) -> dict[str, Any]:
+    return {"name": place.name, "subset": place.subset, "split": place.split, "row": place.row}

@@ -59,33 +59,33 @@ class View:
     @property
     def plain(self) -> bool:
         """Whether the base shards are what the reader sees."""
-        later = any(at.round and at.shards for at in self.rankings.manifest.rounds)
+        later = any(round.round and round.shards for round in self.rankings.manifest.rounds)
         return not later and not self.left_out and self.by is None and self.rounds is None
 
     @cached_property
     def content(self) -> str:
         """sha256 over everything that decides what the reader sees."""
         manifest = self.rankings.manifest
-        shards = [entry.sha256 for at in manifest.rounds for entry in at.shards]
-        told: list[Any] = [shards, sorted(self.left_out)]
+        shards = [entry.sha256 for round in manifest.rounds for entry in round.shards]
+        parts: list[Any] = [shards, sorted(self.left_out)]
         if self.by is not None:
             names = [name for name in self.by.names if name != OWN]
             scored = {name: [s.entry.sha256 for s in self.rankings.scores[name].shards] for name in names}
-            told += [self.by.how, list(self.by.names), scored]
-        return hashlib.sha256(canonical_json(told).encode()).hexdigest()
+            parts += [self.by.how, list(self.by.names), scored]
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
     def table(self, number: int, scores: bool = False) -> pa.Table:
         """The records of a base shard, with the column `scores` where it is wanted."""
-        base, found = self.rankings.answers(number)
-        every = {name: self._rewards(name, number, found) for name in self.rankings.models} if scores else None
+        base, answers = self.rankings.answers(number)
+        every = {name: self._rewards(name, number, answers) for name in self.rankings.models} if scores else None
         if self.plain:
             base = base.replace_schema_metadata(None)
             return base if every is None else with_scores(base, every)
-        keep = kept(found, self.left_out)
+        keep = kept(answers, self.left_out)
         if self.rounds is not None:
-            keep &= np.isin(found.column("round").to_numpy(), list(self.rounds))
-        reward = None if self.by is None else self.rankings.ranking(self.by, number, found)
-        return records_of(base, found, keep, reward=reward, scores=every)
+            keep &= np.isin(answers.column("round").to_numpy(), list(self.rounds))
+        reward = None if self.by is None else self.rankings.ranking(self.by, number, answers)
+        return records_of(base, answers, keep, reward=reward, scores=every)
 
     def records(self, number: int) -> Iterator[Record]:
         """The records of a base shard, best response first."""
@@ -116,8 +116,8 @@ class View:
             write_shard(path, self.table(number), {})
         return path
 
-    def _rewards(self, name: str, number: int, found: Answers) -> np.ndarray:
-        return self.rankings.rewards(name, number, found, partial=True)
+    def _rewards(self, name: str, number: int, answers: Answers) -> np.ndarray:
+        return self.rankings.rewards(name, number, answers, partial=True)
 
 
 @dataclass(frozen=True, repr=False)
@@ -174,10 +174,10 @@ class PreferenceDataset:
         if isinstance(key, slice):
             return [self._at(position) for position in range(*key.indices(len(self)))]
         if isinstance(key, str):
-            found = self._of_query(key)
-            if found is None:
+            record = self._of_query(key)
+            if record is None:
                 raise KeyError(key)
-            return found
+            return record
         position = key + len(self) if key < 0 else key
         if not 0 <= position < len(self):
             raise IndexError(f"{self.path}: no record {key}; there are {len(self):,}")
@@ -201,7 +201,7 @@ class PreferenceDataset:
     @property
     def responses(self) -> int:
         """Responses of all rounds, those included that people dropped."""
-        return sum(entry.responses for at in self.manifest.rounds for entry in at.shards)
+        return sum(entry.responses for round in self.manifest.rounds for entry in round.shards)
 
     @property
     def reward_model(self) -> str | None:

@@ -110,10 +110,10 @@ class DatasetFolder:
         self.require_finished()
         settings = json.loads(canonical_json(settings))
         fingerprint = manifests.fingerprint_of(settings)
-        for at in self.manifest.rounds:
-            if at.round and at.fingerprint == fingerprint:
-                self.notes += version_notes(at.versions, versions)
-                return at.round
+        for entry in self.manifest.rounds:
+            if entry.round and entry.fingerprint == fingerprint:
+                self.notes += version_notes(entry.versions, versions)
+                return entry.round
         newest = self.manifest.newest
         if not newest.complete:
             raise InputError(
@@ -256,9 +256,9 @@ class DatasetFolder:
         Raises:
             RunError: the rows do not add up, or a shard is missing.
         """
-        at = self.manifest.round(round)
-        counts = counts_of(self.path, at)
-        if round == 0 and sorted(at.numbers()) != list(range(len(at.shards))):
+        begun = self.manifest.round(round)
+        counts = counts_of(self.path, begun)
+        if round == 0 and sorted(begun.numbers()) != list(range(len(begun.shards))):
             raise RunError(f"{self.path}: shards are missing; run the same command again.")
         accounted = counts["labels"] + sum(counts["rejected"].values())
         if summary.get("source_rows", accounted) != accounted:
@@ -266,7 +266,7 @@ class DatasetFolder:
                 f"{self.path}: {summary['source_rows']} source rows went in, but {counts['labels']} are in labels and "
                 f"{accounted - counts['labels']} were rejected. This is a mistake of this program; please report it."
             )
-        done = replace(at, complete=True, summary={**summary, **counts})
+        done = replace(begun, complete=True, summary={**summary, **counts})
         self._write(self.manifest.with_round(done))
 
     def write_card(self, body: str) -> None:

@@ -66,7 +66,7 @@ def flat_responses(table: pa.Table) -> pa.StructArray:
 
 def records_of(
     base: pa.Table,
-    found: Answers,
+    answers: Answers,
     keep: np.ndarray,
     *,
     reward: np.ndarray | None = None,
@@ -76,18 +76,18 @@ def records_of(
 
     Args:
         base: the base shard.
-        found: what `answers` made of it.
-        keep: bool, one a response of `found`.
+        answers: every response of that shard, of whatever round.
+        keep: bool, one a response of `answers`.
         reward: float32, one a response, to rank by and to show instead of the stored one; NaN is not kept.
         scores: rewards of several models, one a response each, for the column `scores` (see `with_scores`).
     """
-    keep = keep & (found.record >= 0)
+    keep = keep & (answers.record >= 0)
     if reward is not None:
         keep &= ~np.isnan(reward)
     order = np.flatnonzero(keep)
-    order = order[_ranking(found, order, found.rewards if reward is None else reward)]
-    rows, sizes = np.unique(found.record[order], return_counts=True)
-    responses = found.responses.take(pa.array(order))
+    order = order[_ranking(answers, order, answers.rewards if reward is None else reward)]
+    rows, sizes = np.unique(answers.record[order], return_counts=True)
+    responses = answers.responses.take(pa.array(order))
     if reward is not None:
         responses = _with_rewards(responses, reward[order])
     labels = labels_over(base["labels"].combine_chunks().take(pa.array(rows)), responses.field("response_id"))
@@ -137,13 +137,13 @@ def labels_over(labels: pa.ListArray, kept: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(_offsets(counts), pa.StructArray.from_arrays(fields, fields=list(remaining.type)))
 
 
-def _ranking(found: Answers, these: np.ndarray, reward: np.ndarray) -> np.ndarray:
+def _ranking(answers: Answers, these: np.ndarray, reward: np.ndarray) -> np.ndarray:
     """How `record.ranked` puts the responses numbered `these` in order, record after record."""
-    of, value = found.record[these], reward[these]
-    round = found.column("round").to_numpy()[these]
+    of, value = answers.record[these], reward[these]
+    round = answers.column("round").to_numpy()[these]
     tie = np.zeros(len(these), dtype=np.int64)
     if round.any():  # ids break ties of later rounds only
-        ids = found.column("response_id").take(pa.array(these))
+        ids = answers.column("response_id").take(pa.array(these))
         tie = np.where(round == 0, 0, pc.rank(ids, tiebreaker="dense").to_numpy().astype(np.int64))
     unscored = np.isnan(value)
     return np.lexsort((tie, round, np.where(unscored, 0, -value), unscored, of))

@@ -105,17 +105,17 @@ class _Url:
 
     def names(self, folder: str) -> list[str]:
         try:
-            found = self.system.ls(f"{self.root}/{folder}", detail=False)
+            paths = self.system.ls(f"{self.root}/{folder}", detail=False)
         except FileNotFoundError:
             return []
-        return sorted(f"{folder}/{name.rsplit('/', 1)[1]}" for name in found)
+        return sorted(f"{folder}/{name.rsplit('/', 1)[1]}" for name in paths)
 
     def folders(self, folder: str) -> list[str]:
         try:
-            found = self.system.ls(f"{self.root}/{folder}", detail=True)
+            entries = self.system.ls(f"{self.root}/{folder}", detail=True)
         except FileNotFoundError:
             return []
-        return sorted(at["name"].rstrip("/").rsplit("/", 1)[1] for at in found if at["type"] == "directory")
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
 
     def shard(self, entry: ShardEntry) -> Path:
         path = cache_folder() / "shards" / f"{entry.sha256}.arrow"

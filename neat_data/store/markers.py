@@ -63,8 +63,8 @@ def with_body(readme: bytes, card: str, marks: Marks = OURS) -> bytes:
 
 def _split(content: bytes) -> tuple[bytes | None, bytes]:
     """The YAML between the dashes at the top, None where there is none, and what follows."""
-    found = _HEADER.match(content)
-    return (found[1], content[found.end() :]) if found else (None, content)
+    match = _HEADER.match(content)
+    return (match[1], content[match.end() :]) if match else (None, content)
 
 
 def _merged(header: bytes | None, ours: dict[str, Any], marks: Marks) -> bytes | None:

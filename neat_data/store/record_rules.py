@@ -12,7 +12,7 @@ from neat_data.record import Label, Record, Response, query_id, ranked, response
 def folded_rounds(settings: dict[str, Any]) -> frozenset[int] | None:
     """The rounds that `compact` folded into the base shards; None for a dataset that was not compacted."""
     folded = settings.get("folded")
-    return None if folded is None else frozenset(at["round"] for at in folded["rounds"])
+    return None if folded is None else frozenset(entry["round"] for entry in folded["rounds"])
 
 
 def base_faults(record: Record, folded: frozenset[int] | None = None) -> Iterator[str]:

@@ -73,11 +73,11 @@ def scoring(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: one of them is no dtype, or no length.
     """
-    told = {name: settings[name] for name in _SCORING if settings.get(name) is not None}
-    for name, value in told.items():
+    known = {name: settings[name] for name in _SCORING if settings.get(name) is not None}
+    for name, value in known.items():
         if not _SCORING[name](value):
             raise InputError(f"the recorded {name} of reward model {settings.get('model')} makes no sense: {value!r}")
-    return told
+    return known
 
 
 def arguments(settings: Mapping[str, Any], advice: str, said: Collection[str] = ()) -> dict[str, Any]:

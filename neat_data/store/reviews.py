@@ -51,8 +51,8 @@ class Event:
 
     def to_line(self) -> bytes:
         """JSON and a newline; what was not said is left out."""
-        told = {name: value for name, value in asdict(self).items() if value not in (None, (), "")}
-        return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        given = {name: value for name, value in asdict(self).items() if value not in (None, (), "")}
+        return json.dumps(given, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Event:
@@ -61,16 +61,16 @@ class Event:
         Raises:
             ValueError: no such event.
         """
-        told = json.loads(line)
-        if not isinstance(told, dict) or not isinstance(told.get("response_id"), str):
+        values = json.loads(line)
+        if not isinstance(values, dict) or not isinstance(values.get("response_id"), str):
             raise ValueError("it names no response_id")
-        verdict, undoes = told.get("verdict"), told.get("undoes")
+        verdict, undoes = values.get("verdict"), values.get("undoes")
         if (verdict is None) == (undoes is None):
             raise ValueError("it holds neither a verdict nor what it undoes, or both")
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}")
-        known = {name: told[name] for name in cls.__slots__ if told.get(name) is not None}
-        return cls(**{"event": "", **known, "labels": tuple(told.get("labels") or ())})
+        known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
+        return cls(**{"event": "", **known, "labels": tuple(values.get("labels") or ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +138,10 @@ def rater_name(name: str) -> str:
     Raises:
         InputError: it is not.
     """
-    one = unicodedata.normalize("NFC", name.strip())
-    if not _RATER.fullmatch(one) or len(one.encode()) > 120:
+    spelled = unicodedata.normalize("NFC", name.strip())
+    if not _RATER.fullmatch(spelled) or len(spelled.encode()) > 120:
         raise InputError(f"{name[:80]!r} cannot name a rater: take letters, digits, '.', '_' and '-', 64 at most.")
-    return one
+    return spelled
 
 
 def rater_of(file: str) -> str:

@@ -107,12 +107,12 @@ def shard_metadata(path: Path) -> dict[str, Any]:
     with _opened(path) as file:
         schema = file.schema
     try:
-        found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        metadata = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except (ValueError, RecursionError) as error:
         raise DamagedShard(path, f"its metadata is not JSON ({type(error).__name__})") from error
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise DamagedShard(path, "its metadata is no JSON object")
-    return found
+    return metadata
 
 
 def shard_entry(path: Path) -> ShardEntry:

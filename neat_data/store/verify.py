@@ -85,18 +85,18 @@ def _taken_up(root: Path, manifest: Manifest) -> Manifest:
     at_work = {0} if (root / _PLAN).is_dir() else set()
     if (root / _STAGED).is_dir():
         at_work.add(manifest.newest.round)
-    for at in manifest.rounds:
-        whole = at.round > 0 or sorted(at.numbers()) == list(range(len(at.shards)))
-        if at.shards and whole and at.round not in at_work:
-            manifest = manifest.with_round(replace(at, complete=True, summary=_summary(root, at)))
+    for round in manifest.rounds:
+        whole = round.round > 0 or sorted(round.numbers()) == list(range(len(round.shards)))
+        if round.shards and whole and round.round not in at_work:
+            manifest = manifest.with_round(replace(round, complete=True, summary=_summary(root, round)))
     return manifest
 
 
-def _summary(root: Path, at: Round) -> dict[str, Any]:
-    told = [metadata_of(root / entry.name) for entry in at.shards]
-    names = [name for name in ("source_rows", "queries_cut") if name in told[0]]
-    sums: dict[str, Any] = {name: sum(one.get(name, 0) for one in told) for name in names}
-    return {**sums, **counts_of(root, at)}
+def _summary(root: Path, round: Round) -> dict[str, Any]:
+    metadata = [metadata_of(root / entry.name) for entry in round.shards]
+    names = [name for name in ("source_rows", "queries_cut") if name in metadata[0]]
+    sums: dict[str, Any] = {name: sum(each.get(name, 0) for each in metadata) for name in names}
+    return {**sums, **counts_of(root, round)}
 
 
 def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
@@ -110,11 +110,11 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
     fingerprint = manifests.fingerprint_of(settings)
     if rebuilt.manifest is None:
         folded = settings.get("folded", {}).get("rounds", ())  # rounds without shards that `compact` entered
-        rounds = tuple(Round(**at, complete=True, summary={"folded": True}) for at in folded)
+        rounds = tuple(Round(**fields, complete=True, summary={"folded": True}) for fields in folded)
         rebuilt.manifest = Manifest(metadata.get("kind", "score"), fingerprint, settings, rounds=rounds)
     if round and not rebuilt.manifest.round(round).fingerprint:
-        at = Round(round, kind=metadata.get("kind", ""), settings=settings, fingerprint=fingerprint)
-        rebuilt.manifest = rebuilt.manifest.with_round(at)
+        added = Round(round, kind=metadata.get("kind", ""), settings=settings, fingerprint=fingerprint)
+        rebuilt.manifest = rebuilt.manifest.with_round(added)
     if fingerprint != rebuilt.manifest.fingerprint_at(round):
         rebuilt.left_out.append(f"{entry.name}: left out, made with other settings than the first shard")
         return
@@ -154,8 +154,8 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         counts = {name: getattr(self, name) for name in ("shards", "records", "responses", "labels")}
-        found = {"ok": self.ok, "findings": self.findings, "notes": self.notes}
-        return {**found, **counts, "rejected": dict(sorted(self.rejected.items()))}
+        summary = {"ok": self.ok, "findings": self.findings, "notes": self.notes}
+        return {**summary, **counts, "rejected": dict(sorted(self.rejected.items()))}
 
 
 def verify(path: str | Path, rebuild: bool = False) -> Verification:
@@ -223,17 +223,17 @@ class _Verifier:
         findings = self.result.findings
         if self.manifest.fingerprint != manifests.fingerprint_of(self.manifest.settings):
             findings.append(f"{manifests.FILE}: the fingerprint does not match the settings")
-        for at in self.manifest.rounds:
-            if at.settings and at.fingerprint != manifests.fingerprint_of(at.settings):
-                findings.append(f"{manifests.FILE}: round {at.round}: the fingerprint does not match the settings")
+        for round in self.manifest.rounds:
+            if round.settings and round.fingerprint != manifests.fingerprint_of(round.settings):
+                findings.append(f"{manifests.FILE}: round {round.round}: the fingerprint does not match the settings")
         self._check_names()
-        for at in self.manifest.rounds:
-            for number, entry in at.numbers().items():
-                findings += _shortened(entry.name, list(self._shard_faults(at.round, number, entry)))
+        for round in self.manifest.rounds:
+            for number, entry in round.numbers().items():
+                findings += _shortened(entry.name, list(self._shard_faults(round.round, number, entry)))
         findings += _repeated(self.queries)
         first = self.manifest.round(0)
         findings += self._sum_faults(first) if first.complete else ()
-        unfinished = [at.round for at in self.manifest.rounds if not at.complete]
+        unfinished = [round.round for round in self.manifest.rounds if not round.complete]
         self.result.notes += [f"round {number} is not finished" for number in unfinished]
         findings += scores.faults(self.root)
         findings += self._review_faults()
@@ -242,8 +242,10 @@ class _Verifier:
     def _check_names(self) -> None:
         """Look for files that do not belong, and for gaps in the numbers of the shards."""
         first = self.manifest.round(0)
-        known = {entry.name for at in self.manifest.rounds for entry in at.shards}
-        known |= {rejects_name(at.round, number) for at in self.manifest.rounds for number in at.numbers()} | _OWN_FILES
+        known = {entry.name for round in self.manifest.rounds for entry in round.shards}
+        known |= {
+            rejects_name(round.round, number) for round in self.manifest.rounds for number in round.numbers()
+        } | _OWN_FILES
         for name in _files(self.root):
             if name.endswith(TEMPORARY):
                 self.result.notes.append(f"{name}: left by a killed writer; the next run removes it")
@@ -324,9 +326,9 @@ class _Verifier:
     def _earlier(self, round: int, number: int) -> dict[str, set[str]]:
         """Ids of the responses that each query of a base shard had before `round`."""
         known: dict[str, set[str]] = {}
-        for at in self.manifest.rounds:
-            if at.round < round and number in at.numbers():
-                for record in _records(read_shard(self.root / shard_name(at.round, number))):
+        for entry in self.manifest.rounds:
+            if entry.round < round and number in entry.numbers():
+                for record in _records(read_shard(self.root / shard_name(entry.round, number))):
                     known.setdefault(record.query_id, set()).update(r.response_id for r in record.responses)
         return known
 

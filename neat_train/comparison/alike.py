@@ -35,29 +35,29 @@ _READ = {
 }
 
 
-def require_alike(found: Evaluations) -> list[str]:
+def require_alike(evaluated: Evaluations) -> list[str]:
     """Notes on what differs between the evaluations of these arms.
 
     Raises:
         InputError: they asked other queries or in another way, or reward models of one name are different models.
     """
-    first, *others = [one for evaluations in found.values() for one in evaluations]
+    first, *others = [evaluation for evaluations in evaluated.values() for evaluation in evaluations]
     for other in others:
         _require_same_queries(first, other)
         _require_same_decoding(first, other)
         _require_same_reward_models(first, other)
     return [
-        *_other_tokens(found),
-        *_other_settings(found, first),
-        *_other_prompts(found),
-        *_other_starts(found),
-        *_lacking_models(found),
+        *_other_tokens(evaluated),
+        *_other_settings(evaluated, first),
+        *_other_prompts(evaluated),
+        *_other_starts(evaluated),
+        *_lacking_models(evaluated),
     ]
 
 
 def same_tokens(evaluations: Sequence[Evaluation]) -> bool:
     """Whether a text becomes the same tokens in all of them."""
-    return all(one.tokens == evaluations[0].tokens for one in evaluations)
+    return all(evaluation.tokens == evaluations[0].tokens for evaluation in evaluations)
 
 
 def _require_same_queries(first: Evaluation, other: Evaluation) -> None:
@@ -81,8 +81,8 @@ def _require_same_decoding(first: Evaluation, other: Evaluation) -> None:
         )
 
 
-def _decoding(one: Evaluation) -> dict[str, Any]:
-    return {name: value for name, value in one.result.settings.items() if name not in (*_APART, *_SAID)}
+def _decoding(evaluation: Evaluation) -> dict[str, Any]:
+    return {name: value for name, value in evaluation.result.settings.items() if name not in (*_APART, *_SAID)}
 
 
 def _shortly(changed: Sequence[str]) -> str:
@@ -101,32 +101,32 @@ def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
             )
 
 
-def _models(one: Evaluation) -> dict[str, dict[str, Any]]:
+def _models(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """What an evaluation says of each of its reward models."""
-    told = one.result.settings.get("reward_models", {})
-    return {name: content if isinstance(content, dict) else {"is": content} for name, content in told.items()}
+    models = evaluation.result.settings.get("reward_models", {})
+    return {name: content if isinstance(content, dict) else {"is": content} for name, content in models.items()}
 
 
-def _other_tokens(found: Evaluations) -> Iterator[str]:
-    (first, (mine, *_)), *others = found.items()
-    if told := [name for name, evaluations in others if not same_tokens([mine, *evaluations])]:
+def _other_tokens(evaluated: Evaluations) -> Iterator[str]:
+    (first, (mine, *_)), *others = evaluated.items()
+    if names := [name for name, evaluations in others if not same_tokens([mine, *evaluations])]:
         yield (
-            f"{', '.join(told)}: another tokenizer or chat template than {first}, so perplexity, KL a token and "
+            f"{', '.join(names)}: another tokenizer or chat template than {first}, so perplexity, KL a token and "
             "numbers of tokens do not compare between them, and perplexity is not tested."
         )
 
 
-def _other_settings(found: Evaluations, first: Evaluation) -> Iterator[str]:
+def _other_settings(evaluated: Evaluations, first: Evaluation) -> Iterator[str]:
     mine = _computed(first)
-    for name, evaluations in found.items():
-        changed = sorted({change for one in evaluations for change in differences(mine, _computed(one))})
+    for name, evaluations in evaluated.items():
+        changed = sorted({change for evaluation in evaluations for change in differences(mine, _computed(evaluation))})
         if changed:
             yield f"{name} was evaluated with other settings than the first arm: {_shortly(changed[:4])}."
 
 
-def _computed(one: Evaluation) -> dict[str, Any]:
+def _computed(evaluation: Evaluation) -> dict[str, Any]:
     """Settings that say how, and not what."""
-    settings = one.result.settings
+    settings = evaluation.result.settings
     subject = settings.get("subject", {})
     return {
         **{name: settings.get(name) for name in _SAID},
@@ -134,33 +134,37 @@ def _computed(one: Evaluation) -> dict[str, Any]:
     }
 
 
-def _other_prompts(found: Evaluations) -> Iterator[str]:
-    for name, evaluations in found.items():
+def _other_prompts(evaluated: Evaluations) -> Iterator[str]:
+    for name, evaluations in evaluated.items():
         if (prompt := evaluations[0].result.prompt) != "none":
             yield f"{name} was evaluated with the prompt {prompt} around every query."
 
 
-def _other_starts(found: Evaluations) -> Iterator[str]:
+def _other_starts(evaluated: Evaluations) -> Iterator[str]:
     """KL is a distance from somewhere: said where that is not the same for all."""
     starts: dict[tuple[str, str], list[str]] = {}
-    for name, evaluations in found.items():
-        for start in (one.start for one in evaluations):
+    for name, evaluations in evaluated.items():
+        for start in (evaluation.start for evaluation in evaluations):
             if start is not None:
                 starts.setdefault((start.weights, start.label), []).append(name)
-    lacking = [name for name, evaluations in found.items() if any(one.start is None for one in evaluations)]
+    lacking = [
+        name for name, evaluations in evaluated.items() if any(evaluation.start is None for evaluation in evaluations)
+    ]
     if lacking:
         yield f"{', '.join(lacking)}: no KL, since neat-train eval did not know where they began (--start says it)."
     if len({weights for weights, _ in starts}) > 1:
-        told = (f"that of {', '.join(dict.fromkeys(arms))} from {label}" for (_, label), arms in starts.items())
-        yield f"KL is measured from different policies: {'; '.join(told)}."
+        origins = (f"that of {', '.join(dict.fromkeys(arms))} from {label}" for (_, label), arms in starts.items())
+        yield f"KL is measured from different policies: {'; '.join(origins)}."
 
 
-def _lacking_models(found: Evaluations) -> Iterator[str]:
+def _lacking_models(evaluated: Evaluations) -> Iterator[str]:
     models = dict.fromkeys(
-        model for evaluations in found.values() for one in evaluations for model in one.reward_models
+        model for evaluations in evaluated.values() for evaluation in evaluations for model in evaluation.reward_models
     )
-    for name, evaluations in found.items():
-        lacking = [model for model in models if any(model not in one.reward_models for one in evaluations)]
+    for name, evaluations in evaluated.items():
+        lacking = [
+            model for model in models if any(model not in evaluation.reward_models for evaluation in evaluations)
+        ]
         if lacking:
             yield f"{name} was not scored by {', '.join(lacking)}: those cells are empty."
 
@@ -173,10 +177,10 @@ def require_seeds(name: str, evaluations: Sequence[Evaluation], runs: Sequence[P
         runs: the folders of those of its seeds that are runs, evaluated or not.
     """
     for key, read in _READ.items():
-        kinds = {str(read(one)) for one in evaluations}
+        kinds = {str(read(evaluation)) for evaluation in evaluations}
         if len(kinds) > 1:
             raise InputError(f"{name}: its runs differ in {key} ({', '.join(sorted(kinds))}){_SO}")
-    weights = [one.weights for one in evaluations]
+    weights = [evaluation.weights for evaluation in evaluations]
     if None not in weights and len(set(weights)) < len(weights):
         spec = evaluations[0].result.subject.spec
         raise InputError(f"{name}: the same weights are given twice ({spec}, …)")
@@ -190,8 +194,8 @@ _SO = ", so they are not seeds of one arm;\ngive them different NAMEs"
 
 def _settings(run: Path) -> dict[str, Any]:
     """What seeds of one arm have in common, from settings.json."""
-    told = stored(run)
-    settings, content = told.get("identifying", {}), told.get("content", {})
+    document = stored(run)
+    settings, content = document.get("identifying", {}), document.get("content", {})
     return {
         **_without(settings, _COMPUTED),
         "training": _without(settings.get("training", {}), _SEEDS),

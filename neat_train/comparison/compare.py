@@ -63,18 +63,20 @@ def compare(
     _require_arms(arms)
     wanted = wanted_evaluation(arms, evaluation)
     given = {name: [_seed(path, wanted) for path in paths] for name, paths in arms.items()}
-    found = {name: measured for name, seeds in given.items() if (measured := _evaluations(seeds))}
+    evaluated = {name: measured for name, seeds in given.items() if (measured := _evaluations(seeds))}
     for name, seeds in given.items():
         require_seeds(name, _evaluations(seeds), [seed.run for seed in seeds if seed.run is not None])
-    stated = [Hypothesis(*one) for one in hypotheses] if hypotheses is not None else neighbours(list(arms))
+    stated = [Hypothesis(*each) for each in hypotheses] if hypotheses is not None else neighbours(list(arms))
     require_known(stated, arms)
-    notes = [*_unevaluated(given, wanted), *require_alike(found)]
-    models = tuple(dict.fromkeys(model for seeds in found.values() for one in seeds for model in one.reward_models))
-    differences, untested = tested(stated, found, models)
-    rows, cost_notes = _arms(given, found, models, extra or {})
+    notes = [*_unevaluated(given, wanted), *require_alike(evaluated)]
+    models = tuple(
+        dict.fromkeys(model for seeds in evaluated.values() for each in seeds for model in each.reward_models)
+    )
+    differences, untested = tested(stated, evaluated, models)
+    rows, cost_notes = _arms(given, evaluated, models, extra or {})
     curves, curve_notes = _curves(given)
     names = _names(given)
-    first = next(iter(found.values()))[0]
+    first = next(iter(evaluated.values()))[0]
     return Comparison(
         queries={name: getattr(first.result.queries, name) for name in ("name", "count", "sha256")},
         reward_models=models,
@@ -84,7 +86,7 @@ def compare(
         differences=differences,
         judged=tuple(read_judged(path, names) for path in judged),
         curves=curves,
-        samples=samples(found, examples),
+        samples=samples(evaluated, examples),
         notes=(*notes, *untested, *cost_notes, *curve_notes),
     )
 
@@ -113,13 +115,13 @@ class _Seed:
             return self.evaluation.result.subject.method
         return self.settings.get("method")
 
-    def told(self, models: Sequence[str]) -> Member:
-        one = self.evaluation
-        if one is None:
+    def member(self, models: Sequence[str]) -> Member:
+        evaluation = self.evaluation
+        if evaluation is None:
             return Member(str(self.path), self.number, None, None, None)
-        reward = figures.reward(one, SHOWN_DECODING, models[0]) if models else None
-        kl = figures.column(one, SHOWN_DECODING, "kl")
-        return Member(str(self.path), self.number, str(one.folder), _mean(reward), _mean(kl))
+        reward = figures.reward(evaluation, SHOWN_DECODING, models[0]) if models else None
+        kl = figures.column(evaluation, SHOWN_DECODING, "kl")
+        return Member(str(self.path), self.number, str(evaluation.folder), _mean(reward), _mean(kl))
 
 
 def _mean(values: pl.DataFrame | None) -> float | None:
@@ -174,7 +176,7 @@ def _names(given: Mapping[str, Sequence[_Seed]]) -> dict[Path, str]:
 
 def _arms(
     given: Mapping[str, Sequence[_Seed]],
-    found: Mapping[str, Sequence[Evaluation]],
+    evaluated: Mapping[str, Sequence[Evaluation]],
     models: Sequence[str],
     extra: Mapping[str, Mapping[str, Cost]],
 ) -> tuple[tuple[Arm, ...], list[str]]:
@@ -182,14 +184,14 @@ def _arms(
     rows, notes = [], []
     for name, seeds in given.items():
         costs, unknown = of_arm([seed.run for seed in seeds], extra.get(name))
-        measured = found.get(name, [])
+        measured = evaluated.get(name, [])
         rows.append(
             Arm(
                 name,
                 seeds[0].method,
                 measured[0].result.prompt if measured else None,
-                tuple(seed.told(models) for seed in seeds),
-                tuple(dict.fromkeys(one.start for one in measured if one.start is not None)),
+                tuple(seed.member(models) for seed in seeds),
+                tuple(dict.fromkeys(evaluation.start for evaluation in measured if evaluation.start is not None)),
                 figures.of(measured),
                 figures.unscored(measured),
                 costs,
@@ -208,13 +210,13 @@ def _curves(given: Mapping[str, Sequence[_Seed]]) -> tuple[tuple[Curve, ...], li
             if seed.run is not None:
                 runs.setdefault(seed.run.resolve(), (name, seed.number))
     drawn = [curve(*whose, run) for run, whose in runs.items()]
-    curves = tuple(one for one in drawn if one is not None)
+    curves = tuple(each for each in drawn if each is not None)
     return curves, progress_notes([(name, run) for run, (name, _) in runs.items()], curves)
 
 
-def _chosen(one: Evaluation) -> dict[str, float]:
+def _chosen(evaluation: Evaluation) -> dict[str, float]:
     """Mean reward of the chosen responses to the queries, by reward model."""
-    answered = one.answered(SHOWN_DECODING)
+    answered = evaluation.answered(SHOWN_DECODING)
     columns = [name for name in answered.columns if name.startswith(CHOSEN)]
     means = {name.removeprefix(CHOSEN): answered[name].mean() for name in columns}
     return {name: float(mean) for name, mean in means.items() if isinstance(mean, float)}

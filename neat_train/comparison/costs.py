@@ -39,14 +39,14 @@ def of_arm(runs: Sequence[Path | None], extra: Mapping[str, Cost] | None = None)
         runs: its seeds; None for what is no run.
         extra: more columns; they take the place of those of the same name.
     """
-    found = [_of_run(run) for run in runs if run is not None]
+    measured = [_of_run(run) for run in runs if run is not None]
     costs: dict[str, Cost] = {}
     for name in COLUMNS:
-        values = [costs_of_run.get(name) for costs_of_run, _ in found]
+        values = [costs_of_run.get(name) for costs_of_run, _ in measured]
         known = [value for value in values if value is not None]
         if known and len(known) == len(runs):
             costs[name] = fmean(known)
-    notes = [note for _, notes in found for note in notes]
+    notes = [note for _, notes in measured for note in notes]
     return {**costs, **(extra or {})}, notes
 
 
@@ -83,8 +83,8 @@ def _result(run: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_bytes())
-        return found if "steps" in found else None
+        result = json.loads(path.read_bytes())
+        return result if "steps" in result else None
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
@@ -128,7 +128,7 @@ def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str
         runs: with the names of their arms.
     """
     drawn = {curve.arm for curve in curves}
-    found = [
+    lines = [
         f"{arm} has no curve: its runs logged no reward of held-out queries, or only once."
         for arm in dict.fromkeys(name for name, _ in runs)
         if arm not in drawn
@@ -136,11 +136,11 @@ def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str
     asked = [(arm, _asked(run)) for arm, run in runs if arm in drawn]
     other = dict.fromkeys(arm for arm, what in asked if what != asked[0][1])
     if other:
-        found.append(
+        lines.append(
             f"The curves of {', '.join(other)} were measured on other held-out queries, by another reward model or in "
             f"another way than those of {asked[0][0]}."
         )
-    return found
+    return lines
 
 
 def _asked(run: Path) -> dict[str, Any]:

@@ -67,34 +67,37 @@ def require_known(hypotheses: Iterable[Hypothesis], arms: Iterable[str]) -> None
 
 
 def tested(
-    hypotheses: Sequence[Hypothesis], found: Evaluations, models: Sequence[str]
+    hypotheses: Sequence[Hypothesis], evaluated: Evaluations, models: Sequence[str]
 ) -> tuple[tuple[Difference, ...], list[str]]:
     """What the evaluations say of each hypothesis, and notes on those that cannot be tested.
 
     Args:
-        found: the evaluations of each arm; an arm without any is not there.
+        evaluated: the evaluations of each arm; an arm without any is not there.
         models: reward models, the first is `reward`.
     """
-    results = [(one, _result(one, found, models)) for one in hypotheses]
-    told = [(one, result) for one, result in results if result is not None]
-    adjusted = holm([result.p for _, result in told])
+    results = [(hypothesis, _result(hypothesis, evaluated, models)) for hypothesis in hypotheses]
+    testable = [(hypothesis, result) for hypothesis, result in results if result is not None]
+    adjusted = holm([result.p for _, result in testable])
     notes = [
-        f"{one.worse} and {one.better} cannot be compared in {one.figure}: {_why_not(one, found)}."
-        for one, result in results
+        f"{hypothesis.worse} and {hypothesis.better} cannot be compared in {hypothesis.figure}: "
+        f"{_why_not(hypothesis, evaluated)}."
+        for hypothesis, result in results
         if result is None
     ]
-    first = LEVEL / max(len(told), 1)  # of Holm's steps
-    rows = tuple(_difference(*row, p, first, found, models) for row, p in zip(told, adjusted, strict=True))
+    first = LEVEL / max(len(testable), 1)  # of Holm's steps
+    rows = tuple(_difference(*row, p, first, evaluated, models) for row, p in zip(testable, adjusted, strict=True))
     return rows, notes
 
 
-def _why_not(one: Hypothesis, found: Evaluations) -> str:
-    return "one of them lacks it" if _same_tokens(one, found) else "they do not count the same tokens"
+def _why_not(hypothesis: Hypothesis, evaluated: Evaluations) -> str:
+    return "one of them lacks it" if _same_tokens(hypothesis, evaluated) else "they do not count the same tokens"
 
 
-def _same_tokens(one: Hypothesis, found: Evaluations) -> bool:
+def _same_tokens(hypothesis: Hypothesis, evaluated: Evaluations) -> bool:
     """Whether tokens mean the same for both, or for this figure do not matter."""
-    return not FIGURES[one.figure].of_tokens or same_tokens([*found.get(one.worse, ()), *found.get(one.better, ())])
+    return not FIGURES[hypothesis.figure].of_tokens or same_tokens(
+        [*evaluated.get(hypothesis.worse, ()), *evaluated.get(hypothesis.better, ())]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +108,34 @@ class _Result:
     p: float
 
 
-def _result(one: Hypothesis, found: Evaluations, models: Sequence[str]) -> _Result | None:
-    read = FIGURES[one.figure].read(models)
-    pair = [found.get(arm, ()) for arm in (one.better, one.worse)]
-    values = figures.aligned(pair, read) if read and all(pair) and _same_tokens(one, found) else None
-    told = figures.difference(*values) if values else None
-    return _Result(values[0], values[1], *told) if values and told else None
+def _result(hypothesis: Hypothesis, evaluated: Evaluations, models: Sequence[str]) -> _Result | None:
+    read = FIGURES[hypothesis.figure].read(models)
+    pair = [evaluated.get(arm, ()) for arm in (hypothesis.better, hypothesis.worse)]
+    values = figures.aligned(pair, read) if read and all(pair) and _same_tokens(hypothesis, evaluated) else None
+    difference = figures.difference(*values) if values else None
+    return _Result(values[0], values[1], *difference) if values and difference else None
 
 
 def _difference(
-    one: Hypothesis, result: _Result, adjusted: float, level: float, found: Evaluations, models: Sequence[str]
+    hypothesis: Hypothesis,
+    result: _Result,
+    adjusted: float,
+    level: float,
+    evaluated: Evaluations,
+    models: Sequence[str],
 ) -> Difference:
-    beside = _result(one._replace(figure="held-out reward"), found, models) if one.figure == "reward" else None
+    beside = (
+        _result(hypothesis._replace(figure="held-out reward"), evaluated, models)
+        if hypothesis.figure == "reward"
+        else None
+    )
     return Difference(
-        one,
+        hypothesis,
         result.difference,
         result.p,
         adjusted,
         figures.detectable(result.better, result.worse, level),
         beside.difference if beside else None,
         len(result.better[0]),
-        expected=(result.difference.value > 0) == FIGURES[one.figure].higher_is_better,
+        expected=(result.difference.value > 0) == FIGURES[hypothesis.figure].higher_is_better,
     )

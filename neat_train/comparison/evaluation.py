@@ -67,20 +67,20 @@ class Evaluation:
     @property
     def negative(self) -> str | None:
         """The prompt that the answers called `negative` were given under; None where they were given without one."""
-        told = self.result.settings["negative"]
-        return None if told["text"] is None else str(told["name"])
+        prompt = self.result.settings["negative"]
+        return None if prompt["text"] is None else str(prompt["name"])
 
     @property
     def start(self) -> Start | None:
         """What KL was measured from."""
-        told = self.result.start
-        return None if told is None else Start(told.label, told.weights, told.own)
+        start = self.result.start
+        return None if start is None else Start(start.label, start.weights, start.own)
 
     def answered(self, decoding: str) -> pl.DataFrame:
         """The answers of one decoding, by query_id; one row a query, the mean where an id was asked more than once."""
-        found = self.answers.filter(pl.col("decoding") == decoding)
-        numbers = [name for name, kind in found.schema.items() if kind.is_numeric() or kind == pl.Boolean]
-        return found.group_by("query_id").agg(pl.col(numbers).cast(pl.Float64).mean()).sort("query_id")
+        rows = self.answers.filter(pl.col("decoding") == decoding)
+        numbers = [name for name, kind in rows.schema.items() if kind.is_numeric() or kind == pl.Boolean]
+        return rows.group_by("query_id").agg(pl.col(numbers).cast(pl.Float64).mean()).sort("query_id")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -89,9 +89,9 @@ def read_evaluation(folder: Path) -> Evaluation:
     Raises:
         InputError: it holds no finished evaluation, one of another version, or files that do not belong together.
     """
-    found = Evaluation(folder, read_eval(folder), _frame(folder / ANSWERS_FILE), _frame(folder / RECORDS_FILE))
-    _require_one_piece(found)
-    return found
+    evaluation = Evaluation(folder, read_eval(folder), _frame(folder / ANSWERS_FILE), _frame(folder / RECORDS_FILE))
+    _require_one_piece(evaluation)
+    return evaluation
 
 
 def _frame(path: Path) -> pl.DataFrame:
@@ -107,15 +107,15 @@ def one_reason(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _require_one_piece(found: Evaluation) -> None:
+def _require_one_piece(evaluation: Evaluation) -> None:
     """eval.json and the answers beside it tell the same rewards."""
-    for decoding, figures in found.result.decodings.items():
-        rows = found.answers.filter(pl.col("decoding") == decoding)
-        for model, told in figures.rewards.items():
-            said, counted = told.mean.value, _mean(rows, f"{REWARD}{model}")
+    for decoding, figures in evaluation.result.decodings.items():
+        rows = evaluation.answers.filter(pl.col("decoding") == decoding)
+        for model, reward in figures.rewards.items():
+            said, counted = reward.mean.value, _mean(rows, f"{REWARD}{model}")
             if (said is None) != (counted is None) or abs((said or 0) - (counted or 0)) > _AGREE:
                 raise InputError(
-                    f"{found.folder}: {EVAL} says a mean reward of {number(said)} under {model} ({decoding}), "
+                    f"{evaluation.folder}: {EVAL} says a mean reward of {number(said)} under {model} ({decoding}), "
                     f"{ANSWERS_FILE} says {number(counted)};\n"
                     "the files are of two evaluations: remove the folder and run neat-train eval again"
                 )
@@ -252,34 +252,34 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
         if not (path / EVAL).is_file() and not (path / SETTINGS).is_file():
             raise InputError(f"{path}: is no run of neat-train fit, and holds no {EVAL}")
     runs = [path for path in paths if not (path / EVAL).is_file()]
-    found = sorted({folder for path in runs for folder in _evaluations(path)})
+    names = sorted({folder for path in runs for folder in _evaluations(path)})
     if given is not None:
         if not runs:
             raise InputError("every path is that of an evaluation itself; leave it out", field="eval", value=given)
-        if given not in found:
-            raise InputError(f"no run has it; there is {', '.join(found) or 'none at all'}", field="eval", value=given)
+        if given not in names:
+            raise InputError(f"no run has it; there is {', '.join(names) or 'none at all'}", field="eval", value=given)
         return given
-    if len(found) > 1:
-        raise InputError(f"the runs have several evaluations: {', '.join(found)}; say which with --eval")
-    if not found and len(runs) == len(paths):
+    if len(names) > 1:
+        raise InputError(f"the runs have several evaluations: {', '.join(names)}; say which with --eval")
+    if not names and len(runs) == len(paths):
         raise InputError(
             f"{paths[0]}: was not evaluated, nor was any other;\n"
             f"neat-train eval {paths[0]} --queries SOURCE --reward-model MODEL"
         )
-    return found[0] if found else ""
+    return names[0] if names else ""
 
 
 def _evaluations(run: Path) -> list[str]:
     folder = run / EVALUATIONS
-    return [found.name for found in folder.iterdir() if (found / EVAL).is_file()] if folder.is_dir() else []
+    return [entry.name for entry in folder.iterdir() if (entry / EVAL).is_file()] if folder.is_dir() else []
 
 
-def samples(found: Mapping[str, Sequence[Evaluation]], count: int) -> tuple[SideBySide, ...]:
+def samples(evaluated: Mapping[str, Sequence[Evaluation]], count: int) -> tuple[SideBySide, ...]:
     """What the first seed of each arm said to `count` queries: those of the lowest ids, which are hashes.
 
     So they are the same for any arms, and nobody picked them.
     """
-    frames = {arm: _first_answers(evaluations[0]) for arm, evaluations in found.items()}
+    frames = {arm: _first_answers(evaluations[0]) for arm, evaluations in evaluated.items()}
     if not frames:
         return ()
     shared = sorted(set.intersection(*(set(rows) for rows in frames.values())))[:count]
@@ -292,9 +292,9 @@ def _first_answers(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def _sample(query: str, frames: Mapping[str, Mapping[str, dict]]) -> SideBySide:
-    one = next(iter(frames.values()))[query]
+    row = next(iter(frames.values()))[query]
     answers = tuple(_answer(arm, rows[query]) for arm, rows in frames.items())
-    return SideBySide(query, one["source"] or "", one["query"], answers)
+    return SideBySide(query, row["source"] or "", row["query"], answers)
 
 
 def _answer(arm: str, row: Mapping) -> ShownAnswer:

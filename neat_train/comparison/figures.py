@@ -34,19 +34,19 @@ def perplexity_values(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 def mean_of_seeds(values: Values) -> Figure:
     """The mean over seeds of the means over queries, with its interval where there are two queries."""
-    found = statistics.two_level(values) if len(values) > 1 else statistics.mean_interval(values[0])
-    if found is None:
-        return Figure(float(np.mean([one.mean() for one in values])))
-    return Figure(found.value, found.low, found.high)
+    interval = statistics.two_level(values) if len(values) > 1 else statistics.mean_interval(values[0])
+    if interval is None:
+        return Figure(float(np.mean([seed.mean() for seed in values])))
+    return Figure(interval.value, interval.low, interval.high)
 
 
 def difference(better: Values, worse: Values) -> tuple[Figure, float] | None:
     """Of means, better minus worse, with the p of no difference; None where that cannot be told: below two queries."""
     if len(better) == len(worse) == 1:
-        found = statistics.paired_difference(better[0], worse[0])
+        paired = statistics.paired_difference(better[0], worse[0])
     else:
-        found = statistics.two_level_difference(better, worse)
-    return None if found is None else (Figure(found[0].value, found[0].low, found[0].high), found[1])
+        paired = statistics.two_level_difference(better, worse)
+    return None if paired is None else (Figure(paired[0].value, paired[0].low, paired[0].high), paired[1])
 
 
 def detectable(better: Values, worse: Values, level: float) -> float | None:
@@ -63,21 +63,21 @@ def win_rate(scores: Values) -> Figure:
     if len(scores) > 1:
         return mean_of_seeds(scores)
     wins, losses = int((scores[0] == 1).sum()), int((scores[0] == 0).sum())
-    found = statistics.win_rate(wins, losses, len(scores[0]) - wins - losses)
-    return Figure(found.value, found.low, found.high)
+    interval = statistics.win_rate(wins, losses, len(scores[0]) - wins - losses)
+    return Figure(interval.value, interval.low, interval.high)
 
 
 def of(evaluations: Sequence[Evaluation]) -> dict[str, Figure]:
     """All figures that every one of these evaluations has."""
-    found = _found(evaluations) if evaluations else ()
-    return {name: figure for name, figure in found if figure is not None}
+    named = _estimates(evaluations) if evaluations else ()
+    return {name: figure for name, figure in named if figure is not None}
 
 
-def _found(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | None]]:
+def _estimates(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | None]]:
     yield "perplexity", _perplexity(evaluations)
     yield "kl_per_response", _mean(evaluations, partial(column, decoding="sampled", name="kl"))
     yield "kl_per_token", _mean(evaluations, kl_per_token)
-    models = tuple(dict.fromkeys(model for one in evaluations for model in one.reward_models))
+    models = tuple(dict.fromkeys(model for each in evaluations for model in each.reward_models))
     for decoding in DECODINGS:
         for name, held in _COLUMNS.items():
             yield f"{decoding}/{name}", _plain(evaluations, partial(column, decoding=decoding, name=held))
@@ -89,7 +89,7 @@ def _found(evaluations: Sequence[Evaluation]) -> Iterator[tuple[str, Figure | No
         above = _all(evaluations, partial(against_chosen, decoding="sampled", model=model)) or []
         yield f"negative/against_sampled/{model}", _mean(evaluations, partial(against_sampled, model=model))
         yield f"sampled/difference/{model}", mean_of_seeds(above) if above else None
-        yield f"sampled/win_rate/{model}", win_rate([(np.sign(one) + 1) / 2 for one in above]) if above else None
+        yield f"sampled/win_rate/{model}", win_rate([(np.sign(each) + 1) / 2 for each in above]) if above else None
 
 
 def unscored(evaluations: Sequence[Evaluation]) -> dict[str, tuple[int, int]]:
@@ -97,72 +97,72 @@ def unscored(evaluations: Sequence[Evaluation]) -> dict[str, tuple[int, int]]:
 
     A model that did not score all of these evaluations has no figure at all, and is left out.
     """
-    found = {}
-    for model in dict.fromkeys(model for one in evaluations for model in one.reward_models):
-        if all(model in one.reward_models for one in evaluations):
-            rewards = [_sampled(one, f"{REWARD}{model}") for one in evaluations]
-            found[model] = (sum(one.null_count() for one in rewards), sum(map(len, rewards)))
-    return {model: (lacking, count) for model, (lacking, count) in found.items() if lacking}
+    counts = {}
+    for model in dict.fromkeys(model for each in evaluations for model in each.reward_models):
+        if all(model in each.reward_models for each in evaluations):
+            rewards = [_sampled(each, f"{REWARD}{model}") for each in evaluations]
+            counts[model] = (sum(each.null_count() for each in rewards), sum(map(len, rewards)))
+    return {model: (lacking, count) for model, (lacking, count) in counts.items() if lacking}
 
 
-def _sampled(one: Evaluation, name: str) -> pl.Series:
-    return one.answers.filter(pl.col("decoding") == "sampled")[name]
+def _sampled(evaluation: Evaluation, name: str) -> pl.Series:
+    return evaluation.answers.filter(pl.col("decoding") == "sampled")[name]
 
 
-def perplexity(one: Evaluation) -> pl.DataFrame | None:
+def perplexity(evaluation: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the corpus perplexity of the chosen responses."""
-    return _of_records(one, perplexity_values)
+    return _of_records(evaluation, perplexity_values)
 
 
-def loss(one: Evaluation) -> pl.DataFrame | None:
+def loss(evaluation: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the logarithm of the perplexity: nats a token."""
-    return _of_records(one, ratio_values)
+    return _of_records(evaluation, ratio_values)
 
 
-def _of_records(one: Evaluation, read: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> pl.DataFrame | None:
-    if one.records.is_empty():
+def _of_records(evaluation: Evaluation, read: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> pl.DataFrame | None:
+    if evaluation.records.is_empty():
         return None
-    sums = one.records.group_by("query_id").agg(pl.col("nll", "tokens").sum()).sort("query_id")
+    sums = evaluation.records.group_by("query_id").agg(pl.col("nll", "tokens").sum()).sort("query_id")
     values = read(sums["nll"].to_numpy(), sums["tokens"].to_numpy())
     return sums.select("query_id", value=pl.Series(values))
 
 
-def kl_per_token(one: Evaluation) -> pl.DataFrame | None:
+def kl_per_token(evaluation: Evaluation) -> pl.DataFrame | None:
     """query_id and value, whose mean is the sum of KL over the sum of tokens."""
-    found = one.answered("sampled")
-    if "kl" not in found.columns or (found := found.drop_nulls("kl")).is_empty() or not found["tokens"].sum():
+    rows = evaluation.answered("sampled")
+    if "kl" not in rows.columns or (rows := rows.drop_nulls("kl")).is_empty() or not rows["tokens"].sum():
         return None
-    values = ratio_values(found["kl"].to_numpy(), found["tokens"].to_numpy())
-    return found.select("query_id", value=pl.Series(values))
+    values = ratio_values(rows["kl"].to_numpy(), rows["tokens"].to_numpy())
+    return rows.select("query_id", value=pl.Series(values))
 
 
-def column(one: Evaluation, decoding: str, name: str) -> pl.DataFrame | None:
+def column(evaluation: Evaluation, decoding: str, name: str) -> pl.DataFrame | None:
     """query_id and value of a column of the answers; None where it holds nothing."""
-    found = one.answered(decoding)
-    if name not in found.columns:
+    rows = evaluation.answered(decoding)
+    if name not in rows.columns:
         return None
-    found = found.select("query_id", value=pl.col(name)).drop_nulls()
-    return None if found.is_empty() else found
+    rows = rows.select("query_id", value=pl.col(name)).drop_nulls()
+    return None if rows.is_empty() else rows
 
 
-def reward(one: Evaluation, decoding: str, model: str) -> pl.DataFrame | None:
+def reward(evaluation: Evaluation, decoding: str, model: str) -> pl.DataFrame | None:
     """query_id and value: the reward of each answer."""
-    return column(one, decoding, f"{REWARD}{model}")
+    return column(evaluation, decoding, f"{REWARD}{model}")
 
 
-def against_chosen(one: Evaluation, decoding: str, model: str) -> pl.DataFrame | None:
+def against_chosen(evaluation: Evaluation, decoding: str, model: str) -> pl.DataFrame | None:
     """query_id and value: reward of the answer minus reward of the chosen response."""
-    found = one.answered(decoding)
-    if not {f"{REWARD}{model}", f"{CHOSEN}{model}"} <= set(found.columns):
+    rows = evaluation.answered(decoding)
+    if not {f"{REWARD}{model}", f"{CHOSEN}{model}"} <= set(rows.columns):
         return None
     difference = pl.col(f"{REWARD}{model}") - pl.col(f"{CHOSEN}{model}")
-    found = found.select("query_id", value=difference).drop_nulls()
-    return None if found.is_empty() else found
+    rows = rows.select("query_id", value=difference).drop_nulls()
+    return None if rows.is_empty() else rows
 
 
-def against_sampled(one: Evaluation, model: str) -> pl.DataFrame | None:
+def against_sampled(evaluation: Evaluation, model: str) -> pl.DataFrame | None:
     """query_id and value: reward of the answer under the negative prompt minus that of the sampled one."""
-    negative, sampled = (reward(one, decoding, model) for decoding in ("negative", "sampled"))
+    negative, sampled = (reward(evaluation, decoding, model) for decoding in ("negative", "sampled"))
     if negative is None or sampled is None:
         return None
     both = negative.join(sampled, on="query_id", suffix="_sampled", maintain_order="left")
@@ -177,7 +177,7 @@ def aligned(groups: Sequence[Sequence[Evaluation]], read: Read) -> list[list[np.
 
     None where one evaluation has no such values, or they share no query.
     """
-    frames = [[read(one) for one in group] for group in groups]
+    frames = [[read(evaluation) for evaluation in group] for group in groups]
     present = [frame for group in frames for frame in group if frame is not None]
     if not present or len(present) < sum(map(len, frames)):
         return None
@@ -189,8 +189,8 @@ def aligned(groups: Sequence[Sequence[Evaluation]], read: Read) -> list[list[np.
 
 
 def _all(evaluations: Sequence[Evaluation], read: Read) -> list[np.ndarray] | None:
-    found = aligned([evaluations], read)
-    return None if found is None else found[0]
+    values = aligned([evaluations], read)
+    return None if values is None else values[0]
 
 
 def _mean(evaluations: Sequence[Evaluation], read: Read) -> Figure | None:
@@ -210,11 +210,13 @@ def _perplexity(evaluations: Sequence[Evaluation]) -> Figure | None:
 def _plain(evaluations: Sequence[Evaluation], read: Read) -> Figure | None:
     """Without an interval."""
     values = _all(evaluations, read)
-    return None if values is None else Figure(float(np.mean([one.mean() for one in values])))
+    return None if values is None else Figure(float(np.mean([seed.mean() for seed in values])))
 
 
 def _distinct(evaluations: Sequence[Evaluation], decoding: str, size: str) -> Figure | None:
     """A share over all answers together, so the mean over seeds has no interval over queries."""
-    measured = [one.result.decodings[decoding] for one in evaluations if decoding in one.result.decodings]
+    measured = [
+        evaluation.result.decodings[decoding] for evaluation in evaluations if decoding in evaluation.result.decodings
+    ]
     shares = [share for figures in measured if (share := figures.distinct.get(size)) is not None]
     return Figure(float(np.mean(shares))) if len(shares) == len(evaluations) else None

@@ -14,18 +14,18 @@ from neat_data.store.inside import refuse_inside_dataset
 _MARKUP = re.compile(r"([\\`*_\[\]<>|#~$&])")
 
 
-def markdown(found: Iterable[Table]) -> str:
+def markdown(tables: Iterable[Table]) -> str:
     """Every table with its heading and its note."""
-    return "\n".join(_table(table) for table in found)
+    return "\n".join(_table(table) for table in tables)
 
 
-def write_markdown(found: Iterable[Table], path: Path) -> None:
+def write_markdown(tables: Iterable[Table], path: Path) -> None:
     """Write them into a file.
 
     Raises:
         RunError: it cannot be written.
     """
-    content = markdown(found).encode()
+    content = markdown(tables).encode()
     refuse_inside_dataset(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,8 +35,8 @@ def table_3() -> tuple[JudgedArms, ...]:
 
 
 def _win_rate(win: int, lose: int, tie: int) -> Figure:
-    found = win_rate(win, lose, tie)
-    return Figure(found.value, found.low, found.high)
+    interval = win_rate(win, lose, tie)
+    return Figure(interval.value, interval.low, interval.high)
 
 
 def references(methods: Mapping[str, str | None]) -> dict[str, Published]:

@@ -30,10 +30,10 @@ def style(place: int, palette: Palette) -> tuple[str, str]:
     return palette.data[place % count], ("-", "--", ":")[place // count % 3]
 
 
-def draw_progress(axes: Axes, found: Comparison, palette: Palette) -> None:
+def draw_progress(axes: Axes, comparison: Comparison, palette: Palette) -> None:
     """Held-out reward while training: a faint line for each seed, a strong one for their mean."""
-    for place, arm in enumerate(found.arms):
-        curves = [curve for curve in found.curves if curve.arm == arm.name]
+    for place, arm in enumerate(comparison.arms):
+        curves = [curve for curve in comparison.curves if curve.arm == arm.name]
         if not curves:
             continue
         colour, line = style(place, palette)
@@ -59,10 +59,10 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     return epochs, np.mean([np.interp(epochs, curve.epochs, curve.rewards) for curve in curves], axis=0)
 
 
-def draw_distance(axes: Axes, found: Comparison, palette: Palette) -> None:
+def draw_distance(axes: Axes, comparison: Comparison, palette: Palette) -> None:
     """Reward against KL: a small point for each seed, a large one with its intervals for the arm."""
-    for place, arm in enumerate(found.arms):
-        point = _point(arm, found.reward_models)
+    for place, arm in enumerate(comparison.arms):
+        point = _point(arm, comparison.reward_models)
         if point is None:
             continue
         colour = style(place, palette)[0]
@@ -90,11 +90,11 @@ def _point(arm: Arm, models: Sequence[str]) -> tuple[tuple[float, Ends], tuple[f
     return (kl.value, _reach(kl)), (reward.value, _reach(reward))
 
 
-def _reach(one: Figure) -> Ends:
+def _reach(figure: Figure) -> Ends:
     """Where all values are the same, rounding can put the value outside its interval by a last digit."""
-    if one.low is None or one.high is None:
+    if figure.low is None or figure.high is None:
         return [[0.0], [0.0]]
-    return [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+    return [[max(0.0, figure.value - figure.low)], [max(0.0, figure.high - figure.value)]]
 
 
 def _label(arm: Arm) -> str:
@@ -109,25 +109,25 @@ FIGURES: dict[str, tuple[str, Draw]] = {
 }
 
 
-def drawable(found: Comparison) -> list[str]:
+def drawable(comparison: Comparison) -> list[str]:
     """The pictures that have something to show."""
-    points = [arm for arm in found.arms if _point(arm, found.reward_models)]
-    return [name for name, there in (("progress", found.curves), ("distance", points)) if there]
+    points = [arm for arm in comparison.arms if _point(arm, comparison.reward_models)]
+    return [name for name, there in (("progress", comparison.curves), ("distance", points)) if there]
 
 
-def inline_svg(name: str, found: Comparison) -> str:
+def inline_svg(name: str, comparison: Comparison) -> str:
     """The picture as an element of the page, in the page's colours and without a legend."""
     caption, draw = FIGURES[name]
-    return inline(picture(partial(_drawn, draw, found, SENTINELS), SENTINELS, "svg", SIZE), name, caption)
+    return inline(picture(partial(_drawn, draw, comparison, SENTINELS), SENTINELS, "svg", SIZE), name, caption)
 
 
-def _drawn(draw: Draw, found: Comparison, palette: Palette, axes: Axes, legend: bool = False) -> None:
-    draw(axes, found, palette)
+def _drawn(draw: Draw, comparison: Comparison, palette: Palette, axes: Axes, legend: bool = False) -> None:
+    draw(axes, comparison, palette)
     if legend:
         legend_of(axes, palette)
 
 
-def write_plots(found: Comparison, folder: Path) -> None:
+def write_plots(comparison: Comparison, folder: Path) -> None:
     """Write every picture as PNG and SVG.
 
     Raises:
@@ -136,8 +136,8 @@ def write_plots(found: Comparison, folder: Path) -> None:
     refuse_inside_dataset(folder / "plots")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in drawable(found):
-            draw = partial(_drawn, FIGURES[name][1], found, PAPER, legend=True)
+        for name in drawable(comparison):
+            draw = partial(_drawn, FIGURES[name][1], comparison, PAPER, legend=True)
             for kind in ("png", "svg"):
                 (folder / f"{name}.{kind}").write_bytes(picture(draw, PAPER, kind, SIZE))
     except OSError as error:

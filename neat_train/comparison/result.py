@@ -211,7 +211,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        found = asdict(self)
-        for told, held in zip(found["differences"], self.differences, strict=True):
-            told.update(hypothesis=held.hypothesis._asdict(), verdict=held.verdict)
-        return found
+        document = asdict(self)
+        for entry, held in zip(document["differences"], self.differences, strict=True):
+            entry.update(hypothesis=held.hypothesis._asdict(), verdict=held.verdict)
+        return document

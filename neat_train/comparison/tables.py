@@ -26,17 +26,17 @@ _PAPER_NOTE = (
 )
 
 
-def tables(found: Comparison) -> list[Table]:
+def tables(comparison: Comparison) -> list[Table]:
     """Every table that has something to say."""
     made = [
-        main(found),
-        differences(found),
-        judged(found.judged),
-        distance(found),
-        answers(found),
-        against_chosen(found),
-        costs(found.arms),
-        notes(found.notes),
+        main(comparison),
+        differences(comparison),
+        judged(comparison.judged),
+        distance(comparison),
+        answers(comparison),
+        against_chosen(comparison),
+        costs(comparison.arms),
+        notes(comparison.notes),
     ]
     return [table for table in made if table.rows]
 
@@ -100,13 +100,13 @@ def _tokens(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f}"
 
 
-def main(found: Comparison) -> Table:
+def main(comparison: Comparison) -> Table:
     """Table 2: perplexity and reward of every arm, the paper's beside them."""
-    beside = any(arm.paper for arm in found.arms)
+    beside = any(arm.paper for arm in comparison.arms)
     heads = ["perplexity", *(["paper (8B)"] if beside else []), "reward", *(["paper (8B)"] if beside else [])]
-    heads += [_model_head(place, model) for place, model in enumerate(found.reward_models) if place]
-    rows = [(arm_name(arm), *_main_cells(arm, found.reward_models, beside)) for arm in found.arms]
-    return Table("Table 2: perplexity and reward", ("arm", *heads), tuple(rows), _main_note(found, beside))
+    heads += [_model_head(place, model) for place, model in enumerate(comparison.reward_models) if place]
+    rows = [(arm_name(arm), *_main_cells(arm, comparison.reward_models, beside)) for arm in comparison.arms]
+    return Table("Table 2: perplexity and reward", ("arm", *heads), tuple(rows), _main_note(comparison, beside))
 
 
 def _model_head(place: int, model: str) -> str:
@@ -125,8 +125,8 @@ def _main_cells(arm: Arm, models: Sequence[str], beside: bool) -> list[str]:
     return cells + [ranged(of(f"sampled/reward/{model}")) for model in models[1:]]
 
 
-def _main_note(found: Comparison, beside: bool) -> str:
-    queries = found.queries
+def _main_note(comparison: Comparison, beside: bool) -> str:
+    queries = comparison.queries
     parts = [
         f"{queries['count']:,} queries of {name_of(str(queries['name']))}; rewards of answers at temperature 1, with "
         "95 % intervals (bootstrap over queries, and over seeds where an arm has several; of one seed and fewer than "
@@ -134,41 +134,43 @@ def _main_note(found: Comparison, beside: bool) -> str:
     ]
     parts += [
         f"{('Reward' if place == 0 else 'Held-out reward' if place == 1 else 'Reward')}: {name_of(model)}"
-        + (f", chosen responses {number(found.chosen[model])}." if model in found.chosen else ".")
-        for place, model in enumerate(found.reward_models)
+        + (f", chosen responses {number(comparison.chosen[model])}." if model in comparison.chosen else ".")
+        for place, model in enumerate(comparison.reward_models)
     ]
-    if any(1 < arm.seeds < _FEW for arm in found.arms):
+    if any(1 < arm.seeds < _FEW for arm in comparison.arms):
         parts.append(_FEW_NOTE)
-    return " ".join([*parts, *_unscored(found), *([_PAPER_NOTE] if beside else [])])
+    return " ".join([*parts, *_unscored(comparison), *([_PAPER_NOTE] if beside else [])])
 
 
-def _unscored(found: Comparison) -> list[str]:
+def _unscored(comparison: Comparison) -> list[str]:
     """What an arm's mean reward leaves out."""
     return [
         f"{name_of(arm.name)}: {lacking:,} of {count:,} answers have no {_model_head(place, model)}: "
         "the mean is that of the others."
-        for arm in found.arms
-        for place, model in enumerate(found.reward_models)
+        for arm in comparison.arms
+        for place, model in enumerate(comparison.reward_models)
         for lacking, count in [arm.unscored.get(model, (0, 0))]
         if lacking
     ]
 
 
-def distance(found: Comparison) -> Table:
+def distance(comparison: Comparison) -> Table:
     """How far the policies went from where they began."""
     names = ("perplexity", "kl_per_response", "kl_per_token")
-    rows = [(arm_name(arm), *(ranged(arm.figures.get(name)) for name in names)) for arm in found.arms if arm.figures]
+    rows = [
+        (arm_name(arm), *(ranged(arm.figures.get(name)) for name in names)) for arm in comparison.arms if arm.figures
+    ]
     columns = ("arm", "perplexity", "KL a response", "KL a token")
     note = (
-        f"Perplexity of the chosen responses, end of turn included; KL in nats from {_origin(found)}, estimated on the "
-        "answers at temperature 1."
+        f"Perplexity of the chosen responses, end of turn included; KL in nats from {_origin(comparison)}, "
+        "estimated on the answers at temperature 1."
     )
     return Table("How far from the start?", columns, tuple(rows), note)
 
 
-def _origin(found: Comparison) -> str:
+def _origin(comparison: Comparison) -> str:
     """What KL is the distance from, as the evaluations have it."""
-    starts = [start for arm in found.arms for start in arm.starts]
+    starts = [start for arm in comparison.arms for start in arm.starts]
     if all(start.own for start in starts):
         return "the policy that the run began from"
     if len({start.weights for start in starts}) == 1:
@@ -176,9 +178,9 @@ def _origin(found: Comparison) -> str:
     return "the policies that the notes name"
 
 
-def answers(found: Comparison) -> Table:
+def answers(comparison: Comparison) -> Table:
     """What the answers are like."""
-    rows = [(arm_name(arm), *_answer_cells(arm)) for arm in found.arms if arm.figures]
+    rows = [(arm_name(arm), *_answer_cells(arm)) for arm in comparison.arms if arm.figures]
     columns = ("arm", "tokens", "finished", "empty", "refusals", "distinct-1", "distinct-2", "distinct-3")
     note = "Answers at temperature 1; distinct-n: how many of the n-grams in all answers together are different ones."
     return Table("What are the answers like?", columns, tuple(rows), note)
@@ -191,20 +193,20 @@ def _answer_cells(arm: Arm) -> list[str]:
     return [plain(of("sampled/length"), _tokens), *shares, *distinct]
 
 
-def against_chosen(found: Comparison) -> Table:
+def against_chosen(comparison: Comparison) -> Table:
     """Other ways of asking, and the chosen responses to the same queries."""
     rows = [
         (arm_name(arm) if place == 0 else f"… {_short_head(place, model)}", *_chosen_cells(arm, model))
-        for arm in found.arms
-        for place, model in enumerate(found.reward_models)
+        for arm in comparison.arms
+        for place, model in enumerate(comparison.reward_models)
         if arm.figures
     ]
-    asked, own = _prompt(found.negative), _own_prompt(found.arms)
+    asked, own = _prompt(comparison.negative), _own_prompt(comparison.arms)
     columns = ("arm", "greedy", asked, f"{asked} minus {own}", "minus chosen", "wins against chosen")
     note = (
         f"Mean rewards of greedy answers ({own}) and of answers at temperature 1 ({asked}); {asked} minus {own}, both "
-        f"at temperature 1, query by query{_OBEYED if found.negative else ''}; reward at temperature 1 ({own}) minus "
-        "that of the chosen response, and how often it is higher."
+        f"at temperature 1, query by query{_OBEYED if comparison.negative else ''}; reward at temperature 1 ({own}) "
+        "minus that of the chosen response, and how often it is higher."
     )
     return Table("Other ways of asking, and the chosen responses", columns, tuple(rows), note)
 
@@ -232,10 +234,10 @@ def _chosen_cells(arm: Arm, model: str) -> list[str]:
     ]
 
 
-def differences(found: Comparison) -> Table:
+def differences(comparison: Comparison) -> Table:
     """The hypotheses."""
-    several = len({one.hypothesis.figure for one in found.differences}) > 1
-    beside = any(one.held_out for one in found.differences)
+    several = len({difference.hypothesis.figure for difference in comparison.differences}) > 1
+    beside = any(difference.held_out for difference in comparison.differences)
     heads = (
         "hypothesis",
         "difference",
@@ -245,32 +247,32 @@ def differences(found: Comparison) -> Table:
         "detectable",
         *(["held-out difference"] if beside else []),
     )
-    rows = tuple(_difference(one, several, beside) for one in found.differences)
-    return Table("Is the difference more than chance?", heads, rows, _differences_note(found.differences))
+    rows = tuple(_difference(difference, several, beside) for difference in comparison.differences)
+    return Table("Is the difference more than chance?", heads, rows, _differences_note(comparison.differences))
 
 
-def _difference(one: Difference, several: bool, beside: bool) -> tuple[str, ...]:
-    hypothesis = one.hypothesis
+def _difference(difference: Difference, several: bool, beside: bool) -> tuple[str, ...]:
+    hypothesis = difference.hypothesis
     names = f"{name_of(hypothesis.worse)} → {name_of(hypothesis.better)}"
     return (
         f"{names}, {hypothesis.figure}" if several else names,
-        ranged(one.difference),
-        p_value(one.p),
-        p_value(one.adjusted),
-        one.verdict,
-        number(one.detectable),
-        *([ranged(one.held_out)] if beside else []),
+        ranged(difference.difference),
+        p_value(difference.p),
+        p_value(difference.adjusted),
+        difference.verdict,
+        number(difference.detectable),
+        *([ranged(difference.held_out)] if beside else []),
     )
 
 
-def _differences_note(found: Sequence[Difference]) -> str:
-    figures = sorted({one.hypothesis.figure for one in found})
-    queries = sorted({one.queries for one in found})
+def _differences_note(rows: Sequence[Difference]) -> str:
+    figures = sorted({row.hypothesis.figure for row in rows})
+    queries = sorted({row.queries for row in rows})
     return (
         f"Right minus left in {', '.join(figures)}, on the same queries ({', '.join(f'{n:,}' for n in queries)}). "
         "Expected: the right one is better. p is two-sided; Holm: corrected for all rows together; holds, the opposite "
         "or open: what that says at 5 %. Detectable: the smallest true difference found with a power of 80 % at "
-        f"{_share(LEVEL / max(len(found), 1))}, Holm's first step."
+        f"{_share(LEVEL / max(len(rows), 1))}, Holm's first step."
     )
 
 
@@ -283,45 +285,45 @@ def _share(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def judged(found: Sequence[JudgedArms]) -> Table:
+def judged(pairs: Sequence[JudgedArms]) -> Table:
     """Table 3, the paper's own rows below; nothing where no judge was asked."""
-    if not found:
+    if not pairs:
         return Table("", (), ())
     heads = ("pair", "win", "lose", "tie", "unread", "win rate", "sign test p", "at equal length")
-    rows = [_judged(one) for one in (*found, *table_3())]
-    judges = sorted({name_of(one.judge or "not stated") for one in found})
+    rows = [_judged(pair) for pair in (*pairs, *table_3())]
+    judges = sorted({name_of(pair.judge or "not stated") for pair in pairs})
     note = " ".join(
         [
             "How often the left one is preferred.",
             f"Judge: {', '.join(judges)}, asked in both orders; verdicts that disagree are a tie.",
-            *_of_the_judge(found),
+            *_of_the_judge(pairs),
             "The paper's rows: 30 samples each; their intervals and p are computed here.",
         ]
     )
     return Table("Table 3: what a judge prefers", heads, tuple(rows), note)
 
 
-def _judged(one: JudgedArms) -> tuple[str, ...]:
-    names = f"{name_of(one.a)} – {name_of(one.b)}"
-    ours = one.source != SOURCE
+def _judged(pair: JudgedArms) -> tuple[str, ...]:
+    names = f"{name_of(pair.a)} – {name_of(pair.b)}"
+    ours = pair.source != SOURCE
     return (
         names if ours else f"paper: {names}",
-        f"{one.win:,}",
-        f"{one.lose:,}",
-        f"{one.tie:,}",
-        f"{one.unread:,}" if ours else "",
-        rate(one.win_rate),
-        p_value(one.p),
-        rate(one.length_controlled) if ours else "",
+        f"{pair.win:,}",
+        f"{pair.lose:,}",
+        f"{pair.tie:,}",
+        f"{pair.unread:,}" if ours else "",
+        rate(pair.win_rate),
+        p_value(pair.p),
+        rate(pair.length_controlled) if ours else "",
     )
 
 
-def _of_the_judge(found: Iterable[JudgedArms]) -> list[str]:
+def _of_the_judge(pairs: Iterable[JudgedArms]) -> list[str]:
     """How far the judges can be trusted, where that was measured."""
     said = dict.fromkeys(
         f"{what} {rate(figure)}."
-        for one in found
-        for what, figure in (("It agrees with people on", one.agreement), ("It prefers the first in", one.first))
+        for pair in pairs
+        for what, figure in (("It agrees with people on", pair.agreement), ("It prefers the first in", pair.first))
         if figure is not None
     )
     return list(said)
@@ -350,9 +352,9 @@ def _cost(name: str, value: Cost | None) -> str:
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else number(value)
 
 
-def notes(found: Sequence[str]) -> Table:
+def notes(remarks: Sequence[str]) -> Table:
     """What is missing or differs."""
-    return Table("Notes", ("", ""), tuple(("•", one_line(note)) for note in found))
+    return Table("Notes", ("", ""), tuple(("•", one_line(note)) for note in remarks))
 
 
 def fitted(table: Table, width: int) -> list[Table]:
@@ -367,8 +369,8 @@ def fitted(table: Table, width: int) -> list[Table]:
     return [
         Table(
             f"{table.title} (continued)" if number else table.title,
-            tuple(heads[at] for at in part),
-            tuple(tuple(row[at] for at in part) for row in table.rows),
+            tuple(heads[column] for column in part),
+            tuple(tuple(row[column] for column in part) for row in table.rows),
             table.note if part is parts[-1] else "",
         )
         for number, part in enumerate(parts)
@@ -385,7 +387,7 @@ def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
     """Numbers of columns, the first in every part."""
     parts = [[0]]
     for place in range(1, len(widths)):
-        if len(parts[-1]) > 1 and sum(widths[at] for at in (*parts[-1], place)) > width:
+        if len(parts[-1]) > 1 and sum(widths[column] for column in (*parts[-1], place)) > width:
             parts.append([0])
         parts[-1].append(place)
     return parts

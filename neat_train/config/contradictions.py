@@ -28,8 +28,8 @@ def refuse_contradictions(
         for_method: the part of it that was set with this method in view: not a file that serves several methods.
     """
     said = said or {}
-    if found := next(_contradictions(settings, said, said if for_method is None else for_method), None):
-        raise InputError(found)
+    if problem := next(_contradictions(settings, said, said if for_method is None else for_method), None):
+        raise InputError(problem)
 
 
 def _contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> Iterator[str]:

@@ -113,12 +113,12 @@ def _file(path: Path) -> Tree:
 def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
     """Options and `--set` together, of which the last one counts; an option and a `--set` may not disagree."""
     pairs = dict(map(_pair, sets))
-    found: Tree = {}
+    tree: Tree = {}
     for name, value in {**options, **pairs}.items():
         if name in options and options[name] != value:
             raise InputError(f"--{name} {options[name]} and --set {name}={value} contradict each other: leave one out.")
-        _lay(found, _nested(name, value))
-    return found
+        _lay(tree, _nested(name, value))
+    return tree
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -193,7 +193,7 @@ def _of_other_kinds(union: str, name: str) -> str:
 
 def _siblings(place: list[str]) -> list[str]:
     """The settings that stand beside the last part of a place."""
-    found: Any = FitSettings(training={}).model_dump()
+    fields: Any = FitSettings(training={}).model_dump()
     for part in place[:-1]:
-        found = found.get(part, {})
-    return [name for name in found if name != place[-1]]
+        fields = fields.get(part, {})
+    return [name for name in fields if name != place[-1]]

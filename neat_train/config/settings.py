@@ -219,10 +219,10 @@ ALONE: Mapping[str, Any] = MappingProxyType(
 
 def _ranked_by(kind: str) -> Mapping[str, Any]:
     """A policy gradient samples what it learns from."""
-    found: dict[str, Any] = {"loss": {**ALONE, "ranking": {"kind": kind}}}
+    defaults: dict[str, Any] = {"loss": {**ALONE, "ranking": {"kind": kind}}}
     if issubclass(METHOD_KINDS[kind], PolicyGradient):
-        found["rounds"] = {"prompts": "plain", "samples": 4}
-    return found
+        defaults["rounds"] = {"prompts": "plain", "samples": 4}
+    return defaults
 
 
 METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -269,16 +269,16 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     Online, every checkpoint folds the rounds so far into one round of the dataset, so its steps count there. What names
     a place (models, prompts, data) or picks verdicts is left out: `run_folder.Identity` has what lies there.
     """
-    found = settings.resolved()
+    values = settings.resolved()
     idle = _IDLE if settings.online else _IDLE | _SAVING
-    found["training"] = {name: value for name, value in found["training"].items() if name not in idle}
-    _leave_out_what_is_new(found["loss"])
+    values["training"] = {name: value for name, value in values["training"].items() if name not in idle}
+    _leave_out_what_is_new(values["loss"])
     for name in ("device", "dtype", "chat_template", "drop_by"):
-        del found[name]
+        del values[name]
     for name in ("prompts", "reward_model", "reward_device"):
-        del found["rounds"][name]
-    del found["held_out"]["data"], found["held_out"]["prompt"]
-    return found
+        del values["rounds"][name]
+    del values["held_out"]["data"], values["held_out"]["prompt"]
+    return values
 
 
 def _leave_out_what_is_new(loss: dict[str, Any]) -> None:

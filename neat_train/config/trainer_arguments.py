@@ -132,12 +132,12 @@ def training_arguments(settings: FitSettings, out: Path) -> TrainingArguments:
     from transformers import TrainingArguments
 
     try:
-        found = TrainingArguments(**keywords(settings, out))
+        arguments = TrainingArguments(**keywords(settings, out))
     except (ValueError, TypeError, NotImplementedError, ImportError) as error:
         raise InputError(f"settings of the trainer: {' '.join(str(error).split())[:300]}") from error
-    assert isinstance(found.report_to, list)
-    _require_reporters(found.report_to)
-    return found
+    assert isinstance(arguments.report_to, list)
+    _require_reporters(arguments.report_to)
+    return arguments
 
 
 def _require_reporters(names: Sequence[str]) -> None:
@@ -155,12 +155,12 @@ def _on_cpu(device: str) -> bool:
     """Whether training runs on the CPU; transformers finds every other device by itself."""
     from neat_data.models.device import resolve_device
 
-    found = resolve_device(device)
-    if found.index:
+    resolved = resolve_device(device)
+    if resolved.index:
         raise InputError(
             f"training takes the first device that it sees; "
-            f"hide the others: CUDA_VISIBLE_DEVICES={found.index} (ASCEND_RT_VISIBLE_DEVICES on Ascend)",
+            f"hide the others: CUDA_VISIBLE_DEVICES={resolved.index} (ASCEND_RT_VISIBLE_DEVICES on Ascend)",
             field="device",
             value=device,
         )
-    return found.type == "cpu"
+    return resolved.type == "cpu"

@@ -180,13 +180,13 @@ def _laid(groups: Sequence[_Group], layout: Layout, answers: int) -> MicroBatch:
     """One row of packed trees."""
     row = lay([group.tree for group in groups])
     targets = [ids for group in groups for ids in group.answers]
-    at = [range(last + 1 - len(ids), last + 1) for last, ids in zip(row.last, targets, strict=True)]
+    predicting = [range(last + 1 - len(ids), last + 1) for last, ids in zip(row.last, targets, strict=True)]
     return MicroBatch(
         ids=torch.tensor([row.ids]),
         positions=torch.tensor([row.positions]),
         trees=row.lengths,
         lengths=torch.tensor([len(row.ids)]),
-        at=torch.tensor(list(chain(*at))),
+        at=torch.tensor(list(chain(*predicting))),
         targets=torch.tensor(list(chain(*targets))),
         layout=layout,
         tokens=len(row.ids),

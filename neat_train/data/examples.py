@@ -138,19 +138,19 @@ class Encoder:
         kept = [self._sampled(response) for response in responses]
         texts = [response.text for response, ids in zip(responses, kept, strict=True) if ids is None]
         tokenised = iter(self._of_texts(texts))
-        found: list[tuple[int, ...] | None] = []
+        learned: list[tuple[int, ...] | None] = []
         for response, ids in zip(responses, kept, strict=True):
             if ids is not None:
                 self.counts["sampled_ids"] += 1
                 whole = ids[-1:] and ids[-1] in self._stops.ids
-                found.append(self._ended(ids[:-1] if whole else ids, bool(whole)))
+                learned.append(self._ended(ids[:-1] if whole else ids, bool(whole)))
             elif (own := next(tokenised)) is None:
-                found.append(None)
+                learned.append(None)
             else:
                 self.counts["retokenised"] += response.origin == "sampled"
                 whole = response.finished is not False and not response.truncated
-                found.append(self._ended(own, whole))
-        return found
+                learned.append(self._ended(own, whole))
+        return learned
 
     def _sampled(self, response: Response) -> tuple[int, ...] | None:
         """The ids that were sampled, where they are this policy's and end as its samples end.
@@ -191,7 +191,7 @@ class Encoder:
 
     def _contexts(self, messages: Messages, responses: Sequence[Response]) -> dict[str | None, tuple[int, ...]]:
         """The query's ids under the prompt of each polarity that these responses were sampled under."""
-        found: dict[str | None, tuple[int, ...]] = {}
+        contexts: dict[str | None, tuple[int, ...]] = {}
         for polarity in {response.polarity for response in responses if response.polarity is not None}:
             prompt = (self._prompts or {}).get(polarity)
             if prompt is None:
@@ -201,5 +201,5 @@ class Encoder:
             if asked.refused:
                 self.counts["prompted_too_long"] += 1
             else:
-                found[polarity] = tuple(asked.ids)
-        return found
+                contexts[polarity] = tuple(asked.ids)
+        return contexts

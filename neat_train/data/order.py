@@ -26,8 +26,8 @@ def step_ids(ids: Sequence[str], step: int, records_per_step: int, seed: int) ->
     >>> sorted(step_ids("abcde", 3, 2, seed=0) + step_ids("abcde", 4, 2, seed=0) + step_ids("abcde", 5, 2, seed=0))
     ['a', 'b', 'c', 'd', 'e']
     """
-    epoch, at = divmod(step, steps_an_epoch(len(ids), records_per_step))
-    return list(_epoch(tuple(ids), epoch, seed)[at * records_per_step : (at + 1) * records_per_step])
+    epoch, place = divmod(step, steps_an_epoch(len(ids), records_per_step))
+    return list(_epoch(tuple(ids), epoch, seed)[place * records_per_step : (place + 1) * records_per_step])
 
 
 @lru_cache(maxsize=2)  # a block of queries may reach into the next epoch

@@ -64,15 +64,15 @@ class Records:
         rewards = inner("responses", "reward")
         with explained(where):
             answered = frame.filter(pl.col("responses").list.len() > 0)
-            found = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()[:limit]
-        if found.is_empty():
+            selected = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()[:limit]
+        if selected.is_empty():
             why = "it has no records" if where is None else f"--where {where!r} is true for no record"
             raise InputError(f"{path}: nothing to train on: {why}.")
         mapped = dataset.to_hf(rank_by=rank_by)
-        ids = tuple(found["query_id"])
+        ids = tuple(selected["query_id"])
         wanted = frozenset(ids)
         rows = {query: row for row, query in enumerate(mapped.data["query_id"].to_pylist()) if query in wanted}
-        return cls(dataset, ids, frozenset(found.filter("differ")["query_id"]), rows, mapped.data)
+        return cls(dataset, ids, frozenset(selected.filter("differ")["query_id"]), rows, mapped.data)
 
     def only(self, ids: Collection[str]) -> Records:
         """Those of them with these ids, in the dataset's order."""
@@ -87,13 +87,13 @@ class Records:
     @property
     def negative(self) -> bool:
         """Whether the dataset has a response that was sampled under a negative prompt."""
-        found = self.dataset.scan().select((pl.col("polarity") == "negative").any())
-        return bool(found.collect().item())
+        frame = self.dataset.scan().select((pl.col("polarity") == "negative").any())
+        return bool(frame.collect().item())
 
     def identity(self) -> dict[str, Any]:
         """What the dataset's rounds hold, by content, and what reviewers dropped of them."""
         taken = self.dataset.manifest.rounds
-        shards = [[entry.name, entry.sha256] for at in taken for entry in at.shards]
+        shards = [[entry.name, entry.sha256] for round in taken for entry in round.shards]
         content = canonical_json([shards, sorted(self.dataset.dropped)])
         return {"rounds": len(taken), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 

@@ -211,30 +211,30 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
         watch.say(f"KL is left out: {unknown[subject.kind]}; name it by --start")
         return None
     try:
-        found = request.open(spec, trusted=request.start is not None or spec == subject.base)
+        start = request.open(spec, trusted=request.start is not None or spec == subject.base)
     except InputError as error:
         raise error.renamed({None: "start"}) from error
-    if request.start is None and (other := _other(subject, found)):
+    if request.start is None and (other := _other(subject, start)):
         raise InputError(
             f"{spec}: is not the policy that {subject.label} began from any more (another {other})",
             advice="name the one to measure KL from: {start} POLICY",
         )
-    if found.tokenizer_id != subject.tokenizer_id or found.template.fingerprint != subject.template.fingerprint:
+    if start.tokenizer_id != subject.tokenizer_id or start.template.fingerprint != subject.template.fingerprint:
         raise InputError(
             f"has another tokenizer or chat template than {subject.label}, so that the two give no "
             "probabilities to the same tokens",
             field="start",
             value=spec,
         )
-    if found.max_length < subject.max_length:
+    if start.max_length < subject.max_length:
         raise InputError(
-            f"reads {found.max_length:,} tokens, and {subject.label} answers within "
+            f"reads {start.max_length:,} tokens, and {subject.label} answers within "
             f"{subject.max_length:,}, so that it cannot read all that an answer was drawn after",
             field="start",
             value=spec,
-            advice=f"say {{max_length}} {found.max_length} for both",
+            advice=f"say {{max_length}} {start.max_length} for both",
         )
-    return found
+    return start
 
 
 def _other(subject: Subject, start: Subject) -> str | None:
@@ -267,9 +267,9 @@ def _require_answerable(request: EvalRequest, plan: _Plan) -> None:
     sampling = Sampling(max_new_tokens=request.max_new_tokens)
     asks = asked(plan.queries.queries, plan.decodings[0].prompt, sampling, request.seed)
     check_room(asks, plan.subject.max_length)
-    found = (encode_query(ask, plan.subject.template, plan.subject.max_length).refused for ask in asks)
+    refusals = (encode_query(ask, plan.subject.template, plan.subject.max_length).refused for ask in asks)
     reasons: Counter[str] = Counter()
-    for reason in found:
+    for reason in refusals:
         if reason is None:
             return
         reasons[reason] += 1
@@ -294,13 +294,13 @@ def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watc
     kl = _kl(steps, plan, samples["sampled"], own)
     texts = [
         {
-            **{name: found[at].text for name, found in samples.items() if found[at].refused is None},
+            **{name: each[index].text for name, each in samples.items() if each[index].refused is None},
             **({} if query.chosen is None else {CHOSEN: query.chosen}),
         }
-        for at, query in enumerate(queries)
+        for index, query in enumerate(queries)
     ]
     scored = {name: steps.rewards(reward, texts) for name, reward in plan.rewards.items()}
-    rewards = {name: found.rewards for name, found in scored.items()}
+    rewards = {name: each.rewards for name, each in scored.items()}
     table = _answers(plan, samples, kl, rewards)
     _write(request, plan, folder.path, table, samples, chosen, rewards)
     return EvalResult(
@@ -311,7 +311,7 @@ def _measured(request: EvalRequest, plan: _Plan, folder: EvalFolder, watch: Watc
         prompt=request.prompt,
         seed=request.seed,
         settings=plan.settings,
-        reward_models={name: found.settings for name, found in scored.items()},
+        reward_models={name: each.settings for name, each in scored.items()},
         left_out=_left_out(samples, cut, scored),
         perplexity=_perplexity(chosen, cut),
         decodings=figures.decodings(table, list(rewards)),
@@ -344,13 +344,13 @@ def _answers(
             "source": query.group,
             "query": query.messages[-1].content,
             "prompt": decoding.prompt.name,
-            **_described(samples[decoding.name][at], plan.rules),
-            "kl": kl[at] if decoding.name == "sampled" else None,
-            **{figures.REWARD + name: found[at].get(decoding.name) for name, found in rewards.items()},
-            **{figures.CHOSEN + name: found[at].get(CHOSEN) for name, found in rewards.items()},
+            **_described(samples[decoding.name][index], plan.rules),
+            "kl": kl[index] if decoding.name == "sampled" else None,
+            **{figures.REWARD + name: each[index].get(decoding.name) for name, each in rewards.items()},
+            **{figures.CHOSEN + name: each[index].get(CHOSEN) for name, each in rewards.items()},
         }
         for decoding in plan.decodings
-        for at, query in enumerate(plan.queries.queries)
+        for index, query in enumerate(plan.queries.queries)
     ]
     models = [kind + name for kind in (figures.REWARD, figures.CHOSEN) for name in rewards]
     return pl.DataFrame(rows, schema={**ANSWERS, **dict.fromkeys(models, pl.Float64)})
@@ -374,22 +374,24 @@ def _left_out(
     answers = {
         name: Counter(
             [
-                *(one.refused for one in found if one.refused is not None),
-                *("query_cut" for one in found if one.turns_cut),
+                *(sample.refused for sample in each if sample.refused is not None),
+                *("query_cut" for sample in each if sample.turns_cut),
             ]
         )
-        for name, found in samples.items()
+        for name, each in samples.items()
     }
     return LeftOut(
         answers={name: dict(counts) for name, counts in answers.items() if counts},
         perplexity=dict(chosen),
-        rewards={name: found.refused for name, found in scored.items() if found.refused},
+        rewards={name: each.refused for name, each in scored.items() if each.refused},
     )
 
 
 def _perplexity(chosen: Sequence[ResponseLikelihood | None], cut: Mapping[str, int]) -> Perplexity | None:
-    given = [one for one in chosen if one is not None]
-    return figures.perplexity(np.array([-one.logp for one in given]), np.array([one.tokens for one in given]), cut)
+    given = [likelihood for likelihood in chosen if likelihood is not None]
+    return figures.perplexity(
+        np.array([-likelihood.logp for likelihood in given]), np.array([likelihood.tokens for likelihood in given]), cut
+    )
 
 
 def _write(
@@ -410,9 +412,9 @@ def _write(
         write_responses(out, name, prompt, plan.subject, queries, samples[name], scores, seeds)
     write_benchmarks(out, plan.subject.label, queries, samples["greedy"])
     rows = [
-        {"query_id": query.query_id, "nll": -one.logp, "tokens": one.tokens}
-        for query, one in zip(queries, chosen, strict=True)
-        if one is not None
+        {"query_id": query.query_id, "nll": -likelihood.logp, "tokens": likelihood.tokens}
+        for query, likelihood in zip(queries, chosen, strict=True)
+        if likelihood is not None
     ]
     write_table(
         out / RECORDS_FILE, pl.DataFrame(rows, schema={"query_id": pl.String, "nll": pl.Float64, "tokens": pl.Int64})

@@ -54,12 +54,12 @@ def decodings(answers: pl.DataFrame, models: Sequence[str]) -> dict[str, Decodin
         models: names of the reward models.
     """
     parts = {str(key[0]): part for key, part in answers.group_by("decoding", maintain_order=True)}
-    found = {name: of_decoding(part, models) for name, part in parts.items()}
+    by_name = {name: of_decoding(part, models) for name, part in parts.items()}
     if "negative" in parts and "sampled" in parts:
         against = {model: _against(parts["negative"], parts["sampled"], REWARD + model) for model in models}
-        rewards = {model: _negative(told, against[model]) for model, told in found["negative"].rewards.items()}
-        found["negative"] = replace(found["negative"], rewards=rewards)
-    return found
+        rewards = {model: _negative(own, against[model]) for model, own in by_name["negative"].rewards.items()}
+        by_name["negative"] = replace(by_name["negative"], rewards=rewards)
+    return by_name
 
 
 def _negative(rewards: RewardFigures, against: Difference | None) -> NegativeRewardFigures:
@@ -115,16 +115,16 @@ def _win_rate(rewards: np.ndarray, chosen: np.ndarray) -> WinRate:
 
 
 def _source_mean(rows: pl.DataFrame, column: str) -> SourceEstimate:
-    found = mean(rows[column].to_numpy())
-    return SourceEstimate(found.value, found.low, found.high, len(rows))
+    estimate = mean(rows[column].to_numpy())
+    return SourceEstimate(estimate.value, estimate.low, estimate.high, len(rows))
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """The mean of a - b on the same queries, its interval, and the p of none."""
-    found = paired_difference(a, b)
-    if found is None:
+    paired = paired_difference(a, b)
+    if paired is None:
         return Difference(mean(a - b).value)
-    interval, p = found
+    interval, p = paired
     return Difference(interval.value, interval.low, interval.high, p)
 
 
@@ -136,9 +136,9 @@ def _against(rows: pl.DataFrame, other: pl.DataFrame, column: str) -> Difference
 
 def mean(values: np.ndarray) -> Estimate:
     """The mean and the ends of its interval, which are None below two values, as the mean is without any."""
-    found = mean_interval(values)
-    if found is not None:
-        return Estimate(found.value, found.low, found.high)
+    interval = mean_interval(values)
+    if interval is not None:
+        return Estimate(interval.value, interval.low, interval.high)
     return Estimate(float(values[0]) if len(values) else None)
 
 
@@ -163,7 +163,7 @@ def distinct(texts: Sequence[str]) -> dict[str, float | None]:
 
 
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:
-    grams = [tuple(words[at : at + n]) for words in texts for at in range(len(words) - n + 1)]
+    grams = [tuple(words[start : start + n]) for words in texts for start in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else None
 
 

@@ -115,7 +115,7 @@ class EvalFolder:
 
     def _require(self, settings: dict[str, Any], source: str) -> None:
         places = (self.path / EVAL, self.path / _PARTS / _SETTINGS)
-        stored = next((found for place in places if (found := read(place)) is not None), None)
+        stored = next((content for place in places if (content := read(place)) is not None), None)
         if stored is None:
             return
         before, now = dict(stored.get("settings", stored)), dict(settings)
@@ -126,8 +126,8 @@ class EvalFolder:
         if any(change.startswith("queries.") for change in changed):
             asked = stored.get("queries", {}).get("source", "other ones")
             changed = [change for change in changed if not change.startswith("queries.")]
-            told = f"{asked} -> {source}" if asked != source else f"others of {source}"
-            changed = [f"queries: {told}", *changed]
+            difference = f"{asked} -> {source}" if asked != source else f"others of {source}"
+            changed = [f"queries: {difference}", *changed]
         if changed:
             raise InputError(
                 f"holds an evaluation with other settings ({in_words(changed)}).\nGive another --out, or remove it.",

@@ -103,12 +103,12 @@ def likelihoods(
     default = CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET
 
     def run(budget: int | None) -> dict[Key, ResponseLikelihood]:
-        found: dict[Key, ResponseLikelihood] = {}
+        by_key: dict[Key, ResponseLikelihood] = {}
         for batch in batches.micro_batches(_together(examples), budget or default, choice.path):
             with torch.no_grad(), out_of_memory_as_ours(model.device, budget or default):
-                found.update(_summed(logps(model, batch.to(model.device)).cpu(), batch))
+                by_key.update(_summed(logps(model, batch.to(model.device)).cpu(), batch))
             watch.advance(batch.answers, batch.tokens)
-        return found
+        return by_key
 
     return halving(run, default)[0] if examples else {}
 

@@ -88,7 +88,7 @@ class EvaluationParts:
 
         def make() -> Made:
             self.watch.phase(f"answering, {decoding.name}", len(self.queries))
-            found = answers(
+            samples = answers(
                 subject,
                 self.queries,
                 prompt=decoding.prompt,
@@ -97,7 +97,7 @@ class EvaluationParts:
                 max_new_tokens=self.max_new_tokens,
                 watch=self.watch,
             )
-            return pa.Table.from_pylist([asdict(sample) for sample in found], schema=_SAMPLE), {}
+            return pa.Table.from_pylist([asdict(sample) for sample in samples], schema=_SAMPLE), {}
 
         rows = self.folder.part(f"answers-{decoding.name}", make)[0].to_pylist()
         return [Sample(**{**row, "tokens": None if row["tokens"] is None else tuple(row["tokens"])}) for row in rows]
@@ -115,14 +115,14 @@ class EvaluationParts:
             drawn = self._drawn(subject, decoding, samples)
             given = [*chosen, *(example for example in drawn if example is not None)]
             self.watch.phase("log-probabilities", len(given))
-            found = likelihoods(subject, given, self.watch)
-            by_query = {example.query_id: found[key_of(example)] for example in chosen}
-            return _table([by_query.get(query.query_id) for query in self.queries], _of(drawn, found)), {
+            by_key = likelihoods(subject, given, self.watch)
+            by_query = {example.query_id: by_key[key_of(example)] for example in chosen}
+            return _table([by_query.get(query.query_id) for query in self.queries], _of(drawn, by_key)), {
                 "counts": counts
             }
 
-        table, told = self.folder.part("likelihood", make)
-        return _numbers(_column(table, 0), subject), _numbers(_column(table, 1), subject), told["counts"]
+        table, metadata = self.folder.part("likelihood", make)
+        return _numbers(_column(table, 0), subject), _numbers(_column(table, 1), subject), metadata["counts"]
 
     def likelihood(
         self, subject: Subject, drawn_by: Subject, decoding: Decoding, samples: Sequence[Sample]
@@ -159,14 +159,14 @@ class EvaluationParts:
             model = self._loaded(reward)
             try:
                 with reward.in_errors():
-                    found, refused = self._scored(model, texts)
+                    by_text, refused = self._scored(model, texts)
             finally:
                 model.close()
-            rows = [{"rewards": list(scored.items())} for scored in found]
+            rows = [{"rewards": list(scored.items())} for scored in by_text]
             return pa.Table.from_pylist(rows, schema=_REWARDS), {"settings": model.settings, "refused": refused}
 
-        table, told = self.folder.part(_part(reward), make)
-        return Rewarded([dict(row) for row in table["rewards"].to_pylist()], told["settings"], told["refused"])
+        table, metadata = self.folder.part(_part(reward), make)
+        return Rewarded([dict(row) for row in table["rewards"].to_pylist()], metadata["settings"], metadata["refused"])
 
     def _loaded(self, reward: NamedReward) -> RewardModel:
         self.watch.phase("loading the reward model", None)
@@ -182,12 +182,12 @@ class EvaluationParts:
             Task(query.messages, tuple(dict.fromkeys(named.values())))
             for query, named in zip(self.queries, texts, strict=True)
         ]
-        at = [number for number, task in enumerate(tasks) if task.texts]
-        scored, _ = score_tasks([tasks[number] for number in at], model, self.watch.advance)
+        numbers = [number for number, task in enumerate(tasks) if task.texts]
+        scored, _ = score_tasks([tasks[number] for number in numbers], model, self.watch.advance)
         judged = {
             (number, text): (reward, reason)
-            for number, found in zip(at, scored, strict=True)
-            for text, reward, reason in zip(tasks[number].texts, found.rewards, found.refused, strict=True)
+            for number, answer in zip(numbers, scored, strict=True)
+            for text, reward, reason in zip(tasks[number].texts, answer.rewards, answer.refused, strict=True)
         }
         reasons: dict[str, Counter[str]] = {}
         for number, named in enumerate(texts):
@@ -204,22 +204,25 @@ def _part(reward: NamedReward) -> str:
     return f"rewards-{reward.key}"
 
 
-def _numbers(found: list[ResponseLikelihood | None], subject: Subject) -> list[ResponseLikelihood | None]:
+def _numbers(likelihoods: list[ResponseLikelihood | None], subject: Subject) -> list[ResponseLikelihood | None]:
     """Raise InputError where a policy gives log-probabilities that are none."""
-    if any(one is not None and not math.isfinite(one.logp) for one in found):
+    if any(likelihood is not None and not math.isfinite(likelihood.logp) for likelihood in likelihoods):
         raise InputError(
             f"{subject.spec}: its log-probabilities are no numbers, so the run that made it diverged, or its weights "
             "are damaged\nevaluate an earlier checkpoint"
         )
-    return found
+    return likelihoods
 
 
-def _of(examples: Sequence[Example | None], found: dict[Key, ResponseLikelihood]) -> list[ResponseLikelihood | None]:
-    return [None if example is None else found[key_of(example)] for example in examples]
+def _of(examples: Sequence[Example | None], by_key: dict[Key, ResponseLikelihood]) -> list[ResponseLikelihood | None]:
+    return [None if example is None else by_key[key_of(example)] for example in examples]
 
 
 def _table(*columns: Sequence[ResponseLikelihood | None]) -> pa.Table:
-    arrays = [pa.array([None if one is None else asdict(one) for one in column], _LIKELIHOOD) for column in columns]
+    arrays = [
+        pa.array([None if likelihood is None else asdict(likelihood) for likelihood in column], _LIKELIHOOD)
+        for column in columns
+    ]
     return pa.table({str(number): array for number, array in enumerate(arrays)})
 
 

@@ -128,8 +128,8 @@ def open_queries(
     if (Path(source) / manifest.FILE).is_file():
         records: Iterable[Record] = _of_dataset(source)
     else:
-        found = open_source(source, subset=subset, split=split or _split(source), format=format, queries=True)
-        records = _of_rows(found.rows(), left_out)
+        opened = open_source(source, subset=subset, split=split or _split(source), format=format, queries=True)
+        records = _of_rows(opened.rows(), left_out)
     if where is not None:
         records = _chosen_by(where, list(records))
     queries = tuple(query_of(record) for record in islice(records, limit))
@@ -194,8 +194,8 @@ def _text(response: Response | None) -> str | None:
 
 
 def _first(meta: dict[str, Any], names: Iterable[str]) -> str | None:
-    found = (meta[name] for name in names if isinstance(meta.get(name), str | int))
-    return next((str(value) for value in found if str(value).strip()), None)
+    given = (meta[name] for name in names if isinstance(meta.get(name), str | int))
+    return next((str(value) for value in given if str(value).strip()), None)
 
 
 def sha256_of(rows: Iterable[Sequence[str | None]]) -> str:

@@ -91,8 +91,8 @@ def scored_before(run: Path | None, queries: str) -> list[Before]:
 def _of_run(run: Path) -> Iterator[Before]:
     what = "the run's dataset"
     yield from _of_dataset(what, run / DATASET)
-    if told := json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model"):
-        yield Before(what, told)
+    if settings := json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model"):
+        yield Before(what, settings)
 
 
 def _of_dataset(what: str, folder: Path) -> Iterator[Before]:
@@ -139,11 +139,11 @@ class NamedReward:
 
     def strange(self, settings: dict[str, Any]) -> list[str]:
         """What makes its rewards under these settings other ones than before, a line for each time before."""
-        found = ((before.what, mismatches(before.settings, settings)) for before in self.before)
+        changed = ((before.what, mismatches(before.settings, settings)) for before in self.before)
         lines = (
             f"reward model {self.name}: does not score as it scored {what} ({'; '.join(different)}); "
             "--reward-template and --reward-arg decide how it does"
-            for what, different in found
+            for what, different in changed
             if different
         )
         return list(dict.fromkeys(lines))
@@ -169,23 +169,23 @@ def named_rewards(
     Raises:
         InputError: there is no such model or template, or two have the same name.
     """
-    found: dict[str, tuple[RewardModelSpec, _Known]] = {}
+    named: dict[str, tuple[RewardModelSpec, _Known]] = {}
     for text in models:
         given, model = _split(text)
         spec = RewardModelSpec(model, device=options.device, trust_remote_code=options.trust_remote_code)
         known = _known(spec)
         if given and ".py:" in model:  # no longer told by the name
             known.identity["function"] = model.rpartition(":")[2]
-        if (name := given or known.name) in found:
+        if (name := given or known.name) in named:
             raise InputError(
                 f"another one is called {name} already; say NAME={model}", field="reward_model", value=text
             )
-        found[name] = (spec, known)
+        named[name] = (spec, known)
     return {
         name: _with_options(
-            name, spec, known.identity, options, found, [one for one in before if one.is_of(known.said)]
+            name, spec, known.identity, options, named, [earlier for earlier in before if earlier.is_of(known.said)]
         )
-        for name, (spec, known) in found.items()
+        for name, (spec, known) in named.items()
     }
 
 
@@ -215,7 +215,7 @@ def _with_options(
 
 def _for(name: str, given: Sequence[str], names: Collection[str]) -> list[str]:
     """What is said for one model: first what is for all, then what begins with its name."""
-    owned = [next((one for one in names if text.startswith(f"{one}=")), None) for text in given]
+    owned = [next((known for known in names if text.startswith(f"{known}=")), None) for text in given]
     for_all = [text for text, owner in zip(given, owned, strict=True) if owner is None]
     own = [text.removeprefix(f"{name}=") for text, owner in zip(given, owned, strict=True) if owner == name]
     return [*for_all, *own]

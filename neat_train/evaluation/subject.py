@@ -123,8 +123,8 @@ class Subject:
         asked, device = self._asked, resolve_device(self._asked.device)
         with _without_names():
             check([estimate(asked)], asked.device)
-            found = load_policy(asked, resolve_dtype(asked.dtype, device))
-            model = _with_adapter(found.model, asked.adapter) if asked.adapter else found.model
+            loaded = load_policy(asked, resolve_dtype(asked.dtype, device))
+            model = _with_adapter(loaded.model, asked.adapter) if asked.adapter else loaded.model
         if not hasattr(model, "hf_device_map"):
             nn.Module.to(model, device)
         use_where_faster(model)
@@ -166,7 +166,7 @@ def open_subject(
     """
     asked_attention(model_args)  # an unknown one shows before hours of sampling
     folder, run = Path(spec), run_of(Path(spec))
-    told = _told(run) if run else {}
+    recorded = _told(run) if run else {}
     if run == folder and not (run / RESULT).is_file():
         raise InputError(
             f"{spec}: is a run that has not finished\n"
@@ -199,8 +199,8 @@ def open_subject(
         spec=spec,
         label=label_of(folder) if folder.is_dir() else source.label,
         kind="run" if run else "model",
-        method=told.get("method"),
-        seed=told.get("seed"),
+        method=recorded.get("method"),
+        seed=recorded.get("seed"),
         identity={**identity, **({"adapter": hashed} if hashed else {})},
         model_label=policy_label(source, identity, hashed),
         template=template,
@@ -208,8 +208,8 @@ def open_subject(
         tokenizer_id=tokenizer_id(template, stops),
         max_length=longest,
         token_budget=budget,
-        start=start_of(told["policy"]) if run else None,
-        began_with=told.get("policy", {}),
+        start=start_of(recorded["policy"]) if run else None,
+        began_with=recorded.get("policy", {}),
         trust_remote_code=trust_remote_code,
         _asked=asked,
     )
@@ -309,7 +309,7 @@ def named_prompt(spec: str) -> Prompt:
         InputError: no such prompt, or a set of several.
     """
     try:
-        found = load_prompts(_SHORT.get(spec, spec))
+        prompts = load_prompts(_SHORT.get(spec, spec))
     except InputError as error:
         raise error.renamed({"prompts": "prompt"}, "or say none, positive or negative") from error
-    return found.only("prompt", spec)
+    return prompts.only("prompt", spec)

@@ -47,14 +47,14 @@ def _prompted(result: EvalResult) -> str:
 
 def _left_out(result: EvalResult) -> str:
     """What had no part in the figures, or not all of itself, by reason; nothing where everything had."""
-    told = result.left_out
+    left_out = result.left_out
     counts = {
         "rows of the source": result.queries.left_out,
-        **{f"{name} answers": reasons for name, reasons in told.answers.items()},
-        "chosen responses": told.perplexity,
+        **{f"{name} answers": reasons for name, reasons in left_out.answers.items()},
+        "chosen responses": left_out.perplexity,
         **{
             f"rewards of {name} by {model}": reasons
-            for model, names in told.rewards.items()
+            for model, names in left_out.rewards.items()
             for name, reasons in names.items()
         },
     }
@@ -65,14 +65,14 @@ def _left_out(result: EvalResult) -> str:
     )
 
 
-def _perplexity(found: Perplexity | None) -> str:
-    if found is None:
+def _perplexity(perplexity: Perplexity | None) -> str:
+    if perplexity is None:
         return "perplexity: not measured, as the queries have no chosen responses"
-    spread = found.per_record
+    spread = perplexity.per_record
     return (
-        f"perplexity of the chosen responses: {number(found.value)}{_ends(found)}, {found.tokens:,} tokens of "
-        f"{found.responses:,} responses; by response {number(spread.p10)} (10 %), {number(spread.median)} "
-        f"(half), {number(spread.p90)} (90 %)"
+        f"perplexity of the chosen responses: {number(perplexity.value)}{_ends(perplexity)}, {perplexity.tokens:,} "
+        f"tokens of {perplexity.responses:,} responses; "
+        f"by response {number(spread.p10)} (10 %), {number(spread.median)} (half), {number(spread.p90)} (90 %)"
     )
 
 
@@ -86,23 +86,23 @@ def _answers(result: EvalResult) -> Table:
     rows = tuple(
         (
             name,
-            f"{found.answers:,}",
-            number(found.length.mean),
-            percent(found.finished),
-            percent(found.empty),
-            percent(found.refusals),
-            " ".join(number(found.distinct[n]) for n in ("1", "2", "3")),
+            f"{figures.answers:,}",
+            number(figures.length.mean),
+            percent(figures.finished),
+            percent(figures.empty),
+            percent(figures.refusals),
+            " ".join(number(figures.distinct[n]) for n in ("1", "2", "3")),
         )
-        for name, found in result.decodings.items()
+        for name, figures in result.decodings.items()
     )
     columns = ("answers", "number", "tokens", "finished", "empty", "refusals", "distinct-1 -2 -3")
     return Table("Answers", columns, rows, f"{_kl(result)} {_negative(result)}".strip())
 
 
 def _negative(result: EvalResult) -> str:
-    told = result.settings["negative"]
-    obeyed = ", which an aligned policy should not obey" if told["polarity"] == "negative" else ""
-    return f"negative: answers {_under(told)}{obeyed}."
+    prompt = result.settings["negative"]
+    obeyed = ", which an aligned policy should not obey" if prompt["polarity"] == "negative" else ""
+    return f"negative: answers {_under(prompt)}{obeyed}."
 
 
 def _under(prompt: Mapping[str, Any]) -> str:
@@ -111,27 +111,27 @@ def _under(prompt: Mapping[str, Any]) -> str:
 
 
 def _kl(result: EvalResult) -> str:
-    found, start = result.decodings["sampled"].kl, result.start
-    if found is None or start is None:
+    kl, start = result.decodings["sampled"].kl, result.start
+    if kl is None or start is None:
         return ""
     whose = "its start" if start.own else "another policy than its start"
     return (
-        f"KL from {one_line(start.label)} ({whose}): {number(found.per_token.value)}"
-        f"{_ends(found.per_token)} nats a token, {number(found.per_response.value)} a response."
+        f"KL from {one_line(start.label)} ({whose}): {number(kl.per_token.value)}"
+        f"{_ends(kl.per_token)} nats a token, {number(kl.per_response.value)} a response."
     )
 
 
 def _rewards(result: EvalResult, model: str) -> Iterator[Table]:
     decodings, shown = result.decodings, one_line(model)
-    rows = tuple((name, *_cells(found.rewards[model])) for name, found in decodings.items())
+    rows = tuple((name, *_cells(figures.rewards[model])) for name, figures in decodings.items())
     columns = ("answers", "mean", "95 %", "minus chosen", "p", "win rate", "with length")
     note = f"{_against_sampled(result, model)} With length: Spearman's rho of reward and tokens."
     yield Table(f"Reward by {shown}", columns, rows, note.strip())
     sources = decodings["sampled"].rewards[model].by_source
     if len(sources) > 1:
         lines = tuple(
-            (one_line(name), f"{found.n:,}", number(found.value), _ends(found).strip(" ()"))
-            for name, found in sources.items()
+            (one_line(name), f"{figures.n:,}", number(figures.value), _ends(figures).strip(" ()"))
+            for name, figures in sources.items()
         )
         yield Table(f"Reward by {shown}, by query source", ("sampled", "answers", "mean", "95 %"), lines)
 
@@ -141,23 +141,23 @@ def _against_sampled(result: EvalResult, model: str) -> str:
     rewards, settings = result.decodings["negative"].rewards[model], result.settings
     if not isinstance(rewards, NegativeRewardFigures) or rewards.against_sampled is None:
         return ""
-    found = rewards.against_sampled
-    chance = "" if found.p is None else f", p {found.p:.4f}"
+    difference = rewards.against_sampled
+    chance = "" if difference.p is None else f", p {difference.p:.4f}"
     return (
         f"Answers {_under(settings['negative'])} (negative) minus those {_under(settings['prompt'])} (sampled), query "
-        f"by query: {number(found.value)}{_ends(found)}{chance}."
+        f"by query: {number(difference.value)}{_ends(difference)}{chance}."
     )
 
 
-def _cells(found: RewardFigures) -> tuple[str, ...]:
-    difference, rate = found.difference, found.win_rate
+def _cells(figures: RewardFigures) -> tuple[str, ...]:
+    difference, rate = figures.difference, figures.win_rate
     return (
-        number(found.mean.value),
-        _ends(found.mean).strip(" ()"),
+        number(figures.mean.value),
+        _ends(figures.mean).strip(" ()"),
         MISSING if difference is None else f"{number(difference.value)}{_ends(difference)}",
         MISSING if difference is None or difference.p is None else f"{difference.p:.4f}",
         MISSING if rate is None else _rate(rate),
-        number(found.length_correlation),
+        number(figures.length_correlation),
     )
 
 
@@ -165,6 +165,6 @@ def _rate(rate: WinRate) -> str:
     return f"{100 * rate.value:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
 
 
-def _ends(found: Estimate) -> str:
+def _ends(estimate: Estimate) -> str:
     """The ends of an interval in brackets, or nothing."""
-    return "" if found.low is None else f" ({number(found.low)} to {number(found.high)})"
+    return "" if estimate.low is None else f" ({number(estimate.low)} to {number(estimate.high)})"

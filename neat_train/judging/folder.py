@@ -122,9 +122,9 @@ def read_result(content: Any, path: Path) -> JudgeResult:
     Raises:
         InputError: it is none, or of another version; `path` is where it lies.
     """
-    told = content.get("format") if isinstance(content, dict) else None
-    if told is not None and told != FORMAT:
-        raise InputError(f"{path}: is of format {told}, not {FORMAT}; run neat-train judge again")
+    version = content.get("format") if isinstance(content, dict) else None
+    if version is not None and version != FORMAT:
+        raise InputError(f"{path}: is of format {version}, not {FORMAT}; run neat-train judge again")
     try:
         return JudgeResult.from_dict(content)
     except ValueError as error:

@@ -115,8 +115,12 @@ def _judged(
     request: JudgeRequest, texts: Sequence[Texts], session: Session, watch: Watcher
 ) -> tuple[list[JudgedPair], Calibration | None]:
     """The verdicts on what is compared, and before these how the judge does on what people judged."""
-    compared = [Pair(at, at.a, at.b) for at in texts if at.a is not None and at.b is not None]
-    known = [Pair(at, at.chosen, at.rejected) for at in texts if at.chosen is not None and at.rejected is not None]
+    compared = [Pair(text, text.a, text.b) for text in texts if text.a is not None and text.b is not None]
+    known = [
+        Pair(text, text.chosen, text.rejected)
+        for text in texts
+        if text.chosen is not None and text.rejected is not None
+    ]
     known = known[: request.n if request.calibrate is None else request.calibrate]
     of_people = session.verdicts(known, "judging what people judged")
     calibration = agreement(of_people) if of_people else None
@@ -131,15 +135,15 @@ def in_words(calibration: Calibration | None) -> str:
     """How far the judge agrees with people, in a sentence."""
     if calibration is None:
         return "not calibrated: no pair of these queries was judged by people"
-    found = calibration.agreement
-    if found is None:
+    agreement = calibration.agreement
+    if agreement is None:
         cut = f" ({calibration.cut} cut: --judge-arg max_tokens=N gives it more)" if calibration.cut else ""
         return f"not calibrated: no verdict on what people judged could be read{cut}"
     words = (
-        f"agrees with people on {100 * found.value:.1f} % of {calibration.verdicts.decided} pairs "
-        f"(95 %: {100 * found.low:.1f} to {100 * found.high:.1f}, a tie is half)"
+        f"agrees with people on {100 * agreement.value:.1f} % of {calibration.verdicts.decided} pairs "
+        f"(95 %: {100 * agreement.low:.1f} to {100 * agreement.high:.1f}, a tie is half)"
     )
-    return words if found.low > 0.5 else f"{words}: not better than chance, so its verdicts say little"
+    return words if agreement.low > 0.5 else f"{words}: not better than chance, so its verdicts say little"
 
 
 def _check_answering(answering: Answering, sides: Sequence[Contender]) -> None:
@@ -194,7 +198,7 @@ def _result(
 ) -> JudgeResult:
     """What judge.json says: the question, with names and without what the judge did not take, and all verdicts."""
     judged, calibration = _judged(request, texts, session, watch)
-    compared = [at for at in texts if at.a is not None and at.b is not None]
+    compared = [text for text in texts if text.a is not None and text.b is not None]
     judged_by = {name: value for name, value in settings["judge"].items() if name not in not_taken}
     return JudgeResult(
         format=FORMAT,
@@ -204,8 +208,8 @@ def _result(
         queries=_judged_queries(queries, sides),
         settings={name: value for name, value in settings.items() if name not in ("judge", "queries")},
         n=len(compared),
-        left_out=BySide(sum(at.a is None for at in texts), sum(at.b is None for at in texts)),
-        unfinished=BySide(sum(at.a_cut for at in compared), sum(at.b_cut for at in compared)),
+        left_out=BySide(sum(text.a is None for text in texts), sum(text.b is None for text in texts)),
+        unfinished=BySide(sum(text.a_cut for text in compared), sum(text.b_cut for text in compared)),
         **parts(figures(judged)),
         position_bias=position_bias(judged),
         calibration=calibration,
@@ -237,7 +241,7 @@ def _sample(queries: Queries, sides: Sequence[Contender], request: JudgeRequest)
         raise InputError(f"none of the {count} queries has the responses that {request.a} and {request.b} need")
     ordered = sorted(able, key=lambda query: query.query_id)
     order = np.random.default_rng(request.seed).permutation(len(ordered))
-    return [ordered[at] for at in order[: request.n]]
+    return [ordered[place] for place in order[: request.n]]
 
 
 def _texts(
@@ -250,6 +254,6 @@ def _texts(
         Texts(query.query_id, query.messages, of_a.text, of_b.text, query.chosen, query.rejected, of_a.cut, of_b.cut)
         for query, of_a, of_b in zip(queries, a, b, strict=True)
     ]
-    if not any(at.a is not None and at.b is not None for at in texts):
+    if not any(text.a is not None and text.b is not None for text in texts):
         raise InputError(f"no query was answered by both, {request.a} and {request.b}")
     return texts

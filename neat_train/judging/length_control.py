@@ -46,8 +46,8 @@ def _intercept(columns: np.ndarray, wins: np.ndarray) -> tuple[float, float]:
         likelihood = wins @ special.log_expit(scores) + (1 - wins) @ special.log_expit(-scores)
         return -float(likelihood + np.linalg.slogdet(_information(columns, coefficients))[1] / 2)
 
-    found = optimize.minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-9}).x
-    return float(found[0]), float(np.linalg.inv(_information(columns, found))[0, 0])
+    fitted = optimize.minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-9}).x
+    return float(fitted[0]), float(np.linalg.inv(_information(columns, fitted))[0, 0])
 
 
 def _information(columns: np.ndarray, coefficients: np.ndarray) -> np.ndarray:

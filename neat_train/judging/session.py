@@ -97,9 +97,9 @@ class Session:
             if pair.a == pair.b:
                 self._keep(pair.said(None, None))
         self._ask([pair for pair in missing if pair.a != pair.b])
-        found = [self._known[pair.key] for pair in pairs]
-        self._used |= {pair.key: judged for pair, judged in zip(pairs, found, strict=True)}
-        return found
+        verdicts = [self._known[pair.key] for pair in pairs]
+        self._used |= {pair.key: judged for pair, judged in zip(pairs, verdicts, strict=True)}
+        return verdicts
 
     def check(self) -> None:
         """Find out now whether the judge can be asked."""
@@ -159,7 +159,7 @@ class Session:
         self._folder.add(judged)
         self._known[judged.key] = judged
         said = [order for order in (judged.forward, judged.backward) if order is not None]
-        self._watch.advance(1, sum((one.prompt_tokens or 0) + (one.completion_tokens or 0) for one in said))
+        self._watch.advance(1, sum((answer.prompt_tokens or 0) + (answer.completion_tokens or 0) for answer in said))
 
 
 def _refuses(what: str, why: str | None) -> RunError:

@@ -14,10 +14,10 @@ _COLUMNS = ("", "figure", "95 % interval", "of")
 
 def tables(result: JudgeResult) -> list[Table]:
     """What was found, what the judge is worth, and what it cost."""
-    return [_found(result), _worth(result), _cost(result)]
+    return [_verdicts(result), _worth(result), _cost(result)]
 
 
-def _found(result: JudgeResult) -> Table:
+def _verdicts(result: JudgeResult) -> Table:
     counts, a, b = result.verdicts, one_line(result.a.label), one_line(result.b.label)
     decided = counts.decided
     rows = [
@@ -77,8 +77,8 @@ def _left_out(result: JudgeResult, labels: dict[str, str]) -> list[str]:
 
 
 def _listed(head: str, counts: list[tuple[int, str]]) -> list[str]:
-    told = [f"{count:,} {words}" for count, words in counts if count]
-    return [f"{head}: {', '.join(told)}."] if told else []
+    parts = [f"{count:,} {words}" for count, words in counts if count]
+    return [f"{head}: {', '.join(parts)}."] if parts else []
 
 
 def _worth(result: JudgeResult) -> Table:
@@ -107,7 +107,7 @@ def _cost(result: JudgeResult) -> Table:
     return Table("What it took", ("", ""), tuple(rows))
 
 
-def _share(found: Interval | None) -> tuple[str, str]:
-    if found is None:
+def _share(interval: Interval | None) -> tuple[str, str]:
+    if interval is None:
         return MISSING, MISSING
-    return percent(found.value), f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    return percent(interval.value), f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"

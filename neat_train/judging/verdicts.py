@@ -106,15 +106,15 @@ def counts(judged: Sequence[JudgedPair]) -> VerdictCounts:
 
 def figures(judged: Sequence[JudgedPair]) -> PairFigures:
     """What follows from the verdicts; None where no pair, or too few of them, can say."""
-    found = counts(judged)
+    verdicts = counts(judged)
     decided = [pair for pair in judged if pair.verdict in _POINTS]
     points = np.array([_POINTS[pair.verdict] for pair in decided])
     longer = np.array([pair.a_length - pair.b_length for pair in decided], dtype=np.float64)
     return PairFigures(
-        verdicts=found,
+        verdicts=verdicts,
         cut=_cut(judged),
-        win_rate=_rate(found.win, found.lose, found.tie),
-        sign_test=sign_test(found.win, found.lose),
+        win_rate=_rate(verdicts.win, verdicts.lose, verdicts.tie),
+        sign_test=sign_test(verdicts.win, verdicts.lose),
         length_controlled=length_controlled(points, longer),
         length=_lengths(decided),
     )
@@ -143,9 +143,9 @@ def position_bias(judged: Sequence[JudgedPair]) -> PositionBias:
         for pair in judged
         if pair.forward is not None and pair.backward is not None and pair.verdict in _POINTS
     ]
-    leaning = [_FOR_FIRST[one] + _FOR_FIRST[other] - 1 for one, other in said]  # from -1 to 1
+    leaning = [_FOR_FIRST[forward] + _FOR_FIRST[backward] - 1 for forward, backward in said]  # from -1 to 1
     first, second = sum(lean for lean in leaning if lean > 0), -sum(lean for lean in leaning if lean < 0)
-    same = sum(one == _SWAPPED.get(other, other) for one, other in said)
+    same = sum(forward == _SWAPPED.get(backward, backward) for forward, backward in said)
     return PositionBias(
         first_preferred=_rate(first, second, len(said) - first - second),
         consistent=_rate(same, len(said) - same, 0),
@@ -157,11 +157,11 @@ def position_bias(judged: Sequence[JudgedPair]) -> PositionBias:
 
 def agreement(judged: Sequence[JudgedPair]) -> Calibration:
     """How a judge does on a = what people chose, b = what they rejected."""
-    found = counts(judged)
+    verdicts = counts(judged)
     return Calibration(
-        agreement=_rate(found.win, found.lose, found.tie),
-        decided=_rate(found.win, found.lose, 0),
-        verdicts=found,
+        agreement=_rate(verdicts.win, verdicts.lose, verdicts.tie),
+        decided=_rate(verdicts.win, verdicts.lose, 0),
+        verdicts=verdicts,
         cut=_cut(judged),
         position_bias=position_bias(judged),
     )

@@ -224,8 +224,8 @@ def _two_deviations_down(reward: Tensor, lists: Tensor) -> Tensor:
     """Of each list the response nearest to mean - 2 standard deviations, the later of two, but not one as good as the
     best  # (records, k) -> (records,)
     """
-    found = [two_deviations_down(reward[places[places >= 0]].tolist()) for places in lists]
-    picked = torch.tensor(found, dtype=torch.int64, device=lists.device)
+    picks = [two_deviations_down(reward[places[places >= 0]].tolist()) for places in lists]
+    picked = torch.tensor(picks, dtype=torch.int64, device=lists.device)
     return lists.gather(1, picked[:, None])[:, 0]
 
 

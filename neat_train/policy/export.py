@@ -162,16 +162,16 @@ def _merged(request: RunExportRequest, watch: Watcher) -> Merged:
     from neat_train.policy.merge import merge  # after what is asked was checked: torch takes seconds to import
 
     assert request.out is not None
-    found = merge(
+    merged = merge(
         request.run, request.out, request.dtype, request.device, request.trust_remote_code, watch, request.base
     )
-    write_merged_card(request.run, found.out, f"{in_words(found)}\n")
-    return found
+    write_merged_card(request.run, merged.out, f"{in_words(merged)}\n")
+    return merged
 
 
-def in_words(found: Merged) -> str:
+def in_words(merged: Merged) -> str:
     """One sentence for the card and the terminal."""
     return (
-        f"The adapter was merged into its model in float32 and stored as {found.dtype}. On a few dialogues that "
-        f"changed log-probabilities by {found.difference:.2g} at most, and probabilities by {found.probability:.2g}."
+        f"The adapter was merged into its model in float32 and stored as {merged.dtype}. On a few dialogues that "
+        f"changed log-probabilities by {merged.difference:.2g} at most, and probabilities by {merged.probability:.2g}."
     )

@@ -82,8 +82,8 @@ def _compute_dtype(hidden: Tensor) -> torch.dtype:
 
 
 def _chunk(hidden: Tensor, head: nn.Module, targets: Tensor, logits: Logits) -> Tensor:
-    found = torch.log_softmax(logits.of(head(hidden)), dim=-1)
-    return found.gather(1, targets[:, None])[:, 0]
+    logps = torch.log_softmax(logits.of(head(hidden)), dim=-1)
+    return logps.gather(1, targets[:, None])[:, 0]
 
 
 class _Frozen(torch.autograd.Function):
@@ -93,7 +93,7 @@ class _Frozen(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, logits: Logits, chunk: int
     ) -> Tensor:
-        found = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        result = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None  # of each log-probability
         # One for all chunks: fresh memory of this size costs as much as the arithmetic.
         room = torch.empty(min(chunk, len(hidden)), len(weight), dtype=torch.float32, device=hidden.device)
@@ -103,14 +103,14 @@ class _Frozen(torch.autograd.Function):
                 own = targets[part, None]
                 scores = logits.of(nn.functional.linear(hidden[part], weight, bias))
                 logps = torch.log_softmax(scores, dim=-1, out=room[: len(own)])
-                found[part] = logps.gather(1, own)[:, 0]
+                result[part] = logps.gather(1, own)[:, 0]
                 if slope is not None:
                     # d log p_target / d logits = one-hot - p; the sign is left to the backward pass
                     gradient = logps.exp_().scatter_add_(1, own, torch.full_like(own, -1, dtype=logps.dtype))
                     slope[part] = logits.through(gradient, scores).to(weight.dtype) @ weight
         if slope is not None:
             ctx.save_for_backward(slope)
-        return found
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -199,14 +199,14 @@ def _run(body: PreTrainedModel, probe: Sequence[Example], path: PackingMode) -> 
 
 def _alone(body: PreTrainedModel, probe: Sequence[Example]) -> Tensor:
     """The same from the model's own logits, one sequence at a time  # (tokens,)"""
-    found = []
+    parts = []
     for example in probe:
         for answer in example.answers:
             ids = torch.tensor([[*example.query, *answer.ids]], device=body.device)
             logits = body(input_ids=ids, use_cache=False).logits[0, len(example.query) - 1 : -1].float()
             targets = ids[0, len(example.query) :, None]
-            found.append(torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0])
-    return torch.cat(found)
+            parts.append(torch.log_softmax(logits, dim=-1).gather(1, targets)[:, 0])
+    return torch.cat(parts)
 
 
 def _probe(body: PreTrainedModel) -> list[Example]:

@@ -48,14 +48,14 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
         warnings.simplefilter("ignore")  # of tied embeddings, which an adapter leaves alone
         torch.manual_seed(seed)
         try:
-            found = get_peft_model(model, config, autocast_adapter_dtype=settings.dtype == "float32")
+            peft_model = get_peft_model(model, config, autocast_adapter_dtype=settings.dtype == "float32")
         except ValueError as error:
             named = " ".join(str(error).split())[:160]
             raise InputError(f"lora.target_modules {settings.target_modules}: does not fit the policy ({named})") from (
                 error
             )
-    assert isinstance(found, PeftModel)
-    return found
+    assert isinstance(peft_model, PeftModel)
+    return peft_model
 
 
 def _beside_language(model: PreTrainedModel) -> str | None:
@@ -76,8 +76,8 @@ def adapter_to_go_on(model: PreTrainedModel, folder: str, settings: LoraSettings
     """
     _check(folder, settings)
     cast = settings.dtype == "float32"
-    found = adapted(model, folder, "policy", is_trainable=True, autocast_adapter_dtype=cast)
-    if weight_names(folder) != set(get_peft_model_state_dict(found, save_embedding_layers=False)):
+    peft_model = adapted(model, folder, "policy", is_trainable=True, autocast_adapter_dtype=cast)
+    if weight_names(folder) != set(get_peft_model_state_dict(peft_model, save_embedding_layers=False)):
         raise InputError(
             "holds embeddings beside its adapter; merge it into its model, and go on from that",
             field="policy",
@@ -86,8 +86,8 @@ def adapter_to_go_on(model: PreTrainedModel, folder: str, settings: LoraSettings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # On the CPU, and from there to wherever the layers are.
-        found.load_adapter(folder, REFERENCE, is_trainable=False, torch_device="cpu", autocast_adapter_dtype=cast)
-    return found
+        peft_model.load_adapter(folder, REFERENCE, is_trainable=False, torch_device="cpu", autocast_adapter_dtype=cast)
+    return peft_model
 
 
 def save_adapter(model: PeftModel, folder: Path, base: str, revision: str | None) -> None:

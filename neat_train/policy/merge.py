@@ -147,11 +147,11 @@ def _write(merged: PreTrainedModel, policy: Policy, run: Path, out: Path) -> Non
 @torch.no_grad()
 def _logps(model: nn.Module, template: ChatTemplate, device: torch.device) -> list[Tensor]:
     """Log-probabilities of the whole vocabulary at every token of each probe, on the host."""
-    found = []
+    logps = []
     for messages in PROBES:
         ids = torch.tensor([template.ids(messages)], device=device)
-        found.append(F.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), -1).cpu())
-    return found
+        logps.append(F.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), -1).cpu())
+    return logps
 
 
 def _exp(logps: Sequence[Tensor]) -> list[Tensor]:

@@ -169,31 +169,35 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
     _check(spec)
     device = resolve_device(spec.device)
     start = Path(spec.model) if (Path(spec.model) / "adapter_config.json").is_file() else None
-    found = _base(spec, start, device)
-    tokenizer = own_tokenizer(start, spec.trust_remote_code) or found.tokenizer
+    loaded = _base(spec, start, device)
+    tokenizer = own_tokenizer(start, spec.trust_remote_code) or loaded.tokenizer
     template = policy_template(tokenizer, spec.chat_template)
     stops = _stops(template, tokenizer, spec)
-    _settle(found.model, tokenizer, template, stops)
-    model = _trained(found.model, start, spec, device)
+    _settle(loaded.model, tokenizer, template, stops)
+    model = _trained(loaded.model, start, spec, device)
     adapter = adapter_hash(str(start), "policy") if start else None
-    label = policy_label(found.source, found.identity, adapter)
+    label = policy_label(loaded.source, loaded.identity, adapter)
     return Policy(
         model=model,
-        body=found.model,
+        body=loaded.model,
         tokenizer=tokenizer,
         template=template,
         stops=stops,
         tokenizer_id=tokenizer_id(template, stops),
         label=label,
-        identity={**found.identity, **({"adapter": adapter} if adapter else {})},
-        settings=_settings(found, template, stops, spec, device, adapter),
-        notes=[_note(label, model, found.model, device), *template.asking_notes, *([stops.note] if stops.note else [])],
+        identity={**loaded.identity, **({"adapter": adapter} if adapter else {})},
+        settings=_settings(loaded, template, stops, spec, device, adapter),
+        notes=[
+            _note(label, model, loaded.model, device),
+            *template.asking_notes,
+            *([stops.note] if stops.note else []),
+        ],
         device=device,
         full=spec.full,
         spec=spec,
         trained=tuple(name for name, weight in model.named_parameters() if weight.requires_grad),
-        source=found.source,
-        frozen=_copy(found.model) if spec.full and spec.keep_reference else None,
+        source=loaded.source,
+        frozen=_copy(loaded.model) if spec.full and spec.keep_reference else None,
     )
 
 
@@ -246,9 +250,9 @@ def own_tokenizer(start: Path | None, trust_remote_code: bool = False) -> PreTra
     if start is None or not (start / "tokenizer_config.json").is_file():
         return None
     with silence():
-        found = AutoTokenizer.from_pretrained(start, trust_remote_code=trust_remote_code)
-    assert isinstance(found, PreTrainedTokenizerBase)
-    return found
+        tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=trust_remote_code)
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
 
 
 def _stops(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase, spec: PolicySpec) -> Stops:
@@ -305,18 +309,18 @@ def _copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _settings(
-    found: Loaded, template: ChatTemplate, stops: Stops, spec: PolicySpec, device: torch.device, adapter: str | None
+    loaded: Loaded, template: ChatTemplate, stops: Stops, spec: PolicySpec, device: torch.device, adapter: str | None
 ) -> dict[str, Any]:
     return {
-        "model": found.source.label,
-        **found.identity,
+        "model": loaded.source.label,
+        **loaded.identity,
         "adapter": adapter,
         **template.fingerprint,
         "full": spec.full,
         "lora": None if spec.full else spec.lora.model_dump(mode="json"),
         "load_in_4bit": spec.load_in_4bit,
         "device": device.type,
-        "dtype": dtype_name(found.model.dtype),
+        "dtype": dtype_name(loaded.model.dtype),
         "stop_tokens": list(stops.ids),
         "stop_string": stops.string,
         "model_args": spec.model_args or {},

@@ -116,8 +116,8 @@ def _lost(began_with: dict[str, Any]) -> str:
 
 
 def _require_base(adapter: str, named: str, began_with: dict[str, Any]) -> None:
-    found = _weights(named)
-    if found is not None and found != began_with.get("weights", found):
+    weights = _weights(named)
+    if weights is not None and weights != began_with.get("weights", weights):
         raise InputError(
             f"is not the model that {adapter} was trained on (it has other weights)", field="base", value=named
         )

@@ -168,9 +168,9 @@ def write_card(run: Path, dataset: PreferenceDataset | None = None) -> Path:
         RunError: the disk is full.
     """
     path = run / "README.md"
-    told = json.loads((run / "settings.json").read_bytes())
+    settings = json.loads((run / "settings.json").read_bytes())
     text = card(
-        told, figures(run), None if dataset is None else _of_dataset(dataset), curves=(run / "curves.png").exists()
+        settings, figures(run), None if dataset is None else _of_dataset(dataset), curves=(run / "curves.png").exists()
     )
     readme = with_body(path.read_bytes() if path.exists() else b"", text, MARKS)
     write_atomically(path, lambda file: file.write(readme))
@@ -183,35 +183,35 @@ def _of_dataset(dataset: PreferenceDataset) -> dict[str, Any]:
     return {"source": source.get("name"), "fingerprint": dataset.manifest.fingerprint}
 
 
-def card(told: dict[str, Any], found: FitResult, dataset: dict[str, Any] | None, *, curves: bool) -> str:
+def card(document: dict[str, Any], result: FitResult, dataset: dict[str, Any] | None, *, curves: bool) -> str:
     """The card as Markdown behind its YAML header; the same for the same arguments.
 
     Args:
-        told: what settings.json holds.
-        found: what `summary.figures` gives.
+        document: what settings.json holds.
+        result: what `summary.figures` gives.
         dataset: its source's name and its fingerprint, where known.
         curves: whether curves.png lies beside it.
     """
-    settings, content = told["settings"], told["content"]
+    settings, content = document["settings"], document["content"]
     parts = [
         _header(settings, content, dataset),
         f"# {plain(_model(content))}, trained by {settings['method']}",
-        _what(settings, content, found),
+        _what(settings, content, result),
         _warning(settings, content),
         "## Objective",
         objective_in_words(settings),
         "## Held-out queries",
-        *_held_out(found, curves),
+        *_held_out(result, curves),
         "## Data and models",
         _data(content, dataset),
-        _found("Policy at the start:", _policy(content)),
-        _found("Reward model:", content.get("reward_model") or {}),
+        _model_list("Policy at the start:", _policy(content)),
+        _model_list("Reward model:", content.get("reward_model") or {}),
         "## How to load it",
         f"{_LOADING[settings['full']]}\n{_GENERATING}",
         "It ends its turn by itself: the chat template and the stop tokens lie beside the weights.",
         "## Settings",
         markdown(Table("", ("setting", "value"), tuple(_settings(settings)))),
-        _versions(told),
+        _versions(document),
         "## Licence",
         _licence(content),
     ]
@@ -247,13 +247,13 @@ def _hub_id(content: dict[str, Any]) -> str | None:
     return _model(content) if "revision" in _policy(content) else None
 
 
-def _what(settings: dict[str, Any], content: dict[str, Any], found: FitResult) -> str:
+def _what(settings: dict[str, Any], content: dict[str, Any], result: FitResult) -> str:
     whole = "All weights" if settings["full"] else "A LoRA adapter"
     begun = f", going on from the adapter {_policy(content)['adapter'][:12]}" if _policy(content).get("adapter") else ""
-    trained, sampled = found.trained, found.sampled
+    trained, sampled = result.trained, result.sampled
     lines = [
         f"{whole} of {plain(_model(content))}{begun}, trained by {method_in_words(settings)}.",
-        f"{found.steps:,} optimiser steps of up to {settings['records_per_step']:,} records"
+        f"{result.steps:,} optimiser steps of up to {settings['records_per_step']:,} records"
         + (f", {trained.tokens:,} tokens" if trained.tokens else "")
         + (f"; {sampled:,} responses were sampled on the way" if sampled else "")
         + ".",
@@ -270,8 +270,8 @@ def _warning(settings: dict[str, Any], content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _held_out(found: FitResult, curves: bool) -> Iterator[str]:
-    table = held_out_table(found.held_out)
+def _held_out(result: FitResult, curves: bool) -> Iterator[str]:
+    table = held_out_table(result.held_out)
     if table is None:
         yield "Nothing was measured on held-out queries."
     else:
@@ -283,17 +283,17 @@ def _held_out(found: FitResult, curves: bool) -> Iterator[str]:
 
 def _data(content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
     held = content.get("dataset") or {}
-    told = {**(dataset or {}), "rounds": held.get("rounds"), "sha256 of its shards": held.get("sha256")}
-    return _list("Trained on a preference dataset of neat-data:", told)
+    facts = {**(dataset or {}), "rounds": held.get("rounds"), "sha256 of its shards": held.get("sha256")}
+    return _list("Trained on a preference dataset of neat-data:", facts)
 
 
-def _found(title: str, model: dict[str, Any]) -> str:
+def _model_list(title: str, model: dict[str, Any]) -> str:
     """Which model it was, by content."""
     return _list(title, {name: model.get(name) for name in _IDENTITY}) if model else f"{title} none was loaded."
 
 
-def _list(title: str, told: dict[str, Any]) -> str:
-    lines = [f"- {name}: {plain(_cell(value))}" for name, value in told.items() if value is not None]
+def _list(title: str, facts: dict[str, Any]) -> str:
+    lines = [f"- {name}: {plain(_cell(value))}" for name, value in facts.items() if value is not None]
     return "\n".join([title, "", *lines])
 
 
@@ -323,9 +323,9 @@ def _cell(value: Any) -> str:
     return place_less(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _versions(told: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in (told.get("versions") or {}).items())
-    return f"Made with {plain(versions)}; fingerprint {told['fingerprint'][:16]}." if versions else ""
+def _versions(document: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in (document.get("versions") or {}).items())
+    return f"Made with {plain(versions)}; fingerprint {document['fingerprint'][:16]}." if versions else ""
 
 
 def _licence(content: dict[str, Any]) -> str:

@@ -142,8 +142,8 @@ def series(frame: pl.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps at which a figure was logged, and its values; both empty where it never was."""
     if column not in frame.columns:
         return np.empty(0), np.empty(0)
-    found = frame.select("step", pl.col(column).cast(pl.Float64, strict=False)).drop_nulls()
-    return found["step"].to_numpy(), found[column].to_numpy()
+    points = frame.select("step", pl.col(column).cast(pl.Float64, strict=False)).drop_nulls()
+    return points["step"].to_numpy(), points[column].to_numpy()
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

@@ -82,14 +82,14 @@ def figures(run: Path, session_began: int | None = None) -> FitResult:
     """The figures of a run, from its metrics; `session_began` as in `FitResult`."""
     frame = read(run)
     measured = _measured(frame)
-    scored = [found for found in measured if "reward" in found]
+    scored = [row for row in measured if "reward" in row]
     return FitResult(
         steps=int(_last(frame, "step") or 0),
         epochs=_last(frame, "epoch"),
         held_out=HeldOutFigures(
             start=measured[0] if measured else {},
             end=measured[-1] if measured else {},
-            best=max(scored, key=lambda found: found["reward"]) if scored else {},
+            best=max(scored, key=lambda row: row["reward"]) if scored else {},
         ),
         trained=TrainedCounts(**{name: _total(frame, name) for name in _AMOUNTS}),
         encoded=_totals(frame, "encoder/"),
@@ -104,8 +104,8 @@ def _measured(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Every evaluation, in order, its names without their prefix."""
     names = [name for name in frame.columns if name.startswith(_EVAL)]
     rows = frame.select("step", *names).to_dicts() if names else []
-    found = [{name.removeprefix(_EVAL): value for name, value in row.items() if value is not None} for row in rows]
-    return [row for row in found if len(row) > 1]
+    measured = [{name.removeprefix(_EVAL): value for name, value in row.items() if value is not None} for row in rows]
+    return [row for row in measured if len(row) > 1]
 
 
 def _last(frame: pl.DataFrame, column: str) -> float | None:
@@ -122,15 +122,15 @@ def _totals(frame: pl.DataFrame, prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): _total(frame, name) for name in names}
 
 
-def print_fit_summary(run: Path, found: FitResult, console: Console, *, already: bool = False) -> None:
+def print_fit_summary(run: Path, result: FitResult, console: Console, *, already: bool = False) -> None:
     """One short table of `figures(run)`, where the run is, and what to do next."""
     if already:
         print_line(console, f"{run} was complete already: same data, same settings; nothing was done.")
-    print_line(console, f"{found.steps:,} steps{_amounts(found)}.")
-    if lost := _losses(found):
+    print_line(console, f"{result.steps:,} steps{_amounts(result)}.")
+    if lost := _losses(result):
         print_line(console, f"{'; '.join(lost)}.")
     console.print()
-    if table := held_out_table(found.held_out):
+    if table := held_out_table(result.held_out):
         print_tables([table], console)
     adapter = (run / "adapter_config.json").exists()
     there = [name for name in _SHOWN if (run / name).exists()]
@@ -139,26 +139,26 @@ def print_fit_summary(run: Path, found: FitResult, console: Console, *, already:
         print_line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
 
-def _losses(found: FitResult) -> list[str]:
+def _losses(result: FitResult) -> list[str]:
     """What was cut or left out on the way, in words."""
-    lost = [f"{found.encoded[name]:,} {words}" for name, words in _CUT.items() if found.encoded.get(name)]
-    if found.dropped:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.dropped.items()))
+    lost = [f"{result.encoded[name]:,} {words}" for name, words in _CUT.items() if result.encoded.get(name)]
+    if result.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
         lost.append(f"samples not used: {reasons}")
     return lost
 
 
-def _amounts(found: FitResult) -> str:
-    trained = found.trained
+def _amounts(result: FitResult) -> str:
+    trained = result.trained
     parts = [f"{trained.records:,} records with {trained.responses:,} responses"] if trained.responses else []
     if not parts and trained.records:
         parts.append(f"{trained.records:,} records")
-    if found.sampled:
-        parts.append(f"{found.sampled:,} responses sampled")
+    if result.sampled:
+        parts.append(f"{result.sampled:,} responses sampled")
     if trained.tokens:
         parts.append(f"{trained.tokens:,} tokens")
-    if found.seconds:
-        parts.append(in_time(found.seconds))
+    if result.seconds:
+        parts.append(in_time(result.seconds))
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -170,7 +170,7 @@ def held_out_table(held_out: HeldOutFigures) -> Table | None:
     steps = [start, end] if start["step"] != end["step"] else [end]
     if best and best["step"] not in (start["step"], end["step"]):
         steps.insert(1, best)
-    rows = tuple((_when(at, best), *_cells(at)) for at in steps)
+    rows = tuple((_when(row, best), *_cells(row)) for row in steps)
     columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
     queries = end.get("answers")
     note = (
@@ -181,12 +181,12 @@ def held_out_table(held_out: HeldOutFigures) -> Table | None:
     return Table("Held-out queries", columns, rows, note)
 
 
-def _when(at: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    return f"{at['step']:,}{', best' if at['step'] == best.get('step') else ''}"
+def _when(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    return f"{row['step']:,}{', best' if row['step'] == best.get('step') else ''}"
 
 
-def _cells(at: Mapping[str, Any]) -> tuple[str, ...]:
-    interval = f"{number(at['reward_low'])} to {number(at['reward_high'])}" if "reward_low" in at else MISSING
-    length = f"{at['length']:.0f}" if "length" in at else MISSING
-    finished = f"{100 * at['finished']:.0f} %" if "finished" in at else MISSING
-    return (number(at.get("reward")), interval, number(at.get("perplexity")), length, finished)
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    interval = f"{number(row['reward_low'])} to {number(row['reward_high'])}" if "reward_low" in row else MISSING
+    length = f"{row['length']:.0f}" if "length" in row else MISSING
+    finished = f"{100 * row['finished']:.0f} %" if "finished" in row else MISSING
+    return (number(row.get("reward")), interval, number(row.get("perplexity")), length, finished)

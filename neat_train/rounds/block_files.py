@@ -55,7 +55,7 @@ class ScoredBlock:
 
     def of_round(self, round: int) -> ScoredBlock:
         """The same, as candidates of `round`."""
-        moved = [replace(one, response=replace(one.response, round=round)) for one in self.candidates]
+        moved = [replace(candidate, response=replace(candidate.response, round=round)) for candidate in self.candidates]
         return replace(self, candidates=moved)
 
 

@@ -52,15 +52,17 @@ class Rounds:
 
     def finished(self) -> list[Round]:
         """The rounds of this run that are complete."""
-        return [at for at in PreferenceDataset.open(self.path).manifest.rounds if self._own(at) and at.complete]
+        return [
+            round for round in PreferenceDataset.open(self.path).manifest.rounds if self._own(round) and round.complete
+        ]
 
     def next_round(self) -> int:
         """The number that the next one will have."""
         return PreferenceDataset.open(self.path).manifest.next_round
 
-    def tables(self, at: Round) -> Iterator[pa.Table]:
+    def tables(self, round: Round) -> Iterator[pa.Table]:
         """The shards of a round, mapped."""
-        return (read_shard(self.path / entry.name) for entry in at.shards)
+        return (read_shard(self.path / entry.name) for entry in round.shards)
 
     def number(self, block: int) -> int:
         """What stands for the round in the seeds of a block: as if each block were a round by itself."""
@@ -83,7 +85,10 @@ class Rounds:
         """
         with DatasetFolder.claim(self.path) as folder:
             done = {
-                number for at in folder.manifest.rounds if self._own(at) and at.complete for number in blocks_of(at)
+                number
+                for round in folder.manifest.rounds
+                if self._own(round) and round.complete
+                for number in blocks_of(round)
             }
             left = {number: blocks[number] for number in sorted(blocks) if number not in done}
             if left:
@@ -98,7 +103,9 @@ class Rounds:
         """
         removed = []
         with DatasetFolder.claim(self.path) as folder:
-            while later := [at for at in folder.manifest.rounds if self._own(at) and max(blocks_of(at)) >= block]:
+            while later := [
+                round for round in folder.manifest.rounds if self._own(round) and max(blocks_of(round)) >= block
+            ]:
                 newest = later[-1]
                 if min(blocks_of(newest)) < block or newest.round != folder.manifest.newest.round:
                     raise RunError(
@@ -111,8 +118,8 @@ class Rounds:
                 write_card(folder)
         return removed
 
-    def _own(self, at: Round) -> bool:
-        return at.kind == KIND and at.settings["run"] == self.settings["run"]
+    def _own(self, round: Round) -> bool:
+        return round.kind == KIND and round.settings["run"] == self.settings["run"]
 
     def _make(self, folder: DatasetFolder, blocks: Mapping[int, tuple[pa.Table, dict[str, Any]]]) -> None:
         settings = {**self.settings, "blocks": [[number, blocks[number][1]["policy"]] for number in blocks]}
@@ -120,27 +127,27 @@ class Rounds:
         if self._own(newest) and not newest.complete and newest.settings["blocks"] != settings["blocks"]:
             folder.drop_round(newest.round)  # begun with blocks that were replaced since
         round = folder.begin_round(KIND, settings, versions=package_versions())
-        at = folder.manifest.round(round)
-        identity = {"kind": at.kind, "fingerprint": at.fingerprint, "settings": at.settings}
+        entry = folder.manifest.round(round)
+        identity = {"kind": entry.kind, "fingerprint": entry.fingerprint, "settings": entry.settings}
         compression = folder.settings.get("compression")
-        done, found = folder.done(round), []
+        done, counted = folder.done(round), []
         for shard, judged in self._by_shard([table for table, _ in blocks.values()]):
             prompts = self._tallies(judged)
-            found.append(prompts)
+            counted.append(prompts)
             if shard not in done:
                 metadata = {**identity, "prompts": prompts}
                 table = to_table(self._rows(judged, round))
                 folder.record(round, commit_shard(self.path, round, shard, table, [], metadata, compression))
-        folder.finish(round, _counts(found, [metadata for _, metadata in blocks.values()]))
+        folder.finish(round, _counts(counted, [metadata for _, metadata in blocks.values()]))
 
     def _by_shard(self, tables: Sequence[pa.Table]) -> Iterator[tuple[int, ScoredBlock]]:
         """The candidates by the base shard that their queries lie in, in its order."""
         whole = ScoredBlock.from_table(pa.concat_tables(tables))
-        at: dict[int, list[int]] = {}
+        by_shard: dict[int, list[int]] = {}
         for index, candidate in enumerate(whole.candidates):
-            at.setdefault(self._places[candidate.query_id][0], []).append(index)
-        for shard in sorted(at):
-            order = sorted(at[shard], key=lambda index: self._places[whole.candidates[index].query_id][1])
+            by_shard.setdefault(self._places[candidate.query_id][0], []).append(index)
+        for shard in sorted(by_shard):
+            order = sorted(by_shard[shard], key=lambda index: self._places[whole.candidates[index].query_id][1])
             yield shard, whole.only(order)
 
     def _rows(self, judged: ScoredBlock, round: int) -> list[Record]:
@@ -149,8 +156,8 @@ class Rounds:
 
     def _tallies(self, judged: ScoredBlock) -> dict[str, Any]:
         records = {candidate.query_id: self.records[candidate.query_id] for candidate in judged.candidates}
-        found = tallies(judged.candidates, judged.outcomes, records, self.rules)
-        return {name: tally.to_dict() for name, tally in found.items()}
+        by_prompt = tallies(judged.candidates, judged.outcomes, records, self.rules)
+        return {name: tally.to_dict() for name, tally in by_prompt.items()}
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
@@ -163,14 +170,14 @@ class Rounds:
         }
 
 
-def blocks_of(at: Round) -> list[int]:
+def blocks_of(round: Round) -> list[int]:
     """Numbers of the blocks that a round holds."""
-    return [number for number, _ in at.settings["blocks"]]
+    return [number for number, _ in round.settings["blocks"]]
 
 
 def _counts(prompts: Sequence[dict[str, Any]], blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The round's summary, beyond what the store counts itself."""
-    found: dict[str, Tally] = total(prompts)
+    tallies: dict[str, Tally] = total(prompts)
     usage = {key: sum(block["usage"][key] for block in blocks) for key in blocks[0]["usage"]}
-    asked = sum(tally.asked for tally in found.values())
-    return {"asked": asked, "prompts": {name: tally.to_dict() for name, tally in found.items()}, "usage": usage}
+    asked = sum(tally.asked for tally in tallies.values())
+    return {"asked": asked, "prompts": {name: tally.to_dict() for name, tally in tallies.items()}, "usage": usage}

@@ -69,7 +69,7 @@ class Maker:
         seconds: dict[str, float] = {}
         with _timed("sampling", seconds):
             self._sample(
-                [one for one in left if self.files.samples(one[0], identity) is None], identity, numbers, record
+                [share for share in left if self.files.samples(share[0], identity) is None], identity, numbers, record
             )
         with _timed("scoring", seconds):
             self._score(left, identity, record)
@@ -102,9 +102,9 @@ class Maker:
         self.watch.phase("scoring", sum(len(queries) for _, queries in parts))
         with awake(self.reward):
             for part, queries in parts:
-                found = self.files.samples(part, identity)
-                assert found is not None
-                candidates, metadata = found
+                staged = self.files.samples(part, identity)
+                assert staged is not None
+                candidates, metadata = staged
                 records = {query: record(query) for query in queries}
                 gone = self.gone & {candidate.response.response_id for candidate in candidates}
                 outcomes, budget = judged(candidates, records, self.rules, self.reward, self.watch.advance, gone)
@@ -141,19 +141,19 @@ def figures(table: pa.Table, seconds: dict[str, float]) -> dict[str, float]:
         table: as `block_files` stores it.
         seconds: of `sampling` and `scoring`, where the block was made here and now.
     """
-    found = ScoredBlock.from_table(table)
+    block = ScoredBlock.from_table(table)
     rewards: dict[str, list[float]] = {}
     dropped: dict[str, int] = {}
     below = []
-    for candidate, outcome, worst in zip(found.candidates, found.outcomes, found.worst, strict=True):
+    for candidate, outcome, worst in zip(block.candidates, block.outcomes, block.worst, strict=True):
         if outcome.reward is not None:
             rewards.setdefault(candidate.prompt, []).append(outcome.reward)
             below += [] if worst is None else [outcome.reward < worst]
         if outcome.dropped is not None:
             dropped[outcome.dropped] = dropped.get(outcome.dropped, 0) + 1
-    given = [candidate.response for candidate in found.candidates if candidate.refused is None]
+    given = [candidate.response for candidate in block.candidates if candidate.refused is None]
     return {
-        "round/responses": float(len(found.candidates) - sum(dropped.values())),
+        "round/responses": float(len(block.candidates) - sum(dropped.values())),
         "round/tokens": float(sum(len(response.tokens or ()) for response in given)),
         **({"round/finished": fmean(bool(response.finished) for response in given)} if given else {}),
         **({"round/below_worst": fmean(below)} if below else {}),

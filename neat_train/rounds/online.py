@@ -95,8 +95,8 @@ class OnlineRounds:
 
     def metrics(self) -> dict[str, float]:
         """What the last block measured, see `make_block`; empty where there was none since the last call."""
-        found, self._figures = self._figures, {}
-        return found
+        figures, self._figures = self._figures, {}
+        return figures
 
     def _take_up(self, step: int) -> None:
         """Before the first step: bring the dataset to where it was behind the checkpoint of this step."""
@@ -108,7 +108,7 @@ class OnlineRounds:
             self._watch.say(f"sampled after the checkpoint that the run goes on from, and made again: round {which}")
         self._ranks.barrier()
         self._fold(step)
-        there = {number for at in self._rounds.finished() for number in blocks_of(at)}
+        there = {number for round in self._rounds.finished() for number in blocks_of(round)}
         lost = next((n for n in range(begun) if n not in there and self._blocks.queries_of(n)), None)
         if lost is not None:
             raise RunError(
@@ -126,12 +126,14 @@ class OnlineRounds:
             self._files.remove(begun)
         self._ranks.barrier()
         self._open = Sampled()
-        for at in self._rounds.finished():
-            if at.round not in self._known:
-                seeds = {seed: n for n in blocks_of(at) for seed in self._rounds.seeds(n, self._blocks.queries_of(n))}
-                for table in self._rounds.tables(at):
+        for round in self._rounds.finished():
+            if round.round not in self._known:
+                seeds = {
+                    seed: n for n in blocks_of(round) for seed in self._rounds.seeds(n, self._blocks.queries_of(n))
+                }
+                for table in self._rounds.tables(round):
                     self._folded.add_shard(table, seeds)
-                self._known.add(at.round)
+                self._known.add(round.round)
         self._round = self._rounds.next_round()
 
     def _ensure(self, number: int) -> None:
@@ -157,9 +159,9 @@ class OnlineRounds:
         self._figures = figures(table, seconds)
         self._warn_of_few(self._figures)
 
-    def _warn_of_few(self, found: dict[str, float]) -> None:
+    def _warn_of_few(self, figures: dict[str, float]) -> None:
         """Say once that most samples are lost because they did not end."""
-        share = found.get("round/finished", 1.0)
+        share = figures.get("round/finished", 1.0)
         if self._ranks.main and not self._warned and share < 0.5 and "unfinished" in self._maker.rules.drop:
             self._warned = True
             self._watch.say(
@@ -177,9 +179,9 @@ class OnlineRounds:
         self._ranks.barrier()
         if self._ranks.main:
             shares = [parts_of(number, r, self._blocks.queries_of(number, r, world)) for r in range(world)]
-            found = [self._files.scored(part) for share in shares for part, _ in share]
-            usage = _sums([metadata["usage"] for _, metadata in found])
-            table = _in_order_of(queries, pa.concat_tables([table for table, _ in found]))
+            scored = [self._files.scored(part) for share in shares for part, _ in share]
+            usage = _sums([metadata["usage"] for _, metadata in scored])
+            table = _in_order_of(queries, pa.concat_tables([table for table, _ in scored]))
             self._files.put_block(number, table, {**identity, "usage": usage})
         self._ranks.barrier()
         return seconds
@@ -197,9 +199,9 @@ class OnlineRounds:
 
     def _record(self, query: str) -> Record:
         """A query's record with all responses so far."""
-        found = self._records[query]
-        begun_with = [response for response in found.responses if response.round < self._rounds.first]
-        return replace(found, responses=ranked([*begun_with, *(response for _, response in self._sampled(query))]))
+        record = self._records[query]
+        begun_with = [response for response in record.responses if response.round < self._rounds.first]
+        return replace(record, responses=ranked([*begun_with, *(response for _, response in self._sampled(query))]))
 
     def _sampled(self, query: str) -> list[Any]:
         return [*self._folded.of(query), *self._open.of(query)]
@@ -283,4 +285,4 @@ def _in_order_of(queries: Sequence[str], table: pa.Table) -> pa.Table:
 
 
 def _sums(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    return {key: sum(one[key] for one in counts) for key in counts[0]}
+    return {key: sum(count[key] for count in counts) for key in counts[0]}

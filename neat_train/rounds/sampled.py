@@ -90,5 +90,5 @@ class Sampled:
             self._places.setdefault(query, []).append((block, shard, row))
 
     def _response(self, shard: int, row: int) -> Response:
-        found = self._shards[shard][row].as_py()
-        return Response(**{**found, "tokens": None if found["tokens"] is None else tuple(found["tokens"])})
+        values = self._shards[shard][row].as_py()
+        return Response(**{**values, "tokens": None if values["tokens"] is None else tuple(values["tokens"])})

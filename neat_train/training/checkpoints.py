@@ -122,9 +122,9 @@ def is_whole(folder: Path) -> bool:
 def refuse_pickles(folder: Path) -> None:
     """Raise InputError for a checkpoint in shards (of FSDP, of DeepSpeed), whose libraries read pickles from it."""
     shards = (path for pattern in (".metadata", "*_states.pt") for path in folder.rglob(pattern))
-    if (found := next(shards, None)) is not None:
+    if (pickled := next(shards, None)) is not None:
         raise InputError(
-            f"{found}: is a pickle, which can run code; checkpoints in shards are not gone on from\n"
+            f"{pickled}: is a pickle, which can run code; checkpoints in shards are not gone on from\n"
             "remove this checkpoint, and have whole ones written (fsdp_state_dict_type FULL_STATE_DICT)"
         )
 
@@ -205,8 +205,8 @@ def _folder(run: Path, step: int) -> Path:
 
 def _all(run: Path) -> list[Path]:
     """Every checkpoint's folder, the oldest first."""
-    found = [path for path in run.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=step_of)
+    checkpoints = [path for path in run.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(checkpoints, key=step_of)
 
 
 def _flush(path: Path) -> None:

@@ -90,31 +90,31 @@ def figures(answers: Sequence[Answered]) -> dict[str, float]:
     }
 
 
-def in_words(found: dict[str, float]) -> str:
+def in_words(measured: dict[str, float]) -> str:
     """The figures of an evaluation on one line.
 
     >>> in_words({"perplexity": 2.5, "reward": -1.5, "length": 30.2, "finished": 0.5})
     'reward -1.50, perplexity 2.50, 30 tokens, 50 % finished'
     """
     parts = []
-    if "reward" in found:
-        parts.append(f"reward {with_interval(found)}")
-    if "perplexity" in found:
-        parts.append(f"perplexity {number(found['perplexity'])}")
-    if "length" in found:
-        parts.append(f"{found['length']:.0f} tokens, {100 * found['finished']:.0f} % finished")
+    if "reward" in measured:
+        parts.append(f"reward {with_interval(measured)}")
+    if "perplexity" in measured:
+        parts.append(f"perplexity {number(measured['perplexity'])}")
+    if "length" in measured:
+        parts.append(f"{measured['length']:.0f} tokens, {100 * measured['finished']:.0f} % finished")
     return ", ".join(parts)
 
 
-def with_interval(found: dict[str, float]) -> str:
+def with_interval(measured: dict[str, float]) -> str:
     """A mean reward, with its interval where there is one.
 
     >>> with_interval({"reward": 1.0, "reward_low": 0.5, "reward_high": 1.5})
     '1.00 (0.500 to 1.50)'
     """
-    if "reward_low" not in found:
-        return number(found["reward"])
-    return f"{number(found['reward'])} ({number(found['reward_low'])} to {number(found['reward_high'])})"
+    if "reward_low" not in measured:
+        return number(measured["reward"])
+    return f"{number(measured['reward'])} ({number(measured['reward_low'])} to {number(measured['reward_high'])})"
 
 
 def hash_fraction(id: str) -> float:
@@ -182,17 +182,17 @@ class HeldOut:
             scored. What is not defined (no reward model, fewer than two answers) is left out.
         """
         with undisturbed(module):
-            found = self._perplexity(module)
+            measured = self._perplexity(module)
             if self.reward is not None:
                 answers = self._answers()
-                found |= figures(answers)
-                self._show(answers[: self.settings.samples_shown], found, step)
-        self._warn_of_forgetting(found)
-        return found
+                measured |= figures(answers)
+                self._show(answers[: self.settings.samples_shown], measured, step)
+        self._warn_of_forgetting(measured)
+        return measured
 
-    def _warn_of_forgetting(self, found: dict[str, float]) -> None:
+    def _warn_of_forgetting(self, measured: dict[str, float]) -> None:
         """Say once that the policy has moved far from people's responses, which a rising reward does not show."""
-        now = found.get("perplexity", 0.0)
+        now = measured.get("perplexity", 0.0)
         self._lowest = min(self._lowest, now or self._lowest)
         if self.ranks.main and not self._warned and now > FORGETTING * self._lowest:
             self._warned = True
@@ -226,7 +226,7 @@ class HeldOut:
             for record, sample, reward in zip(self.own, samples, rewards, strict=True)
         ]
         shares = self.ranks.gather(own)
-        return [shares[at % self.ranks.world][at // self.ranks.world] for at in range(len(self.records))]
+        return [shares[index % self.ranks.world][index // self.ranks.world] for index in range(len(self.records))]
 
     def _sampled(self) -> list[Sample]:
         self.watch.phase("held out: sampling", len(self.own))
@@ -246,20 +246,20 @@ class HeldOut:
         self.watch.phase("held out: scoring", len(self.own))
         assert self.reward is not None
         model = self.reward()
-        at = [place for place, sample in enumerate(samples) if sample.refused is None]
-        tasks = [Task(self.own[place].messages, (samples[place].text,)) for place in at]
+        places = [place for place, sample in enumerate(samples) if sample.refused is None]
+        tasks = [Task(self.own[place].messages, (samples[place].text,)) for place in places]
         scored, _ = halving(
             lambda smaller: model.score(tasks, token_budget=smaller, advance=self.watch.advance),
             model.spec.token_budget,
         )
-        rewards = {place: found.rewards[0] for place, found in zip(at, scored, strict=True)}
+        rewards = {place: answer.rewards[0] for place, answer in zip(places, scored, strict=True)}
         return [rewards.get(place) for place in range(len(samples))]
 
-    def _show(self, shown: Sequence[Answered], found: dict[str, float], step: int) -> None:
+    def _show(self, shown: Sequence[Answered], measured: dict[str, float], step: int) -> None:
         """Write some answers to samples.jsonl, and print them."""
         if not self.ranks.main:
             return
-        self.watch.say(f"held out at step {step}: {in_words(found)}")
+        self.watch.say(f"held out at step {step}: {in_words(measured)}")
         for answer in shown:
             append(self.run / SAMPLES, {"step": step, **answer.to_dict()})
             self.watch.say(answer.line)
@@ -268,8 +268,8 @@ class HeldOut:
 def _examples(records: Sequence[Record], encoder: Encoder) -> list[Example]:
     """Every record with its chosen response alone; without those of which people only rejected something."""
     chosen = [(record, chosen_or_best(record)) for record in records]
-    found = [encoder.example(replace(record, responses=(response,))) for record, response in chosen if response]
-    return [example for example in found if example is not None]
+    examples = [encoder.example(replace(record, responses=(response,))) for record, response in chosen if response]
+    return [example for example in examples if example is not None]
 
 
 def _length(sample: Sample) -> int:
@@ -290,8 +290,8 @@ class Measures(Trainer):
         """What `HeldOut.measure` finds, each name behind `metric_key_prefix`, logged and shown to the callbacks."""
         assert self.model is not None
         assert self.held_out is not None
-        found = self.held_out.measure(self.model, self.state.global_step)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        measured = self.held_out.measure(self.model, self.state.global_step)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         with undisturbed(self.model):  # in evaluation mode TRL's trainers keep their training figures out of this log
             self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

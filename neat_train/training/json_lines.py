@@ -45,17 +45,17 @@ def keep(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    told = {
+    values = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
-    return json.dumps(told, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    return json.dumps(values, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
     except ValueError as error:
         raise InputError(f"{path}:{number}: is not JSON ({error})\nremove that line") from error
-    if not isinstance(found, dict):
+    if not isinstance(row, dict):
         raise InputError(f"{path}:{number}: is no JSON object\nremove that line")
-    return found
+    return row

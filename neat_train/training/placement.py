@@ -42,9 +42,9 @@ def check_memory(
     device = torch.device(policy.device)
     reward = _reward_or_none(settings, dataset, device)
     beside = reward is not None and torch.device(reward.device) == device
-    found = memory_sum(settings, policy, reward if beside else None, device, ranks.world, rests(settings, device))
-    watch.say(found.line())
-    found.check()
+    needs = memory_sum(settings, policy, reward if beside else None, device, ranks.world, rests(settings, device))
+    watch.say(needs.line())
+    needs.check()
     if reward is not None and not beside:
         check([estimate(reward)], reward.device)
 

@@ -109,7 +109,7 @@ def over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     {'tokens': 7, 'sft': 1.5, 'ranking': 0.5}
     """
     names = dict.fromkeys(name for step in steps for name in step)
-    found = {name: [step[name] for step in steps if name in step] for name in names}
+    columns = {name: [step[name] for step in steps if name in step] for name in names}
     return {
-        name: sum(values) if name.startswith(SUMMED) else sum(values) / len(values) for name, values in found.items()
+        name: sum(values) if name.startswith(SUMMED) else sum(values) / len(values) for name, values in columns.items()
     }

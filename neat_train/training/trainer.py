@@ -174,7 +174,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         planned = [self._planned(batch) for batch in made]
         own = Load(
             micro_batches=len(made),
-            counts=sum((one.plan.counted(self._settings) for one in planned), TermCounts(0, 0, 0)),
+            counts=sum((item.plan.counted(self._settings) for item in planned), TermCounts(0, 0, 0)),
             records=len(examples),
             responses=sum(batch.answers for batch in made),
             response_tokens=sum(len(answer.ids) for example in examples for answer in example.answers),

@@ -30,12 +30,12 @@ def conversations(tasks: Sequence[Task]) -> list[Conversation]:
     >>> conversations([Task((Message("user", "Hi"),), ("Hello",))])
     [[{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]]
     """
-    found = []
+    dialogues = []
     for task in tasks:
         query = [{"role": m.role, "content": m.content} for m in task.messages]
         # A conversation of its own for every response: who gets it may write to it.
-        found += [[*map(dict, query), {"role": "assistant", "content": text}] for text in task.texts]
-    return found
+        dialogues += [[*map(dict, query), {"role": "assistant", "content": text}] for text in task.texts]
+    return dialogues
 
 
 def split(rewards: Sequence[float], tasks: Sequence[Task]) -> list[tuple[float, ...]]:

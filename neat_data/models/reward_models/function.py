@@ -108,10 +108,10 @@ def _module(path: Path, source: bytes, sha256: str) -> ModuleType:
 
 
 def _function(module: ModuleType, name: str, path: Path) -> Callable[[list[Any]], Any]:
-    found = getattr(module, name, None)
-    if found is None:
+    function = getattr(module, name, None)
+    if function is None:
         there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise InputError(f"{path} has no function {name!r}; it has: {', '.join(there) or 'none'}")
-    if not callable(found):
-        raise InputError(f"{path}: {name} is a {type(found).__name__}, not a function of conversations")
-    return found
+    if not callable(function):
+        raise InputError(f"{path}: {name} is a {type(function).__name__}, not a function of conversations")
+    return function

@@ -61,10 +61,10 @@ class HttpRewardModel:
 
         def tell(part: list[Scored]) -> None:
             if advance:
-                advance(len(part), sum(one.tokens_run for one in part))
+                advance(len(part), sum(scored.tokens_run for scored in part))
 
         answers = ask_all(self._server, self._form.score, parts, self._connections, tell)
-        return [one for part in answers for one in part]
+        return [scored for part in answers for scored in part]
 
     def close(self) -> None:
         """Ends the connections."""

@@ -125,13 +125,13 @@ class JudgeRewardModel:
         ]
         for number, sampling in enumerate(self._attempts, 1):
             self._attempt(asked, sampling, number == len(self._attempts), progress)
-        return [_scored([one for one in asked if one.task == number]) for number in range(len(tasks))]
+        return [_scored([entry for entry in asked if entry.task == number]) for number in range(len(tasks))]
 
     def close(self) -> None:
         """Nothing is held between calls."""
 
     def _attempt(self, asked: Sequence[_Asked], sampling: dict[str, Any], last: bool, progress: _Progress) -> None:
-        pending = [one for one in asked if not one.decided]
+        pending = [entry for entry in asked if not entry.decided]
 
         def tell(number: int, reply: Reply) -> None:
             add_usage(self.usage, reply)
@@ -141,7 +141,7 @@ class JudgeRewardModel:
             if pending[number].decided:
                 progress.add(pending[number])
 
-        self._asker.ask([Request(one.question, sampling) for one in pending], tell)
+        self._asker.ask([Request(entry.question, sampling) for entry in pending], tell)
 
 
 class _Progress:
@@ -158,9 +158,9 @@ class _Progress:
 
 
 def _scored(asked: Sequence[_Asked]) -> Scored:
-    tokens = sum(one.tokens for one in asked)
-    rewards, refused = tuple(one.reward for one in asked), tuple(one.refused for one in asked)
-    details = tuple(one.detail for one in asked)
+    tokens = sum(entry.tokens for entry in asked)
+    rewards, refused = tuple(entry.reward for entry in asked), tuple(entry.refused for entry in asked)
+    details = tuple(entry.detail for entry in asked)
     return Scored(rewards, refused, 0, tokens, tokens, details if any(details) else ())
 
 

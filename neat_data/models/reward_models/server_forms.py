@@ -195,5 +195,5 @@ def _rewards(server: JsonServer, values: Any, tasks: Sequence[Task], expected: i
         return as_rewards(values, expected)
     except NotRewards as error:
         first, last = query_id(tasks[0].messages), query_id(tasks[-1].messages)
-        at = "" if error.index is None else f" (conversation {error.index + 1} of the request)"
-        raise RunError(f"{server.url}: {error}{at}; the request was for queries {first} to {last}") from error
+        where = "" if error.index is None else f" (conversation {error.index + 1} of the request)"
+        raise RunError(f"{server.url}: {error}{where}; the request was for queries {first} to {last}") from error

@@ -71,7 +71,7 @@ def load_shape(spec: RewardModelSpec) -> tuple[ModelSource, PreTrainedModel]:
 
 def sequences(encoded: Sequence[Encoded]) -> list[list[int]]:
     """The token ids of every response that was not refused, task by task."""
-    return [ids for one in encoded for ids in one.sequences if ids is not None]
+    return [ids for item in encoded for ids in item.sequences if ids is not None]
 
 
 def scored(encoded: Sequence[Encoded], rewards: Sequence[float], cached: Sequence[int] = ()) -> list[Scored]:
@@ -83,10 +83,10 @@ def scored(encoded: Sequence[Encoded], rewards: Sequence[float], cached: Sequenc
         cached: tokens of each of them that were not run again, where the back end says so.
     """
     rest, saved = iter(rewards), iter(cached)
-    found = []
-    for one in encoded:
-        lengths = [len(ids) for ids in one.sequences if ids is not None]
-        own = tuple(None if ids is None else next(rest) for ids in one.sequences)
+    results = []
+    for item in encoded:
+        lengths = [len(ids) for ids in item.sequences if ids is not None]
+        own = tuple(None if ids is None else next(rest) for ids in item.sequences)
         run = sum(length - next(saved, 0) for length in lengths)
-        found.append(Scored(own, one.refused, one.turns_cut, sum(lengths), run, one.details))
-    return found
+        results.append(Scored(own, item.refused, item.turns_cut, sum(lengths), run, item.details))
+    return results

@@ -101,25 +101,25 @@ class TransformersRewardModel:
         """Load the model, choose the path, fill in whatever `spec` leaves open; errors as `load_reward_model`."""
         self.device = resolve_device(spec.device)
         dtype = resolve_dtype(spec.dtype, self.device)
-        found = load_classifier(spec, dtype)
-        self.model = found.model
+        loaded = load_classifier(spec, dtype)
+        self.model = loaded.model
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)
-        self.template = ChatTemplate(found.tokenizer, spec.chat_template)
-        spec = with_lengths(spec, window(self.model, found.tokenizer), self.device)
-        pad = found.tokenizer.pad_token_id or 0
+        self.template = ChatTemplate(loaded.tokenizer, spec.chat_template)
+        spec = with_lengths(spec, window(self.model, loaded.tokenizer), self.device)
+        pad = loaded.tokenizer.pad_token_id or 0
         choice = choose_path(self.model, self.template, spec, pad)
         head = linear_head(self.model) if choice.linear else None
         self.passes = Passes(self.model, head, choice.path, choice.attention, pad)
         self.spec = replace(
             spec,
-            model=found.source.reference,
+            model=loaded.source.reference,
             device=device_name(spec.device, self.device),
             dtype=dtype_name(dtype),
             path=choice.path,
         )
         self.spec = replace(self.spec, token_budget=self._probed_budget())
-        self.settings = self._settings(found.source.label, found.identity)
+        self.settings = self._settings(loaded.source.label, loaded.identity)
         self.notes = self._notes(choice)
 
     def score(
@@ -135,7 +135,7 @@ class TransformersRewardModel:
         encoded = [self._encode(task) for task in tasks]
         rewards: list[list[float | None]] = [[None] * len(task.texts) for task in tasks]
         run = [0] * len(tasks)
-        waiting = [sum(ids is not None for ids in one.sequences) for one in encoded]
+        waiting = [sum(ids is not None for ids in item.sequences) for item in encoded]
         if advance is not None:
             advance(waiting.count(0), 0)
         for pieces, logits, tokens in self.passes.over(encoded, budget):
@@ -211,8 +211,8 @@ def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:
 
 def _tree_pieces(encoded: Sequence[Encoded], budget: int) -> Iterator[_Piece]:
     """One tree a task, or several where one would exceed the budget."""
-    for task, one in enumerate(encoded):
-        kept = [(i, ids) for i, ids in enumerate(one.sequences) if ids is not None]
+    for task, item in enumerate(encoded):
+        kept = [(i, ids) for i, ids in enumerate(item.sequences) if ids is not None]
         if not kept:
             continue
         tree = grow([ids for _, ids in kept])
@@ -223,8 +223,8 @@ def _tree_pieces(encoded: Sequence[Encoded], budget: int) -> Iterator[_Piece]:
 
 def _row_pieces(encoded: Sequence[Encoded]) -> Iterator[_Piece]:
     """Every response by itself, as a tree of one branch."""
-    for task, one in enumerate(encoded):
-        for response, ids in enumerate(one.sequences):
+    for task, item in enumerate(encoded):
+        for response, ids in enumerate(item.sequences):
             if ids is not None:
                 yield _Piece(task, (response,), grow([ids]))
 

@@ -87,14 +87,14 @@ class VllmRewardModel:
     ) -> list[Scored]:
         """See `RewardModel.score`. vLLM took its memory when it started, so another budget changes nothing."""
         self._llm.reset_prefix_cache()
-        found: list[Scored] = []
+        results: list[Scored] = []
         for start in range(0, len(tasks), TASKS):
             encoded = self._tokens.encode(tasks[start : start + TASKS])
             part = scored(encoded, *self._classify(sequences(encoded)))
-            found += part
+            results += part
             if advance is not None:
-                advance(len(part), sum(one.tokens_run for one in part))
-        return found
+                advance(len(part), sum(item.tokens_run for item in part))
+        return results
 
     def close(self) -> None:
         """See `RewardModel.close`. On a CPU no other engine of this process outlives it."""

@@ -36,14 +36,14 @@ def groups(prompts: Sequence[Sequence[int]], limit: int) -> list[tuple[list[int]
     >>> groups([[*range(20), 1], [7], [*range(20), 2, 3]], limit=100)
     [([0, 2], 20), ([1], 0)]
     """
-    found: list[tuple[list[int], int]] = []
+    batches: list[tuple[list[int], int]] = []
     for row in sorted(range(len(prompts)), key=lambda i: (list(prompts[i]), i)):
-        wider = _joined(*found[-1], row, prompts) if found else None
+        wider = _joined(*batches[-1], row, prompts) if batches else None
         if wider is not None and _tokens(*wider, prompts) <= limit:
-            found[-1] = wider
+            batches[-1] = wider
         else:
-            found.append(([row], 0))
-    return found
+            batches.append(([row], 0))
+    return batches
 
 
 def _joined(members: list[int], depth: int, row: int, prompts: Sequence[Sequence[int]]) -> tuple[list[int], int] | None:

@@ -46,8 +46,8 @@ def one_token_attention(
     scores = torch.bmm(together, key.flatten(0, 1).transpose(1, 2)).mul_(scale)
     if attention_mask is not None:
         scores.view(rows, heads, -1).masked_fill_(~attention_mask[:, 0], float("-inf"))
-    found = torch.bmm(torch.softmax(scores, dim=-1), value.flatten(0, 1))  # (rows x key heads, groups, head size)
-    return found.view(rows, 1, heads, -1), None
+    output = torch.bmm(torch.softmax(scores, dim=-1), value.flatten(0, 1))  # (rows x key heads, groups, head size)
+    return output.view(rows, 1, heads, -1), None
 
 
 AttentionInterface.register(ONE_TOKEN, one_token_attention)

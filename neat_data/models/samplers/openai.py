@@ -92,11 +92,11 @@ class OpenAISampler:
         """A server that does not know stop strings writes on behind them."""
         if reply.text is None:
             return _REFUSED
-        text, found = reply.text, ""
+        text, marker = reply.text, ""
         if self._stop:
-            text, found, _ = text.partition(HUMAN)
-        finished = bool(found) or reply.unfinished is None
-        return Sample(text.strip(), None, finished, cut=bool(found) or reply.stopped_at in self._stop)
+            text, marker, _ = text.partition(HUMAN)
+        finished = bool(marker) or reply.unfinished is None
+        return Sample(text.strip(), None, finished, cut=bool(marker) or reply.stopped_at in self._stop)
 
 
 def _request(ask: Ask) -> Request:

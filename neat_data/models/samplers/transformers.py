@@ -114,28 +114,28 @@ class TransformersSampler:
         dtype = resolve_dtype(spec.dtype, self.device)
         adapter = adapter_hash(spec.adapter) if spec.adapter else None
         check([estimate(spec)], spec.device)
-        found = load_policy(spec, dtype)
-        model = with_adapter(found.model, spec.adapter) if spec.adapter else found.model
+        loaded = load_policy(spec, dtype)
+        model = with_adapter(loaded.model, spec.adapter) if spec.adapter else loaded.model
         if not hasattr(model, "hf_device_map"):
             nn.Module.to(model, self.device)
         use_where_faster(model)
-        self.template = policy_template(found.tokenizer, spec.chat_template)
-        self.stops = end_of_turn(self.template, found.tokenizer)
+        self.template = policy_template(loaded.tokenizer, spec.chat_template)
+        self.stops = end_of_turn(self.template, loaded.tokenizer)
         max_length = window_of(spec, configured_window(model.config))
         budget = budget_of(spec, self.device)
         self.spec = replace(
             spec,
-            model=found.source.reference,
+            model=loaded.source.reference,
             backend="transformers",
             device=device_name(spec.device, self.device),
             dtype=dtype_name(dtype),
             max_length=max_length,
             token_budget=budget,
         )
-        self.decoder = Decoder(model, found.tokenizer, self.template, self.stops, max_length, budget)
-        self.label = policy_label(found.source, found.identity, adapter)
+        self.decoder = Decoder(model, loaded.tokenizer, self.template, self.stops, max_length, budget)
+        self.label = policy_label(loaded.source, loaded.identity, adapter)
         self.tokenizer: str | None = tokenizer_id(self.template, self.stops)
-        self.settings = self._settings(found, adapter)
+        self.settings = self._settings(loaded, adapter)
         self.notes = self._notes()
         self.usage = self.decoder.usage
 
@@ -160,11 +160,11 @@ class TransformersSampler:
         """The model, its adapter inside it."""
         return self.decoder.model
 
-    def _settings(self, found: Loaded, adapter: str | None) -> dict[str, Any]:
+    def _settings(self, loaded: Loaded, adapter: str | None) -> dict[str, Any]:
         spec = self.spec
         return {
-            "model": found.source.label,
-            **found.identity,
+            "model": loaded.source.label,
+            **loaded.identity,
             "adapter": adapter,
             **self.template.fingerprint,
             "backend": "transformers",

@@ -204,7 +204,7 @@ def _rank(folder: str) -> int:
     """The smallest rank that vLLM reserves room for and the adapter fits into."""
     config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
     own = max([config.get("r", 0), *config.get("rank_pattern", {}).values()])
-    found = next((rank for rank in _RANKS if rank >= own), None)
-    if found is None:
+    allowed = next((rank for rank in _RANKS if rank >= own), None)
+    if allowed is None:
         raise InputError(f"its rank is {own}, and vLLM takes {_RANKS[-1]} at most", field="adapter", value=folder)
-    return found
+    return allowed

@@ -140,13 +140,13 @@ class Asker:
         places = asyncio.Semaphore(self._at_once)
         async with self.api.client() as client:
 
-            async def one(number: int, request: Request) -> None:
+            async def ask_one(number: int, request: Request) -> None:
                 async with places:
                     tell(number, await self._reply(client, request))
 
             async with asyncio.TaskGroup() as tasks:
                 for number, request in enumerate(requests):
-                    tasks.create_task(one(number, request))
+                    tasks.create_task(ask_one(number, request))
 
     async def _reply(self, client: Any, request: Request) -> Reply:
         reply = await self._attempt(client, request)
@@ -299,18 +299,18 @@ def key_of(name: str, vendors_own: bool) -> str:
     Raises:
         InputError: it is not set although the vendor's own server is asked, or no header can carry it.
     """
-    found = os.environ.get(name, "").strip()
-    if not (found.isascii() and found.isprintable()):
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()):
         raise InputError(f"{name} holds characters that no key has; set it again")
-    if not found and vendors_own:
+    if not key and vendors_own:
         raise InputError(f"set {name} to your key", advice="or give the address of a server: {base_url} URL")
-    return found or _NO_KEY
+    return key or _NO_KEY
 
 
 def count(usage: Any, name: str) -> int | None:
     """Tokens that an answer tells of; None where it does not tell, or not in a whole number."""
-    found = getattr(usage, name, None)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def add_usage(usage: dict[str, int], reply: Reply) -> None:

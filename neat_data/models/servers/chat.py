@@ -105,7 +105,7 @@ class OpenAIChat:
         while True:
             sent = self._sent({**self._fields, **request.fields})
             try:
-                found = await client.chat.completions.create(
+                completion = await client.chat.completions.create(
                     model=self.model,
                     messages=request.turns,  # type: ignore[arg-type]
                     extra_body=self._extra,
@@ -115,7 +115,7 @@ class OpenAIChat:
                 if not self._learn(error, sent):
                     raise
             else:
-                return _reply(found)
+                return _reply(completion)
 
     def check_model(self, asker: Asker) -> None:
         """See that the server is there and serves the model, where it lists what it serves; one request.
@@ -142,8 +142,8 @@ class OpenAIChat:
 
     async def _served(self) -> list[str]:
         async with self.client() as client:
-            found = await client.with_options(max_retries=0).models.list()
-        return [str(entry.id) for entry in found.data]
+            models = await client.with_options(max_retries=0).models.list()
+        return [str(entry.id) for entry in models.data]
 
     def _checked(self, extra: Mapping[str, Any], own: Collection[str], argument: str) -> dict[str, Any]:
         taken = {}
@@ -180,8 +180,8 @@ def _refuses(message: str, name: str) -> bool:
     return bool(_NAMED.search(message) and re.search(rf"['\"`]{name}['\"`]", message))
 
 
-def _reply(found: Any) -> Reply:
-    choice, usage = found.choices[0], found.usage
+def _reply(completion: Any) -> Reply:
+    choice, usage = completion.choices[0], completion.usage
     stopped_at = getattr(choice, "stop_reason", None)
     return Reply(
         _text(choice.message.content),

@@ -240,10 +240,10 @@ class _Sockets:
     def end(self) -> None:
         with self._lock:
             self._ended = True
-            for one in self._open:
+            for connection in self._open:
                 # Of the plain socket: an SSL socket would drop its state under the thread that reads from it.
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _key(name: str) -> str | None:

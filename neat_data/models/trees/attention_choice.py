@@ -133,9 +133,9 @@ def disagreement(
 
     inputs = [drawn(count) for count in (heads.query, heads.key, heads.key)]
     weights = drawn(heads.query).transpose(1, 2)
-    found = _passes(attention, inputs, weights, backward)
+    outputs = _passes(attention, inputs, weights, backward)
     expected = _passes(TREES_SDPA, [part.float() for part in inputs], weights.float(), backward)
-    norms = [((one.float() - two).norm() / two.norm()).item() for one, two in zip(found, expected, strict=True)]
+    norms = [((one.float() - two).norm() / two.norm()).item() for one, two in zip(outputs, expected, strict=True)]
     return float(torch.tensor(norms).max())  # of several with a NaN among them: NaN
 
 

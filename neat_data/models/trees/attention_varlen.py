@@ -126,6 +126,6 @@ def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts, scal
         # Aligned at the end: the last query sees the last key.
         mask = torch.ones(len(own), len(own_keys), dtype=torch.bool, device=q.device).tril_(len(own_keys) - len(own))
         query, key, value = (part.transpose(0, 1)[None] for part in (own, own_keys, own_values))
-        found = scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=grouped)
-        outputs.append(found[0].transpose(0, 1))
+        attended = scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=grouped)
+        outputs.append(attended[0].transpose(0, 1))
     return torch.cat(outputs)

@@ -118,8 +118,8 @@ def choose(
     """
     reason = against or _inexact(run, reference, tolerance)
     if reason is None:
-        found = "exact in float32" if tolerance == EXACT else f"within {tolerance:.2g}; float32 does not fit"
-        return PathChoice("trees", f"token trees: {found}, on a probe")
+        precision = "exact in float32" if tolerance == EXACT else f"within {tolerance:.2g}; float32 does not fit"
+        return PathChoice("trees", f"token trees: {precision}, on a probe")
     if asked == "trees":
         raise InputError(f"{reason}\nleave it at auto, which pads batches for this model", field="path", value="trees")
     return PathChoice("batches", f"length-sorted batches: {reason}")
@@ -259,7 +259,7 @@ def _probe(template: ChatTemplate, max_length: int) -> Groups:
             for turn in range(_TURNS - 1)
         ]
         ids = [template.ids((*query, Message("assistant", answer))) for answer in _ANSWERS[:count]]
-        groups.append([_shortened(one, max_length) for one in ids])
+        groups.append([_shortened(row, max_length) for row in ids])
     return groups
 
 

@@ -22,7 +22,7 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
-Told = Callable[[int], None]
+OnRead = Callable[[int], None]
 """Called with the number of bytes that were read from the disk since the last call."""
 
 
@@ -33,26 +33,26 @@ def nobody(size: int) -> None:
 class _Counted(io.FileIO):
     """A file that tells how much of it was read: of a small one behind gzip, hours may be read without a row."""
 
-    def __init__(self, path: Path, told: Told) -> None:
+    def __init__(self, path: Path, on_read: OnRead) -> None:
         super().__init__(path)
-        self._told = told
+        self._on_read = on_read
 
     def readinto(self, buffer: Any, /) -> int | None:
         size = super().readinto(buffer)
-        self._told(size or 0)
+        self._on_read(size or 0)
         return size
 
     def readall(self) -> bytes:
         content = super().readall()
-        self._told(len(content))
+        self._on_read(len(content))
         return content
 
 
 @contextmanager
-def open_bytes(path: Path, told: Told = nobody) -> Iterator[BinaryIO]:
+def open_bytes(path: Path, on_read: OnRead = nobody) -> Iterator[BinaryIO]:
     """The decompressed bytes of `path`; a cut or damaged file is an InputError when the reader gets there."""
     kind = compression(path)
-    with io.BufferedReader(_Counted(path, told), _AT_ONCE) as file:
+    with io.BufferedReader(_Counted(path, on_read), _AT_ONCE) as file:
         if kind is None:
             yield file
             return
@@ -86,7 +86,7 @@ def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:
     return io.BufferedReader(pa.input_stream(file, compression="zstd"))
 
 
-def sha256(path: Path, told: Told = nobody) -> str:
+def sha256(path: Path, on_read: OnRead = nobody) -> str:
     """Hex sha256 of the file as it lies on disk."""
-    with io.BufferedReader(_Counted(path, told), _AT_ONCE) as stream:
+    with io.BufferedReader(_Counted(path, on_read), _AT_ONCE) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -63,8 +63,10 @@ def select(repository: Repository, subset: str | None) -> list[DataFile]:
     if config is not None:
         files = list(_config_files(repository, config, subset))
     else:
-        found = [_file(repository, key, subset_of(key), split_of(key)) for key in repository.files if is_data_file(key)]
-        files = choose_subset(found, subset, repository.id) if found else []
+        data_files = [
+            _file(repository, key, subset_of(key), split_of(key)) for key in repository.files if is_data_file(key)
+        ]
+        files = choose_subset(data_files, subset, repository.id) if data_files else []
         # As `datasets` does: where some files name their split, those that do not are no part of it.
         files = [file for file in files if file.split] or files
     if not files:

@@ -1,6 +1,6 @@
 """JSON Lines and JSON arrays, row by row, so that one bad row costs that row only.
 
-Bytes go in, `Found` rows come out. Lines are cut at ``\\n`` alone; blank lines are no rows.
+Bytes go in, `RawRow` rows come out. Lines are cut at ``\\n`` alone; blank lines are no rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from neat_data.errors import InputError
-from neat_data.sources.row import Found, Unusable
+from neat_data.sources.row import RawRow, Unusable
 from neat_data.sources.shapes.literals import unique
 
 BOM = b"\xef\xbb\xbf"
@@ -19,8 +19,8 @@ BOM = b"\xef\xbb\xbf"
 _OPENING = re.compile(r"""\s*(\{\s*("type"\s*:\s*"[^"]*"\s*,\s*)?"(?:instances|data)"\s*:\s*)?\[\s*""")
 
 
-def lines(stream: BinaryIO) -> Iterator[Found]:
-    """The rows of JSON Lines; a line that is no JSON object becomes a `Found` with its problem."""
+def lines(stream: BinaryIO) -> Iterator[RawRow]:
+    """The rows of JSON Lines; a line that is no JSON object becomes a `RawRow` with its problem."""
     for number, line in enumerate(stream):
         line = line.removeprefix(BOM) if number == 0 else line
         line = line.rstrip(b"\r\n")
@@ -28,19 +28,19 @@ def lines(stream: BinaryIO) -> Iterator[Found]:
             yield _line(line)
 
 
-def _line(line: bytes) -> Found:
+def _line(line: bytes) -> RawRow:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        return Found(line, problem=Unusable("not_utf8", f"byte {error.start} of the line"))
-    return _found(text)
+        return RawRow(line, problem=Unusable("not_utf8", f"byte {error.start} of the line"))
+    return _row(text)
 
 
-def _found(text: str) -> Found:
+def _row(text: str) -> RawRow:
     try:
-        return Found(text, columns=_object(text))
+        return RawRow(text, columns=_object(text))
     except Unusable as problem:
-        return Found(text, problem=problem)
+        return RawRow(text, problem=problem)
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def _check_unicode(value: Any) -> None:
 _DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
-def array(stream: BinaryIO) -> Iterator[Found]:
+def array(stream: BinaryIO) -> Iterator[RawRow]:
     """The elements of a JSON array, each with the text it stood in; InputError where the array is broken.
 
     The file is held in memory whole, as arrays are not made for streaming.
@@ -79,7 +79,7 @@ def array(stream: BinaryIO) -> Iterator[Found]:
     except UnicodeDecodeError as error:
         raise InputError(f"the JSON array is not UTF-8 at byte {error.start}; write it as JSON Lines") from None
     for start, end in _elements(text):
-        yield _found(text[start:end])
+        yield _row(text[start:end])
 
 
 def opens_array(head: bytes) -> bool:

@@ -62,10 +62,10 @@ def local(spec: str, subset: str | None, split: str | None) -> list[DataFile] | 
     """
     path = Path(spec).expanduser()
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.is_file() and is_data_file(_key(p, path))]
-        if not found:
+        paths = [p for p in sorted(path.rglob("*")) if p.is_file() and is_data_file(_key(p, path))]
+        if not paths:
             raise InputError(f"{spec}: the folder holds no data file (JSON Lines, JSON, CSV, Parquet or Arrow)")
-        files = [_data_file(p, path) for p in found]
+        files = [_data_file(p, path) for p in paths]
         return choose_split(choose_subset(files, subset, spec), split or "train", spec)
     if path.is_file():
         files = [_data_file(path, path.parent)]

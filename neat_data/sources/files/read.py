@@ -12,8 +12,8 @@ from pathlib import Path
 
 from neat_data.errors import InputError
 from neat_data.sources.files import json_lines, tables
-from neat_data.sources.files.compressed import Told, nobody, open_bytes
-from neat_data.sources.row import Found
+from neat_data.sources.files.compressed import OnRead, nobody, open_bytes
+from neat_data.sources.row import RawRow
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 PACKINGS = ("", ".gz", ".gzip", ".xz", ".zst", ".zstd")
@@ -37,16 +37,16 @@ def is_data_file(name: str) -> bool:
     return base.endswith(tuple(ending + packing for ending in ENDINGS for packing in PACKINGS))
 
 
-def rows(path: Path, told: Told = nobody, told_first: Told = nobody) -> Iterator[Found]:
+def rows(path: Path, on_read: OnRead = nobody, on_first_read: OnRead = nobody) -> Iterator[RawRow]:
     """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable.
 
     Args:
-        told: of the bytes of the rows.
-        told_first: of the bytes that are read before, to know the format.
+        on_read: of the bytes of the rows.
+        on_first_read: of the bytes that are read before, to know the format.
     """
     try:
-        kind = _kind(path, told_first)
-        with open_bytes(path, told) as stream:
+        kind = _kind(path, on_first_read)
+        with open_bytes(path, on_read) as stream:
             yield from _READERS[kind](stream)
     except InputError as error:
         message = str(error)
@@ -55,7 +55,7 @@ def rows(path: Path, told: Told = nobody, told_first: Told = nobody) -> Iterator
         raise InputError(f"{path.name}: cannot be read ({error.strerror or error})") from None
 
 
-def _kind(path: Path, told: Told) -> str:
+def _kind(path: Path, on_read: OnRead) -> str:
     with open_bytes(path) as stream:
         head = stream.read(8)
     if head.startswith(b"PAR1"):
@@ -64,12 +64,12 @@ def _kind(path: Path, told: Told) -> str:
         return "arrow"
     if head.startswith(b"\xff\xff\xff\xff"):
         return "stream"
-    return _text_kind(path, told)
+    return _text_kind(path, on_read)
 
 
-def _text_kind(path: Path, told: Told) -> str:
+def _text_kind(path: Path, on_read: OnRead) -> str:
     """`array` where the text opens one, `lines` where one of the first lines opens an object, else `csv`."""
-    with open_bytes(path, told) as stream:
+    with open_bytes(path, on_read) as stream:
         written = (line.removeprefix(json_lines.BOM).strip() for line in stream)
         first = list(islice((line for line in written if line), 50))
     if not first:

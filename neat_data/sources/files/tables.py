@@ -13,7 +13,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from neat_data.errors import InputError
-from neat_data.sources.row import Found, Unusable
+from neat_data.sources.row import RawRow, Unusable
 from neat_data.sources.shapes.values import plain
 
 _ROWS_AT_ONCE = 1_000
@@ -22,7 +22,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _MAXIMUM_FIELD = 2**31 - 1
 
 
-def csv_rows(stream: BinaryIO) -> Iterator[Found]:
+def csv_rows(stream: BinaryIO) -> Iterator[RawRow]:
     """The rows of a CSV file with a header (tabs where the header has tabs and no comma)."""
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     first = text.readline()
@@ -70,21 +70,21 @@ class _Taken:
             return raw
 
 
-def _broken_csv(taken: _Taken, error: csv.Error) -> Found:
+def _broken_csv(taken: _Taken, error: csv.Error) -> RawRow:
     if "unexpected end" in str(error):
         raise InputError(f"a quote is opened and never closed: {taken.lines[0][:60]!r}; is the file cut short?")
-    return Found(taken.raw, problem=Unusable("not_csv", str(error)))
+    return RawRow(taken.raw, problem=Unusable("not_csv", str(error)))
 
 
-def _csv_row(header: list[str], fields: list[str], taken: _Taken) -> Found:
+def _csv_row(header: list[str], fields: list[str], taken: _Taken) -> RawRow:
     if isinstance(taken.raw, bytes):
-        return Found(taken.raw, problem=Unusable("not_utf8"))
+        return RawRow(taken.raw, problem=Unusable("not_utf8"))
     if len(fields) != len(header):
-        return Found(taken.raw, problem=Unusable("not_csv", f"{len(fields)} fields, {len(header)} in the header"))
+        return RawRow(taken.raw, problem=Unusable("not_csv", f"{len(fields)} fields, {len(header)} in the header"))
     return _row(dict(zip(header, fields, strict=True)))
 
 
-def parquet(stream: BinaryIO) -> Iterator[Found]:
+def parquet(stream: BinaryIO) -> Iterator[RawRow]:
     """The rows of a Parquet file."""
     try:
         batches = pa.parquet.ParquetFile(_seekable(stream)).iter_batches(_ROWS_AT_ONCE)
@@ -94,7 +94,7 @@ def parquet(stream: BinaryIO) -> Iterator[Found]:
         raise InputError(f"the Parquet data is damaged or cut short ({error})") from None
 
 
-def arrow_file(stream: BinaryIO) -> Iterator[Found]:
+def arrow_file(stream: BinaryIO) -> Iterator[RawRow]:
     """The rows of an Arrow IPC file."""
     try:
         reader = pa.ipc.open_file(_seekable(stream))
@@ -104,7 +104,7 @@ def arrow_file(stream: BinaryIO) -> Iterator[Found]:
         raise InputError(f"the Arrow file is damaged or cut short ({error})") from None
 
 
-def arrow_stream(stream: BinaryIO) -> Iterator[Found]:
+def arrow_stream(stream: BinaryIO) -> Iterator[RawRow]:
     """The rows of an Arrow IPC stream (what `datasets` writes), refused where its end marker is missing."""
     seekable = _seekable(stream)
     seekable.seek(-len(_END_OF_STREAM), io.SEEK_END)
@@ -123,7 +123,7 @@ def _seekable(stream: BinaryIO) -> BinaryIO:
     return stream if isinstance(getattr(stream, "raw", None), io.FileIO) else io.BytesIO(stream.read())
 
 
-def _batch_rows(batch: pa.RecordBatch) -> Iterator[Found]:
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[RawRow]:
     _check_offsets(batch)
     try:
         yield from map(_row, batch.to_pylist())
@@ -140,13 +140,13 @@ def _check_offsets(batch: pa.RecordBatch) -> None:
             raise
 
 
-def _lone_row(batch: pa.RecordBatch) -> Found:
+def _lone_row(batch: pa.RecordBatch) -> RawRow:
     try:
         return _row(batch.to_pylist()[0])
     except UnicodeDecodeError as error:
-        return Found(error.object, problem=Unusable("not_utf8", f"byte {error.start} of a text"))
+        return RawRow(error.object, problem=Unusable("not_utf8", f"byte {error.start} of a text"))
 
 
-def _row(columns: dict[str, Any]) -> Found:
+def _row(columns: dict[str, Any]) -> RawRow:
     columns = {name: plain(value) for name, value in columns.items()}
-    return Found(json.dumps(columns, ensure_ascii=False), columns=columns)
+    return RawRow(json.dumps(columns, ensure_ascii=False), columns=columns)

@@ -97,8 +97,8 @@ def from_cell(value: Any, column: str) -> Any:
     made = literals.parsed(value)
     if isinstance(made, str):
         raise Unusable("bad_message", f"`{column}` begins as messages do, and is neither JSON nor Python's literals")
-    found = made if isinstance(made, list) else [made]
-    roles = [item.get(key) for item in found if isinstance(item, dict) for key in _ROLE_KEYS if key in item]
+    parts = made if isinstance(made, list) else [made]
+    roles = [item.get(key) for item in parts if isinstance(item, dict) for key in _ROLE_KEYS if key in item]
     return made if any(role_of(role) for role in roles) else value
 
 
@@ -112,8 +112,8 @@ def content(value: Any, where: str) -> str:
 def _part(part: Any, where: str) -> str:
     """The text of a content part; an image, a tool call or the like makes the row unusable."""
     if not isinstance(part, dict) or part.get("type", "text") != "text":
-        found = part.get("type") if isinstance(part, dict) else kind(part)
-        raise Unusable("bad_message", f"`{where}` is no text part but {str(found)[:40]!r}")
+        label = part.get("type") if isinstance(part, dict) else kind(part)
+        raise Unusable("bad_message", f"`{where}` is no text part but {str(label)[:40]!r}")
     if "type" not in part and set(part) != {"text"}:  # Gemini's and Bedrock's parts name their kind by their only key
         raise Unusable("bad_message", f"`{where}` is no text part but holds {', '.join(map(str, part))[:40]!r}")
     return text(part.get("text", part.get("value")), where)

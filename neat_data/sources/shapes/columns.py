@@ -73,7 +73,7 @@ _MISSING = object()
 
 def take_apart(row: dict[str, Any], places: Mapping[str, str], needed: tuple[str, ...]) -> Parts:
     """The row's `Parts`; Unusable where the place of a needed word is missing."""
-    values = {word: value for word, place in places.items() if (value := at(row, place)) is not _MISSING}
+    values = {word: value for word, place in places.items() if (value := value_at(row, place)) is not _MISSING}
     for word, place in places.items():
         if word not in values and word in needed:
             raise Unusable("missing_column", f"`{place}`")
@@ -83,23 +83,23 @@ def take_apart(row: dict[str, Any], places: Mapping[str, str], needed: tuple[str
     return Parts(values, places, rest)
 
 
-def at(row: Any, place: str) -> Any:
+def value_at(row: Any, place: str) -> Any:
     """What stands at `place`; `_MISSING` where nothing does."""
     if isinstance(row, dict) and (place in row or "." not in place):
         return row.get(place, _MISSING)
     head, dot, tail = place.partition(".")
     inner = _step(row, head)
-    return at(inner, tail) if dot and inner is not _MISSING else inner
+    return value_at(inner, tail) if dot and inner is not _MISSING else inner
 
 
 def holds(row: Any, place: str) -> bool:
     """Whether `place` is there."""
-    return at(row, place) is not _MISSING
+    return value_at(row, place) is not _MISSING
 
 
 def given(row: Any, place: str) -> bool:
     """Whether anything stands at `place`."""
-    return at(row, place) not in (_MISSING, None)
+    return value_at(row, place) not in (_MISSING, None)
 
 
 def _step(value: Any, key: str) -> Any:

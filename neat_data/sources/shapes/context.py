@@ -34,13 +34,13 @@ REFUSED = {
 def places(columns: Mapping[str, Any], taken: Mapping[str, str], ignored: frozenset[str]) -> dict[str, str]:
     """Where system and history stand in a row whose shape does not say."""
     used = {place.split(".")[0] for place in taken.values()} | ignored
-    found = {}
+    named = {}
     for word, names in (("system", SYSTEM), ("history", HISTORY)):
         there = sorted((name for name in names if name in columns and name not in used), key=lambda n: not columns[n])
         name = next(iter(there), None)  # of several the first that holds something
         if word not in taken and name is not None:
-            found[word] = name
-    return found
+            named[word] = name
+    return named
 
 
 def refuse(parts: Parts, ignored: frozenset[str]) -> None:

@@ -31,9 +31,9 @@ def mapping(rows: Sequence[dict[str, Any]]) -> str:
     """
     places = dict(item for row in rows[:1] for item in _places(row))
     for words in _KINDS:
-        found = _found(words, places)
-        if len(found) == len(words):
-            return _option(found, places)
+        matched = _matched(words, places)
+        if len(matched) == len(words):
+            return _option(matched, places)
     return _option(_twins(places), places)
 
 
@@ -47,19 +47,19 @@ def _places(value: Any, prefix: str = "", depth: int = 1) -> Iterator[tuple[str,
             yield place, item
 
 
-def _found(words: Sequence[str], places: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _matched(words: Sequence[str], places: dict[str, Any]) -> dict[str, str]:
+    matched: dict[str, str] = {}
     for word in sorted(words, key=list(_NAMES).index):
         fits = re.compile(_NAMES[word], re.IGNORECASE)
         kind: type | tuple[type, ...] = list if word == "responses" else object if word == "label" else (str, list)
         fitting = (
             place
             for place, value in places.items()
-            if place not in found.values() and isinstance(value, kind) and fits.search(place.rpartition(".")[2])
+            if place not in matched.values() and isinstance(value, kind) and fits.search(place.rpartition(".")[2])
         )
         if place := next(fitting, None):
-            found[word] = place
-    return found
+            matched[word] = place
+    return matched
 
 
 def _twins(places: dict[str, Any]) -> dict[str, str]:
@@ -73,12 +73,12 @@ def _twins(places: dict[str, Any]) -> dict[str, str]:
     return {"chosen": "COLUMN", "rejected": "COLUMN"}
 
 
-def _option(found: dict[str, str], places: dict[str, Any]) -> str:
-    left = {place: value for place, value in places.items() if place not in found.values()}
-    front = _found(("system",), left)
+def _option(matched: dict[str, str], places: dict[str, Any]) -> str:
+    left = {place: value for place, value in places.items() if place not in matched.values()}
+    front = _matched(("system",), left)
     left = {place: value for place, value in left.items() if place not in front.values()}
     texts = (place for place, value in left.items() if isinstance(value, str | list))
-    front["prompt"] = _found(("prompt",), left).get("prompt") or next(texts, "COLUMN")
+    front["prompt"] = _matched(("prompt",), left).get("prompt") or next(texts, "COLUMN")
     order = ("system", "prompt", "chosen", "rejected", "responses", "response_a", "response_b", "better", "completion")
-    both = {**front, **found}
+    both = {**front, **matched}
     return "--columns " + ",".join(f"{word}={both[word]}" for word in (*order, "label") if word in both)

@@ -11,7 +11,7 @@ from typing import Any
 from neat_data.record import Messages
 from neat_data.sources.row import SourceAnswer, Understood, Unusable
 from neat_data.sources.shapes import asked, chat, literals, ranked, sides, tags
-from neat_data.sources.shapes.columns import Parts, at
+from neat_data.sources.shapes.columns import Parts, value_at
 from neat_data.sources.shapes.values import number
 
 # The chosen side again: binarized UltraFeedback and full-HH.
@@ -127,7 +127,7 @@ def _scores(parts: Parts) -> tuple[tuple[float | None, float | None], tuple[str,
         words = ("chosen_score", "rejected_score")
         return (number(parts.get(words[0]), words[0]), number(parts.get(words[1]), words[1])), ()
     for columns in _SCORE_COLUMNS if parts.rest else ():
-        chosen, rejected = (at(parts.rest, column) for column in columns)
+        chosen, rejected = (value_at(parts.rest, column) for column in columns)
         if _is_given(chosen) and _is_given(rejected):
             return (number(chosen, columns[0]), number(rejected, columns[1])), columns
     return (None, None), ()
@@ -140,5 +140,5 @@ def _is_given(value: Any) -> bool:
 
 def _both_rated_alike(meta: dict[str, Any]) -> bool:
     """Whether a list of the two ratings says the same of both (distilabel)."""
-    found = (literals.parsed(meta.get(name)) for name in _RATINGS)
-    return any(isinstance(ratings, list) and len(ratings) == 2 and ratings[0] == ratings[1] for ratings in found)
+    rated = (literals.parsed(meta.get(name)) for name in _RATINGS)
+    return any(isinstance(ratings, list) and len(ratings) == 2 and ratings[0] == ratings[1] for ratings in rated)

@@ -56,8 +56,8 @@ class Shape:
 
 def _first_places(row: dict[str, Any], optional: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
     wanted = {word: (place,) if isinstance(place, str) else place for word, place in optional.items()}
-    found = {word: next((place for place in places if given(row, place)), None) for word, places in wanted.items()}
-    return {word: place for word, place in found.items() if place is not None}
+    first = {word: next((place for place in places if given(row, place)), None) for word, places in wanted.items()}
+    return {word: place for word, place in first.items() if place is not None}
 
 
 def _same(*words: str) -> dict[str, str]:

@@ -36,9 +36,9 @@ class Scheme:
         unix = _unix(text) if _HH_TAG.search(text) is None else text
         if self == HH:
             return dialogue.messages(dialogue.parse(_separated(unix, self)))
-        found = self._split(_separated(unix.strip(), self))
-        self._check(found)
-        return found
+        messages = self._split(_separated(unix.strip(), self))
+        self._check(messages)
+        return messages
 
     def answer(self, text: str) -> Messages:
         """The turns of a response: one, unless it goes on with tags of this scheme."""
@@ -128,6 +128,6 @@ def _opened(text: str, mark: str, assistant: str) -> Scheme | None:
     case = next((case for case in _CASES if case(assistant) == assistant), str.title)
     users = "|".join(re.escape(mark + case(word)) for word in _USERS)
     for separator in ("\n\n", "\n", " "):
-        if found := re.search(rf"{separator}({users}):", text):
-            return Scheme(separator, found[1], mark + assistant)
+        if match := re.search(rf"{separator}({users}):", text):
+            return Scheme(separator, match[1], mark + assistant)
     return None

@@ -124,7 +124,7 @@ class ScoresFolder:
         present = {(round, number, entry.sha256) for round, number, entry in shards_of(self._dataset)}
         kept = [s for s in known.shards if (s.round, s.number, s.of) in present and self._whole(s)]
         known = known.with_shards(kept)
-        adopted = [s for job in known.missing(self._dataset) if (s := self._found(job, settings)) is not None]
+        adopted = [s for job in known.missing(self._dataset) if (s := self._adopted(job, settings)) is not None]
         self._write(known.with_shards([*kept, *adopted]))
 
     def record(self, shard: ScoreShard) -> None:
@@ -136,7 +136,7 @@ class ScoresFolder:
         path = self._root / shard.entry.name
         return path.exists() and path.stat().st_size == shard.entry.bytes
 
-    def _found(self, job: tuple[int, int, ShardEntry], settings: dict[str, Any]) -> ScoreShard | None:
+    def _adopted(self, job: tuple[int, int, ShardEntry], settings: dict[str, Any]) -> ScoreShard | None:
         """The scores of a shard whose writer was killed between the rename and the manifest; None: to be made."""
         round, number, of = job
         path = self._root / scores_name(self._name, round, number)

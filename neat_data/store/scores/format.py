@@ -85,8 +85,8 @@ class Scores:
 
     def shard(self, round: int, number: int, of: str) -> ScoreShard | None:
         """The scores of this shard, None where there are none for its content."""
-        found = self._numbered.get((round, number))
-        return found if found is not None and found.of == of else None
+        entry = self._numbered.get((round, number))
+        return entry if entry is not None and entry.of == of else None
 
     def missing(self, dataset: Manifest) -> list[tuple[int, int, ShardEntry]]:
         """(round, number, entry) of every shard of the dataset that has no scores yet."""
@@ -121,8 +121,8 @@ class Scores:
             InputError: damaged, or written by a later version of this project.
         """
         remedy = "Remove the file and run the same `neat-data rescore` again: it makes it anew."
-        with manifests.understood(content, where, FORMAT_VERSION, remedy) as found:
-            return built(cls, {**found, "shards": tuple(_shard(found["name"], s) for s in found["shards"])})
+        with manifests.understood(content, where, FORMAT_VERSION, remedy) as document:
+            return built(cls, {**document, "shards": tuple(_shard(document["name"], s) for s in document["shards"])})
 
 
 def _shard(name: str, content: dict[str, Any]) -> ScoreShard:
@@ -134,7 +134,7 @@ def _shard(name: str, content: dict[str, Any]) -> ScoreShard:
 
 def shards_of(dataset: Manifest) -> list[tuple[int, int, ShardEntry]]:
     """(round, number, entry) of every shard that the manifest knows, in order."""
-    return [(at.round, number, entry) for at in dataset.rounds for number, entry in at.numbers().items()]
+    return [(round.round, number, entry) for round in dataset.rounds for number, entry in round.numbers().items()]
 
 
 def read_scores(path: Path, ids: pa.Array) -> np.ndarray:

@@ -79,12 +79,12 @@ class Rankings:
         Raises:
             InputError: a manifest of scores is damaged.
         """
-        found = {}
+        by_name = {}
         for name in self.location.folders(FOLDER):
             content = self.location.read(f"{FOLDER}/{name}/{FILE}")
             if content is not None:
-                found[name] = Scores.from_bytes(content, f"{FOLDER}/{name}/{FILE}")
-        return found
+                by_name[name] = Scores.from_bytes(content, f"{FOLDER}/{name}/{FILE}")
+        return by_name
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ class Rankings:
         base, *added = (read_shard(self.location.shard(entry)) for _, entry in self.shards(number))
         return base, answers(base, added)
 
-    def rewards(self, name: str, number: int, found: Answers, *, partial: bool = False) -> np.ndarray:
+    def rewards(self, name: str, number: int, answers: Answers, *, partial: bool = False) -> np.ndarray:
         """One model's rewards for the responses of a base shard in all rounds: float32, NaN where there is none.
 
         Args:
@@ -110,8 +110,8 @@ class Rankings:
             InputError: responses were not scored yet, or the scores are damaged.
         """
         if name == OWN:
-            return found.rewards
-        ids, begin, read = found.column("response_id"), 0, []
+            return answers.rewards
+        ids, begin, read = answers.column("response_id"), 0, []
         for round, shard in self.shards(number):
             scored = self.scores[name].shard(round, number, shard.sha256)
             if scored is not None:
@@ -129,22 +129,22 @@ class Rankings:
 
     def refusals(self, name: str, number: int) -> dict[str, str]:
         """Why a further model gave no score, by response id, for the responses of a base shard in all rounds."""
-        found: dict[str, str] = {}
+        refused: dict[str, str] = {}
         for round, shard in self.shards(number):
             scored = self.scores[name].shard(round, number, shard.sha256)
             if scored is not None and scored.refused:
                 table = read_shard(self.location.shard(scored.entry)).select(["response_id", "refused"])
-                found |= {row["response_id"]: row["refused"] for row in table.to_pylist() if row["refused"]}
-        return found
+                refused |= {row["response_id"]: row["refused"] for row in table.to_pylist() if row["refused"]}
+        return refused
 
-    def ranking(self, by: RankBy, number: int, found: Answers) -> np.ndarray:
+    def ranking(self, by: RankBy, number: int, answers: Answers) -> np.ndarray:
         """The rewards to rank by, float32; NaN where a model that is asked for refused the response."""
         if by.how == "one":
-            return self.rewards(by.names[0], number, found)
+            return self.rewards(by.names[0], number, answers)
         standardised = []
         for name in by.names:
             mean, deviation = self._scale(name)
-            standardised.append((self.rewards(name, number, found).astype(np.float64) - mean) / deviation)
+            standardised.append((self.rewards(name, number, answers).astype(np.float64) - mean) / deviation)
         together = np.mean(standardised, axis=0) if by.how == "mean" else np.min(standardised, axis=0)
         return together.astype(np.float32)
 
@@ -156,16 +156,16 @@ class Rankings:
 
     @cached_property
     def _numbered(self) -> dict[int, list[tuple[int, ShardEntry]]]:
-        found: dict[int, list[tuple[int, ShardEntry]]] = {}
+        by_number: dict[int, list[tuple[int, ShardEntry]]] = {}
         for round, number, entry in shards_of(self.manifest):
-            found.setdefault(number, []).append((round, entry))
-        return found
+            by_number.setdefault(number, []).append((round, entry))
+        return by_number
 
     def _kept_rewards(self, by: RankBy) -> Iterator[np.ndarray]:
         """What `ranking` gives, without the responses that people dropped."""
         for number in self.manifest.round(0).numbers():
-            _, found = self.answers(number)
-            yield self.ranking(by, number, found)[kept(found, self.dropped)]
+            _, answers = self.answers(number)
+            yield self.ranking(by, number, answers)[kept(answers, self.dropped)]
 
     def _scale(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of one model's rewards; 1 for the latter where they are all the same."""
@@ -183,9 +183,9 @@ def _mean(values: np.ndarray) -> float:
     return math.fsum(values.tolist()) / max(1, len(values))
 
 
-def kept(found: Answers, dropped: frozenset[str]) -> np.ndarray:
+def kept(answers: Answers, dropped: frozenset[str]) -> np.ndarray:
     """Which responses no reviewer dropped, bool."""
     if not dropped:
-        return np.ones(len(found.record), dtype=bool)
-    hits = pc.is_in(found.column("response_id"), value_set=pa.array(sorted(dropped)))
+        return np.ones(len(answers.record), dtype=bool)
+    hits = pc.is_in(answers.column("response_id"), value_set=pa.array(sorted(dropped)))
     return ~hits.to_numpy(zero_copy_only=False)

@@ -51,13 +51,13 @@ class AnthropicMessages:
         """See `Api.complete`. What the model thought is not part of its answer."""
         system = [turn["content"] for turn in request.turns if turn["role"] == "system"]
         turns = [turn for turn in request.turns if turn["role"] != "system"]
-        found = await client.messages.create(messages=turns, system="\n\n".join(system) or omit, **self._fields)  # type: ignore[call-overload]
+        message = await client.messages.create(messages=turns, system="\n\n".join(system) or omit, **self._fields)  # type: ignore[call-overload]
         return Reply(
-            "".join(block.text for block in found.content if block.type == "text"),
+            "".join(block.text for block in message.content if block.type == "text"),
             # Its word for an answer that was cut is `CUT`.
-            unfinished=None if found.stop_reason in _FINISHED else found.stop_reason,
-            prompt_tokens=count(found.usage, "input_tokens"),
-            completion_tokens=count(found.usage, "output_tokens"),
+            unfinished=None if message.stop_reason in _FINISHED else message.stop_reason,
+            prompt_tokens=count(message.usage, "input_tokens"),
+            completion_tokens=count(message.usage, "output_tokens"),
         )
 
 

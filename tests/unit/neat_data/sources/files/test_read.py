@@ -282,7 +282,7 @@ def test_reading_tells_of_bytes_even_where_no_row_comes(tmp_path: Path, blank: b
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(blank + json_lines() + blank))
     looked: list[int] = []
-    source = open_source(str(path), told=looked.append)
+    source = open_source(str(path), on_read=looked.append)
     assert sum(looked) >= source.bytes == path.stat().st_size  # the hash alone reads all of it
     told: list[int] = []
     assert len(list(source.rows(told.append))) == len(PAIRS)

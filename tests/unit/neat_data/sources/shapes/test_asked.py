@@ -283,8 +283,8 @@ def test_columns_are_named_by_dotted_paths_and_positions() -> None:
     assert turns(made) == [("s", "Be brief."), ("u", "Why?")]
     assert [answer.text for answer in made.answers] == ["b", "a"]
     assert made.meta == {"answers": row["answers"], "a.b": 1}
-    assert columns.at(row, "a.b") == 1
-    assert columns.at({"cell": '{"x": [5]}'}, "cell.x.0") == 5
+    assert columns.value_at(row, "a.b") == 1
+    assert columns.value_at({"cell": '{"x": [5]}'}, "cell.x.0") == 5
 
 
 def test_columns_may_stand_in_a_yaml_file(tmp_path: Path) -> None:
