@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +31,23 @@ def review_verb(
     sample: Annotated[
         int | None, typer.Option(min=1, help="Records to judge, the same for every rater.", show_default="all")
     ] = None,
+    mode: Annotated[
+        Literal["verdicts", "pairs", "edits"],
+        typer.Option(
+            help="Ask for verdicts on single responses; which of a pair is worse; or verdicts that may rewrite the "
+            "response."
+        ),
+    ] = "verdicts",
+    overlap: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of the records that every rater gets; the others go to who comes first."
+        ),
+    ] = 1.0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with advice, words for the grades and labels of your own.", show_default=False),
+    ] = None,
     show_rewards: Annotated[
         bool, typer.Option("--show-rewards", help="Show rewards and origins before the verdict.")
     ] = False,
@@ -48,13 +66,23 @@ def review_verb(
         from neat_data.review.serve import Place, serve
     except ImportError as error:
         raise InputError(f'{error}; pip install "neat-align[review]" brings what `review` needs.') from error
+    from neat_data.review.rubric import Rubric
     from neat_data.review.tasks import Tasks
 
-    tasks = Tasks.choose(open_dataset(dataset), where=where, polarities=polarity or ("negative",), sample=sample)
+    rubric = Rubric() if labels is None else Rubric.load(labels)
+    tasks = Tasks.choose(
+        open_dataset(dataset),
+        where=where,
+        polarities=polarity or ("negative",),
+        sample=sample,
+        mode=mode,
+        overlap=overlap,
+    )
 
     def ready(address: str) -> None:
-        typer.echo(f"{len(tasks.known):,} responses to judge. Ctrl-C ends; every verdict is on disk.\nopen {address}")
+        what = "pairs" if mode == "pairs" else "responses"
+        typer.echo(f"{len(tasks.query_of):,} {what} to judge. Ctrl-C ends; every verdict is on disk.\nopen {address}")
         if open_:
             typer.launch(address)
 
-    serve(Review(tasks, show_rewards), Place(host, port, allow_remote), ready)
+    serve(Review(tasks, show_rewards, rubric), Place(host, port, allow_remote), ready)

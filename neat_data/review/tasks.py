@@ -1,19 +1,24 @@
-"""What there is to judge: records with the responses that were chosen, in an order of each rater's own."""
+"""What there is to judge: records with the responses, or pairs of them, that were chosen, in each rater's own order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import polars as pl
 
 from neat_data.errors import InputError
-from neat_data.expressions import explained, select
+from neat_data.expressions import explained, inner, select
 from neat_data.record import Record
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.reviews import pair_id
 
 POLARITIES = ("positive", "negative", "none", "all")
+Mode = Literal["verdicts", "pairs", "edits"]
 
 
 @dataclass(frozen=True)
@@ -21,17 +26,22 @@ class Tasks:
     """The records to judge.
 
     Attributes:
-        responses: of each query, the ids of the responses to judge.
+        items: of each query, what is to be judged, by what `Event.subject` calls it: responses, or pairs of them.
+        mode: `verdicts` on single responses, `pairs` of which one is worse, or `edits`, verdicts that may rewrite.
+        overlap: the share of the records that every rater gets; of the others each goes to the first who judges it.
     """
 
     dataset: PreferenceDataset
-    responses: dict[str, tuple[str, ...]]
-    known: frozenset[str] = field(init=False, repr=False)
+    items: dict[str, tuple[str, ...]]
+    mode: Mode = "verdicts"
+    overlap: float = 1.0
+    query_of: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "known", frozenset(identifier for ids in self.responses.values() for identifier in ids)
-        )
+        """Raises InputError where the overlap is no share."""
+        if not 0 <= self.overlap <= 1:
+            raise InputError("a share from 0 to 1", field="overlap", value=self.overlap)
+        object.__setattr__(self, "query_of", {item: query for query, ids in self.items.items() for item in ids})
 
     @classmethod
     def choose(
@@ -41,42 +51,63 @@ class Tasks:
         where: str | None = None,
         polarities: Sequence[str] = ("negative",),
         sample: int | None = None,
+        mode: Mode = "verdicts",
+        overlap: float = 1.0,
     ) -> Tasks:
         """The records that `where` is true for, with their responses of these polarities.
 
         Args:
             polarities: of `POLARITIES`; `none` is a response that was sampled under no such prompt.
             sample: how many records at most, the same ones for every rater.
+            mode: in `pairs`, each of these responses is shown beside another one of its record.
 
         Raises:
-            InputError: an unknown polarity, a bad expression, or nothing to judge.
+            InputError: an unknown polarity, a bad expression or share, or nothing to judge.
         """
         if unknown := sorted(set(polarities) - set(POLARITIES)):
             raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarity", value=repr(unknown[0]))
         of = pl.element().struct.field("polarity").fill_null("none")
         wanted = pl.lit(True) if "all" in polarities else of.is_in(list(polarities))
         ids = pl.col("responses").list.eval(pl.element().struct.field("response_id").filter(wanted))
+        columns = {"ids": ids, "every": inner("responses", "response_id")}
         with explained(where):
-            frame = select(dataset.scan_records(dropped=True), where).select("query_id", ids=ids).collect()
-        responses = {query: tuple(ids) for query, ids in frame.iter_rows() if ids}
-        if not responses:
-            which = f"of polarity {', '.join(polarities)}" + ("" if where is None else f" where {where}")
-            raise InputError(
-                f"{dataset.path}: nothing to judge: no response {which}.\n"
-                "--polarity all takes every response; `neat-data expand` adds some."
-            )
-        return cls(dataset, {query: responses[query] for query in shuffled(responses, "sample")[:sample]})
+            frame = select(dataset.scan_records(dropped=True), where).select("query_id", **columns).collect()
+        make = _pairs if mode == "pairs" else lambda chosen, _: tuple(chosen)
+        found = {query: items for query, chosen, every in frame.iter_rows() if (items := make(chosen, every))}
+        if not found:
+            raise InputError(_nothing(dataset.path, mode, polarities, where))
+        return cls(dataset, {query: found[query] for query in shuffled(found, "sample")[:sample]}, mode, overlap)
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """The queries that every rater gets."""
+        return frozenset(shuffled(self.items, "overlap")[: math.ceil(self.overlap * len(self.items))])
 
     def order(self, rater: str) -> list[str]:
         """The queries in the order in which this rater meets them."""
-        return shuffled(self.responses, rater)
+        return shuffled(self.items, rater)
 
     def record(self, query: str, rater: str) -> tuple[Record, list[str]]:
-        """A record with all of its responses, and the ids of those to judge in this rater's order."""
+        """A record with all of its responses, and what is to be judged of it in this rater's order."""
         frame = self.dataset.scan_records(dropped=True).filter(pl.col("query_id") == query).collect()
-        return Record.from_dict(frame.row(0, named=True)), shuffled(self.responses[query], rater)
+        return Record.from_dict(frame.row(0, named=True)), shuffled(self.items[query], rater)
 
 
-def shuffled(ids: Sequence[str] | dict[str, tuple[str, ...]], key: str) -> list[str]:
+def shuffled(ids: Iterable[str], key: str) -> list[str]:
     """The same order for the same key, whatever order they came in."""
-    return sorted(ids, key=lambda identifier: hashlib.sha256(f"{key}\0{identifier}".encode()).digest())
+    return sorted(ids, key=lambda one: hashlib.sha256(f"{key}\0{one}".encode()).digest())
+
+
+def _pairs(chosen: Sequence[str], every: Sequence[str]) -> tuple[str, ...]:
+    """Each chosen response with another of its record, a pair once; none where it stands alone."""
+    partners = {one: [other for other in every if other != one] for one in chosen}
+    return tuple(dict.fromkeys(pair_id(one, shuffled(others, one)[0]) for one, others in partners.items() if others))
+
+
+def _nothing(path: str, mode: Mode, polarities: Sequence[str], where: str | None) -> str:
+    which = f"of polarity {', '.join(polarities)}" + ("" if where is None else f" where {where}")
+    beside = " beside another of its record" if mode == "pairs" else ""
+    return (
+        f"{path}: nothing to judge: no response {which}{beside}.\n"
+        "--polarity all takes every response; `neat-data expand` adds some."
+    )

@@ -1,8 +1,9 @@
 """What people said of responses: `reviews/RATER.jsonl`, one event a line, and which responses these events leave out.
 
-An event is a verdict on a response, or takes back an earlier one (`undoes`). Lines are only ever appended, so what a
-killed writer leaves behind is a last line without its end: it was never acknowledged, and counts where it is whole
-all the same. Of one rater's verdicts on a response, the latest that was not taken back counts.
+An event is a verdict on a response, says which of two is worse, or takes back an earlier one (`undoes`). Lines are
+only ever appended, so what a killed writer leaves behind is a last line without its end: it was never acknowledged, and
+counts where it is whole all the same. Of what one rater said of a response, or of two, the latest that was not taken
+back counts.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from neat_data.errors import InputError
 
 FOLDER = "reviews"
-Verdict = Literal["keep", "drop", "off_prompt"]
+Verdict = Literal["keep", "drop", "off_prompt", "edit", "worse", "same"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DROPPING = frozenset({"drop", "off_prompt"})
+COMPARING = frozenset({"worse", "same"})
 DropBy = Literal["any", "majority", "all"]
 _RATER = re.compile(r"\w[\w.-]{0,63}")
 
@@ -32,8 +34,11 @@ class Event:
     Attributes:
         event: names the event, made by who sends it, so that what is sent twice counts once; "" in older files.
         response_id: the response that is spoken of.
-        verdict: None where an earlier event is taken back.
+        verdict: None where an earlier event is taken back; `edit` says that `text` should stand there instead, `worse`
+            that the response is worse than `than`, `same` that neither is.
         undoes: the event that is taken back.
+        than: of a comparison, the other response.
+        text: of an edit, what a person made of the response; no surrounding whitespace.
         scale: from 1 (worst) to 5.
         labels: labels of the raters' own.
         note: what else the rater has to say.
@@ -44,10 +49,17 @@ class Event:
     response_id: str
     verdict: Verdict | None = None
     undoes: str | None = None
+    than: str | None = None
+    text: str | None = None
     scale: int | None = None
     labels: tuple[str, ...] = ()
     note: str = ""
     time: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What is spoken of: the id of a response, or `pair_id` of two that were compared."""
+        return self.response_id if self.than is None else pair_id(self.response_id, self.than)
 
     def to_line(self) -> bytes:
         """JSON and a newline; what was not said is left out."""
@@ -69,6 +81,9 @@ class Event:
             raise ValueError("it holds neither a verdict nor what it undoes, or both")
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}")
+        for name, wanted in (("than", verdict in COMPARING), ("text", verdict == "edit")):
+            if isinstance(values.get(name), str) != wanted:
+                raise ValueError(f"verdict {verdict!r} {'asks for' if wanted else 'has no'} {name}")
         known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
         return cls(**{"event": "", **known, "labels": tuple(values.get("labels") or ())})
 
@@ -105,14 +120,14 @@ def read_events(content: bytes, name: str) -> Events:
 
 
 def standing(events: Iterable[Event]) -> dict[str, Event]:
-    """By response, the latest of one rater's verdicts that was not taken back; in the order in which they came."""
+    """By `subject`, the latest of one rater's verdicts that was not taken back; in the order in which they came."""
     events = tuple(events)
     undone = {event.undoes for event in events if event.undoes is not None}
     given: dict[str, Event] = {}
     for event in events:
         if event.verdict is not None and (not event.event or event.event not in undone):
-            given.pop(event.response_id, None)
-            given[event.response_id] = event
+            given.pop(event.subject, None)
+            given[event.subject] = event
     return given
 
 
@@ -132,6 +147,15 @@ def dropped(verdicts: Iterable[Mapping[str, Event]], by: DropBy) -> frozenset[st
     return frozenset(response for response, count in against.items() if enough(count, judged[response]))
 
 
+def pair_id(one: str, other: str) -> str:
+    """Names two responses that are compared, whichever comes first.
+
+    >>> pair_id("b", "a")
+    'a b'
+    """
+    return " ".join(sorted((one, other)))
+
+
 def rater_name(name: str) -> str:
     """A rater's name in one spelling, fit to name a file.
 
@@ -147,8 +171,3 @@ def rater_name(name: str) -> str:
 def rater_of(file: str) -> str:
     """The rater whose file this is: `reviews/ann.jsonl` is ann's."""
     return file.rsplit("/", 1)[-1].removesuffix(".jsonl")
-
-
-def to_dict(event: Event) -> dict[str, Any]:
-    """JSON-able."""
-    return {**asdict(event), "labels": list(event.labels)}

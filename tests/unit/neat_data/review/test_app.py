@@ -114,7 +114,7 @@ def test_rewards_and_origins_are_hidden_until_judged(client: Client, folder: Pat
     assert "reward" not in before
     assert "negative" not in before
     answer = browser.post("/verdict", json=_event(folder)).json()
-    assert "negative prompt" in answer["facts"]
+    assert "negative prompt" in answer["facts"][_first(folder)]
     page = browser.get("/judge", params={"rater": "ann", "at": 0}).text
     assert page.count("negative prompt") == 1
     assert client(show_rewards=True).get("/judge", params={"rater": "bob"}).text.count("negative prompt") == 2
@@ -203,17 +203,17 @@ def test_each_rater_has_an_order_of_their_own_that_stays(tmp_path: Path):
     tasks = Tasks.choose(neat_data.open(reviewed(tmp_path / "many", records=30)))
     assert tasks.order("ann") == tasks.order("ann") != tasks.order("bob")
     assert sorted(tasks.order("ann")) == sorted(tasks.order("bob"))
-    orders = {tuple(tasks.record(query, rater)[1]) for query in list(tasks.responses)[:1] for rater in "abcdefgh"}
+    orders = {tuple(tasks.record(query, rater)[1]) for query in list(tasks.items)[:1] for rater in "abcdefgh"}
     assert len(orders) == 2
 
 
 def test_what_is_judged_can_be_chosen(tmp_path: Path):
     opened = neat_data.open(reviewed(tmp_path / "many", records=30))
-    assert len(Tasks.choose(opened).known) == 60
-    assert len(Tasks.choose(opened, polarities=["none"]).known) == 30
-    assert len(Tasks.choose(opened, polarities=["all"]).known) == 90
-    assert len(Tasks.choose(opened, where="n_responses > 3 or query_id < '8'").known) % 2 == 0
-    assert set(Tasks.choose(opened, sample=4).responses) < set(Tasks.choose(opened, sample=9).responses)
+    assert len(Tasks.choose(opened).query_of) == 60
+    assert len(Tasks.choose(opened, polarities=["none"]).query_of) == 30
+    assert len(Tasks.choose(opened, polarities=["all"]).query_of) == 90
+    assert len(Tasks.choose(opened, where="n_responses > 3 or query_id < '8'").query_of) % 2 == 0
+    assert set(Tasks.choose(opened, sample=4).items) < set(Tasks.choose(opened, sample=9).items)
 
 
 @pytest.mark.parametrize(

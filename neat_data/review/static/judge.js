@@ -15,7 +15,8 @@ let sending = false;
 let leaving = null;
 
 const keepWaiting = () => localStorage.setItem(storage, JSON.stringify(waiting));
-const cardOf = (id) => cards.find((card) => card.dataset.id === id);
+const subject = (event) => event.than ? [event.response_id, event.than].sort().join(" ") : event.response_id;
+const cardOf = (event) => cards.find((card) => card.dataset.item === subject(event));
 const current = () => document.activeElement?.closest?.("article") || null;
 const go = (to) => { leaving = to; if (!waiting.length) location.assign(to); };
 const open = () => "/judge?rater=" + encodeURIComponent(rater);
@@ -25,20 +26,34 @@ function newId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function show(card, verdict) {
-  card.dataset.verdict = verdict || "";
+function show(card, word) {
+  card.dataset.said = word || "";
   card.querySelectorAll("[data-say]").forEach((button) =>
-    button.setAttribute("aria-pressed", String(button.dataset.say === verdict)));
+    button.setAttribute("aria-pressed", String(button.dataset.say === word)));
 }
 
-function say(card, verdict) {
+// What a button stands for: a verdict on the one response, or which of the two is worse than the other.
+function verdictOf(card, word) {
+  const ids = [...card.querySelectorAll(".answer")].map((answer) => answer.dataset.id);
+  if (ids.length === 1) return { response_id: ids[0], verdict: word };
+  const [worse, than] = word === "second" ? ids.reverse() : ids;
+  return { response_id: worse, than, verdict: word === "same" ? "same" : "worse" };
+}
+
+function say(card, word) {
   if (leaving) return;
   const scale = card.querySelector("input[type=radio]:checked");
-  const note = card.querySelector("textarea").value.trim();
-  enqueue({ event: newId(), rater, response_id: card.dataset.id, verdict,
-    scale: scale ? Number(scale.value) : null, note: note || null });
-  show(card, verdict);
-  const next = cards.find((other) => !other.dataset.verdict);
+  const text = card.querySelector("textarea.edited");
+  if (word === "edit" && text.value.trim() === card.querySelector(".answer .text").textContent.trim()) {
+    state.textContent = "Nothing was changed.";
+    text.focus();
+    return;
+  }
+  enqueue({ event: newId(), rater, ...verdictOf(card, word), scale: scale ? Number(scale.value) : null,
+    labels: [...card.querySelectorAll(".labels input:checked")].map((box) => box.value),
+    note: card.querySelector("textarea.note").value.trim() || null, text: word === "edit" ? text.value : null });
+  show(card, word);
+  const next = cards.find((other) => !other.dataset.said);
   if (next) next.focus();
   else go(open());
 }
@@ -46,7 +61,7 @@ function say(card, verdict) {
 function undo() {
   if (leaving) return;
   if (waiting.length || !last) { state.textContent = last ? "Still saving." : "Nothing to take back."; return; }
-  enqueue({ event: newId(), rater, response_id: last.response_id, undoes: last.event, place: last.place });
+  enqueue({ event: newId(), rater, response_id: last.response_id, than: last.than, undoes: last.event, place: last.place });
 }
 
 function enqueue(event) {
@@ -64,12 +79,14 @@ async function send() {
   try {
     const reply = await fetch("/verdict", { method: "POST", body: JSON.stringify(event),
       headers: { "Content-Type": "application/json" }, signal: AbortSignal.timeout(15000) });
+    if (reply.status === 403) throw new Error("the server was started anew; open the address that it printed");
     answer = await reply.json();
     if (reply.status === 400) { refuse(event, answer.error); return; }
     if (!reply.ok) throw new Error(answer.error);
   } catch (error) {
+    const why = error instanceof TypeError || error.name === "TimeoutError" ? "the server does not answer" : error.message;
     state.className = "lost";
-    state.textContent = "Not saved yet: the server does not answer. It is tried again every two seconds; nothing is lost.";
+    state.textContent = "Not saved yet: " + why + ". It is tried again every two seconds; nothing is lost.";
     setTimeout(() => { sending = false; send(); }, 2000);
     return;
   }
@@ -86,7 +103,7 @@ function refuse(event, why) {
   keepWaiting();
   sending = false;
   leaving = null;
-  const card = cardOf(event.response_id);
+  const card = cardOf(event);
   if (card && event.verdict) show(card, "");
   state.className = "lost";
   state.textContent = "Refused: " + why;
@@ -98,27 +115,37 @@ function saved(event, answer) {
   state.className = "";
   state.textContent = "Saved.";
   const bar = document.querySelector("progress");
+  bar.max = answer.total;
   bar.value = answer.done;
   document.getElementById("progress").textContent =
-    answer.done.toLocaleString("en") + " of " + bar.max.toLocaleString("en") + " judged";
-  const card = cardOf(event.response_id);
+    answer.done.toLocaleString("en") + " of " + answer.total.toLocaleString("en") + " judged";
+  const card = cardOf(event);
   if (event.undoes) {
     if (event.place !== place || !card) { leaving = at(event.place); return; }
     show(card, "");
-    card.querySelector(".facts").textContent = "";
+    tell(card, {});
     card.focus();
     state.textContent = "Taken back.";
     return;
   }
   sessionStorage.count = Number(sessionStorage.count || 0) + 1;
   pace();
-  if (card) card.querySelector(".facts").textContent = answer.facts;
+  if (card) tell(card, answer.facts);
+}
+
+function tell(card, facts) {
+  card.querySelectorAll(".answer").forEach((answer) => {
+    answer.querySelector(".facts").textContent = facts[answer.dataset.id] || "";
+  });
 }
 
 function pace() {
   const count = Number(sessionStorage.count || 0);
-  if (count > 2) document.getElementById("pace").textContent =
-    Math.round((Date.now() - began) / 1000 / count) + " s each in this sitting";
+  if (count < 3) return;
+  const bar = document.querySelector("progress");
+  const each = (Date.now() - began) / 1000 / count;
+  document.getElementById("pace").textContent =
+    Math.round(each) + " s each, about " + Math.ceil(each * (bar.max - bar.value) / 60) + " min left";
 }
 
 function lift(shown) {
@@ -139,13 +166,25 @@ const keys = {
   g: () => go(open()), b: () => lift(page.classList.contains("blurred")),
   "?": () => document.getElementById("keys").showModal(),
 };
-["keep", "drop", "off_prompt"].forEach((verdict, index) => {
-  keys[index + 1] = () => { const card = current() || cards[0]; if (card) say(card, verdict); };
-});
+const press = (number) => {
+  const card = current() || cards[0];
+  const targets = card ? card.querySelectorAll("[data-say], .labels input") : [];
+  targets[number - 1]?.click();
+};
+[1, 2, 3, 4, 5, 6, 7, 8, 9].forEach((number) => { keys[number] = () => press(number); });
+keys.e = () => (current() || cards[0])?.querySelector("textarea.edited")?.focus();
+
+// While one writes, keys are letters; Esc gives them back to the card, and Ctrl+Enter saves an edit.
+function whileWriting(event) {
+  const card = event.target.closest("article");
+  if (event.key === "Escape") card.focus();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches(".edited")) say(card, "edit");
+}
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.matches("textarea, input:not([type=radio])")) return;
+  if (document.querySelector("dialog[open]")) return;
+  if (event.target.matches("textarea")) { whileWriting(event); return; }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const does = keys[event.key];
   if (does) { event.preventDefault(); does(); }
 });
@@ -157,5 +196,5 @@ document.getElementById("help").addEventListener("click", () => document.getElem
 
 lift(sessionStorage.shown === "yes");
 pace();
-(cards.find((card) => !card.dataset.verdict) || cards[0])?.focus({ preventScroll: true });
+(cards.find((card) => !card.dataset.said) || cards[0])?.focus({ preventScroll: true });
 send();
