@@ -148,9 +148,12 @@ def test_a_grade_and_a_note_go_with_the_verdict(browser: Any, tmp_path: Path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path, scheme: Any, width: int):
+@pytest.mark.parametrize("mode", ["verdicts", "pairs", "edits"])
+def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path, mode: str, scheme: Any, width: int):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    with reviewing(reviewed(tmp_path / "data", records=1, text="word " * 40)) as server:
+    folder, labels = reviewed(tmp_path / "data", records=2, text="word " * 40), tmp_path / "labels.yaml"
+    labels.write_text("advice: Be strict.\nlabels: [rude, made up]")
+    with reviewing(folder, "--mode", mode, "--labels", str(labels)) as server:
         context = browser.new_context(
             color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True, reduced_motion="reduce"
         )
@@ -169,3 +172,42 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
                 page.keyboard.press("b")
                 page.keyboard.press("2")
                 _judged(page, 1)
+
+
+def test_which_of_two_is_worse_by_keyboard(browser: Any, tmp_path: Path):
+    folder = reviewed(tmp_path / "data", records=1)
+    with reviewing(folder, "--mode", "pairs") as server:
+        page = _begin(browser, server, "ann")
+        pairs = page.locator("article").count()
+        second = page.locator("article .answer").nth(1).get_attribute("data-id")
+        page.keyboard.press("2")
+        _judged(page, 1)
+        for count in range(2, pairs + 1):
+            page.wait_for_selector("article:focus")
+            page.keyboard.press("3")
+            _judged(page, count)
+        page.get_by_role("heading", name="All judged").wait_for()
+    events = neat_data.open(folder).reviews["ann"]
+    assert [event.verdict for event in events] == ["worse", *["same"] * (pairs - 1)]
+    assert events[0].response_id == second
+
+
+def test_a_response_is_rewritten_and_labelled_by_keyboard(browser: Any, tmp_path: Path):
+    folder, labels = reviewed(tmp_path / "data", records=1), tmp_path / "labels.yaml"
+    labels.write_text("labels: [rude, made up]")
+    with reviewing(folder, "--mode", "edits", "--labels", str(labels)) as server:
+        page = _begin(browser, server, "ann")
+        page.wait_for_selector("article:focus")
+        page.keyboard.press("4")
+        page.get_by_text("Nothing was changed.").wait_for()
+        page.keyboard.press("Escape")
+        page.keyboard.press("6")
+        page.keyboard.press("e")
+        page.keyboard.press("End")
+        page.keyboard.type(" 12 u")  # letters, while one writes
+        page.keyboard.press("Control+Enter")
+        _judged(page, 1)
+    (event,) = neat_data.open(folder).reviews["ann"]
+    assert (event.verdict, event.labels) == ("edit", ("made up",))
+    assert event.text is not None
+    assert event.text.endswith(" 12 u")
