@@ -98,6 +98,7 @@ def score(
     chat_template: str = "auto",
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    base: str | Path | None = None,
     progress: bool = True,
 ) -> ScoreSummary:
     """Score a preference dataset and store it as ranked records; the same call again goes on where one stopped.
@@ -105,8 +106,8 @@ def score(
     Args:
         source: a file, folder, glob or hub id (`ID@REV`); what is there locally comes first.
         out: the dataset's folder.
-        reward_model: a sequence classifier with one output (folder or hub id), `file.py:function`, `http://…`,
-            `judge:MODEL`, or a `RewardModelSpec`, which then says everything about the model.
+        reward_model: a sequence classifier with one output or its adapter (folder or hub id), `file.py:function`,
+            `http://…`, `judge:MODEL`, or a `RewardModelSpec`, which then says everything about the model.
         rewards: `given` keeps the rewards that the source carries, and takes no `reward_model`.
         subset: a subset or folder of a hub dataset.
         split: of a hub dataset or folder: `train` (the default), `test`, …, or `all`.
@@ -127,6 +128,7 @@ def score(
         chat_template: `auto` (the model's own), `hh`, or a Jinja file.
         model_args: handed to the back end, say `{"attn_implementation": "eager"}`.
         trust_remote_code: whether code that comes with the model is run.
+        base: the model of a reward adapter that says no more of it than a folder.
         progress: whether to show a bar.
 
     Raises:
@@ -160,6 +162,7 @@ def score(
             chat_template=chat_template,
             model_args=model_args,
             trust_remote_code=trust_remote_code,
+            base=None if base is None else str(base),
         )
     request = scoring.ScoreRequest(
         source=str(source),
@@ -382,6 +385,7 @@ def rescore(
     chat_template: str = "auto",
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    base: str | Path | None = None,
     progress: bool = True,
 ) -> RescoreSummary:
     """Score a dataset's responses with a further reward model, beside its own rewards.
@@ -394,7 +398,7 @@ def rescore(
         name: what the scores are called, a plain word; `rank_by=name` then ranks by them.
         backend, device, dtype, workers: as in `score`.
         max_length, max_response, token_budget, path: as in `score`.
-        chat_template, model_args, trust_remote_code, progress: as in `score`.
+        chat_template, model_args, trust_remote_code, base, progress: as in `score`.
 
     Raises:
         InputError: no such dataset, one that is not finished, a bad name or model, or scores of this name that were
@@ -421,6 +425,7 @@ def rescore(
         chat_template=chat_template,
         model_args=model_args,
         trust_remote_code=trust_remote_code,
+        base=None if base is None else str(base),
     )
     request = scoring.RescoreRequest(Path(place_of(dataset)), name, spec, worker_count(workers))
     with watching(progress) as watch:

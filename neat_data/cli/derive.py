@@ -20,6 +20,7 @@ from neat_data.cli.options import (
     MaxResponse,
     ModelArg,
     Quiet,
+    RewardBase,
     ScoringPath,
     TokenBudget,
     TrustRemoteCode,
@@ -80,6 +81,7 @@ def rescore_verb(
     chat_template: ChatTemplate = "auto",
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
+    base: RewardBase = None,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -102,6 +104,7 @@ def rescore_verb(
         path=path,
         chat_template=chat_template,
         trust_remote_code=trust_remote_code,
+        base=base,
     )
     request = RescoreRequest(Path(dataset), name, spec, worker_count(workers))
     with watcher(quiet) as watch:

@@ -80,6 +80,14 @@ ModelArg = Annotated[
     list[str] | None,
     typer.Option(help="KEY=VALUE handed to the back end, say attn_implementation=eager.", show_default=False),
 ]
+RewardBase = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        help="The model of a reward adapter that names a folder or none: a path is followed only where you name it.",
+        show_default="the hub's that the adapter names, or the one that `fit` trained it on here",
+    ),
+]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 
 

@@ -24,6 +24,7 @@ from neat_data.cli.options import (
     MaxResponse,
     ModelArg,
     Quiet,
+    RewardBase,
     ScoringPath,
     TokenBudget,
     TrustRemoteCode,
@@ -53,7 +54,8 @@ def score_verb(
     reward_model: Annotated[
         str | None,
         typer.Option(
-            help="A sequence classifier with one output (folder or hub id), file.py:function, http://…, or judge:MODEL",
+            help="A sequence classifier with one output or its adapter (folder or hub id), file.py:function, http://…, "
+            "or judge:MODEL",
             show_default=False,
         ),
     ] = None,
@@ -82,6 +84,7 @@ def score_verb(
     chat_template: ChatTemplate = "auto",
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
+    base: RewardBase = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Source rows a shard.")] = 512,
     compression: Compression = "none",
     limit: Annotated[int | None, typer.Option(min=1, help="Source rows read at most.", show_default=False)] = None,
@@ -126,6 +129,7 @@ def score_verb(
             path=path,
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
+            base=base,
         )
     request = ScoreRequest(
         source=source,

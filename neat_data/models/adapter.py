@@ -109,7 +109,7 @@ def weight_names(folder: str) -> set[str]:
 
 def _misfit(folder: str, field: str, why: str) -> InputError:
     return InputError(
-        f"does not fit this policy ({' '.join(why.split())[:160]})\ngive the model that the adapter was trained on",
+        f"does not fit its model ({' '.join(why.split())[:160]})\ngive the model that the adapter was trained on",
         field=field,
         value=folder,
     )

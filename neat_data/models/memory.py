@@ -25,6 +25,7 @@ from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError
 from neat_data.models.device import resolve_device, resolve_dtype
+from neat_data.models.reward_adapter import is_adapter, reward_source
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.trees.exactness import free_memory
@@ -66,7 +67,10 @@ def estimate(spec: SamplerSpec | RewardModelSpec) -> Need:
         cache = 0 if spec.backend == "vllm" else _batch_bytes(config, budget_of(spec, device), size)
     else:
         source, cache = ModelSource.parse(spec.model), 0
-    weights = sum(count * _KEPT.get(kind, size) for kind, count in _tensors(source))
+    sources = [source]
+    if isinstance(spec, RewardModelSpec) and is_adapter(source.path) and (base := reward_source(spec).base):
+        sources.append(base)
+    weights = sum(count * _KEPT.get(kind, size) for one in sources for kind, count in _tensors(one))
     return Need(source.label, weights, cache)
 
 

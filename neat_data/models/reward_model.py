@@ -57,6 +57,7 @@ class RewardModelSpec:
         token_budget: tokens in one forward pass; None: the device's default.
         path: `trees` shares each query among its responses, `batches` pads; `auto` checks which is exact.
         chat_template: `auto`, `hh`, or a file.
+        base: where `model` is an adapter that says no more of its base model than a folder, that model.
         lengths_inherited: the lengths are those of a dataset's own model, and not the user's word: what makes tokens of
             its own leaves them out.
     """
@@ -72,6 +73,7 @@ class RewardModelSpec:
     chat_template: str = "auto"
     model_args: dict[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    base: str | None = None
     lengths_inherited: bool = False
 
 

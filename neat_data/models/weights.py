@@ -229,6 +229,26 @@ def load_classifier(spec: RewardModelSpec, dtype: torch.dtype) -> Loaded:
     return loaded
 
 
+def load_body_of_classifier(
+    source: ModelSource, spec: RewardModelSpec, dtype: torch.dtype
+) -> tuple[PreTrainedModel, list[str]]:
+    """A model as a classifier with one output, whatever it is, and the names of weights that its files lack.
+
+    For heads that come from elsewhere: an adapter's, or one that is to be trained.
+
+    Raises:
+        InputError: it cannot be had, or its weights are damaged.
+    """
+    with silence(), explained(source):
+        config = AutoConfig.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
+        )
+        if not spec.trust_remote_code:
+            refuse_kernels(config, source)
+        model, missing = _model(AutoModelForSequenceClassification, source, spec, dtype, num_labels=1)
+    return model.eval(), missing
+
+
 def load_classifier_source(spec: RewardModelSpec) -> ModelSource:
     """Where a reward model comes from, a hub id resolved to its commit; no weights are read, errors are the same."""
     source = ModelSource.parse(spec.model)
@@ -334,6 +354,14 @@ def _load(
 ) -> tuple[Loaded, str | None]:
     """The model, and the name of a weight that its files lack or hold in another shape."""
     tokenizer = _tokenizer_of(source, spec)
+    model, wrong = _model(kind, source, spec, dtype)
+    return Loaded(model.eval(), tokenizer, source, identity_of(source)), wrong[0] if wrong else None
+
+
+def _model(
+    kind: Any, source: ModelSource, spec: RewardModelSpec | SamplerSpec, dtype: torch.dtype, **options: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the weights that its files lack or hold in another shape."""
     model, report = kind.from_pretrained(
         source.path,
         dtype=dtype,
@@ -342,9 +370,9 @@ def _load(
         revision=source.revision,
         trust_remote_code=spec.trust_remote_code,
         **without_argument(spec.model_args),
+        **options,
     )
-    wrong = sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"]))
-    return Loaded(model.eval(), tokenizer, source, identity_of(source)), wrong[0] if wrong else None
+    return model, sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"]))
 
 
 def check_head(config: PreTrainedConfig, name: str) -> None:

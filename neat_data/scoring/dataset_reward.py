@@ -18,8 +18,18 @@ from neat_data.models.reward_model import RewardModelSpec
 from neat_data.store import recorded
 
 # What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
-_DECISIVE = ("weights", "revision", "sha256", "template", "tokenizer", "max_length", "max_response", "rubric")
-_NOTED_BY = ("weights", "revision", "template", "tokenizer")
+_DECISIVE = (
+    "weights",
+    "revision",
+    "adapter",
+    "sha256",
+    "template",
+    "tokenizer",
+    "max_length",
+    "max_response",
+    "rubric",
+)
+_NOTED_BY = ("weights", "revision", "adapter", "template", "tokenizer")
 _LOADED = ("transformers", "vllm")  # back ends that load a model from a folder or from the hub
 _SERVERS = ("http://", "https://", "judge:")
 _OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
@@ -84,9 +94,9 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardModelS
 
 def _place(folder: Path, settings: dict[str, Any]) -> str:
     name = settings.get("model")
-    if "revision" in settings:
-        if recorded.is_hub_id(name):
-            return str(name)
+    if ("revision" in settings or "adapter" in settings) and recorded.is_hub_id(name):
+        return str(name)
+    if "revision" in settings and "adapter" not in settings:
         lacking = "which is no model of the hub, and no path is followed on a dataset's word"
     else:
         noted = places.noted("reward model", _key(settings)).get("model")

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 from neat_data.errors import InputError, NeatError
 from neat_data.models.arguments import model_arguments
+from neat_data.models.reward_adapter import reward_source
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.templates import HH
-from neat_data.models.weights import identity_of, load_classifier_source, sha256_of
+from neat_data.models.weights import sha256_of
 from neat_data.record import canonical_json
 from neat_data.scoring.dataset_reward import completed, mismatches, template_of
 from neat_data.store import manifest, recorded
@@ -271,8 +272,8 @@ def _known(spec: RewardModelSpec) -> _Known:
         return _Known(spec.model, {"judge": spec.model}, {"model": spec.model})
     if ".py:" in spec.model:
         return _function(spec.model)
-    source = load_classifier_source(spec)
-    identity = dict(identity_of(source))
+    found = reward_source(spec)
+    source, identity = found.source, dict(found.identity)
     return _Known(Path(source.path).resolve().name if source.local else source.path, identity, identity)
 
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
+from neat_data.models.reward_adapter import is_adapter
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.transformers import with_lengths
 from neat_data.models.templates import ChatTemplate
@@ -57,6 +58,8 @@ def load_shape(spec: RewardModelSpec) -> tuple[ModelSource, PreTrainedModel]:
         InputError: no such model, or not a classifier with one output.
     """
     source = ModelSource.parse(spec.model)
+    if is_adapter(source.path):
+        raise source.wrong("is an adapter, and vLLM scores whole models", "say {backend} transformers")
     with explained(source), torch.device("meta"):
         config = AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code

@@ -26,6 +26,7 @@ from neat_data.models.device import (
 )
 from neat_data.models.encode import Encoded, encode
 from neat_data.models.out_of_memory import OutOfMemory
+from neat_data.models.reward_adapter import load_reward_weights
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.templates import ChatTemplate
 from neat_data.models.trees.attention_choice import without_argument
@@ -33,7 +34,6 @@ from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
 from neat_data.models.trees.forward import Head, linear_head, run_batch, run_trees
 from neat_data.models.trees.packing import pack, rectangles, split
 from neat_data.models.trees.tree import TokenTree, grow
-from neat_data.models.weights import load_classifier
 
 # Tokens in one pass. On a CPU longer rows no longer pay; accelerators want more to do at once.
 CPU_BUDGET = 2_048
@@ -101,7 +101,7 @@ class TransformersRewardModel:
         """Load the model, choose the path, fill in whatever `spec` leaves open; errors as `load_reward_model`."""
         self.device = resolve_device(spec.device)
         dtype = resolve_dtype(spec.dtype, self.device)
-        loaded = load_classifier(spec, dtype)
+        loaded = load_reward_weights(spec, dtype)
         self.model = loaded.model
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)

@@ -278,9 +278,9 @@ def refusal(model: Path | str, **options: Any) -> str:
 
 
 def test_an_adapter_of_another_model(make_policy: Callable[..., Path], adapter: Path, tmp_path: Path) -> None:
-    assert "does not fit this policy" in refusal(make_policy(LlamaConfig, hidden_size=64), adapter=str(adapter))
+    assert "does not fit its model" in refusal(make_policy(LlamaConfig, hidden_size=64), adapter=str(adapter))
     deeper = make_policy(LlamaConfig, num_hidden_layers=3, num_key_value_heads=2)
-    assert "does not fit this policy" in refusal(deeper, adapter=str(adapter))
+    assert "does not fit its model" in refusal(deeper, adapter=str(adapter))
     assert "has no adapter_config.json" in refusal(deeper, adapter=str(tmp_path))
     assert "is an adapter without its model" in refusal(adapter)
 
