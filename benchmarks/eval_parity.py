@@ -65,8 +65,8 @@ def _compared(run: Path, request: EvalRequest, evaluation: EvalResult) -> dict[s
 
 def _perplexity(run: Path, pairs: list[tuple[list[dict[str, str]], str]]) -> float:
     model, tokenizer = _policy(run), AutoTokenizer.from_pretrained(run)
-    found = [_nll(model, tokenizer, *pair) for pair in track(pairs, description="perplexity")]
-    return math.exp(sum(nll for nll, _ in found) / sum(tokens for _, tokens in found))
+    likelihoods = [_nll(model, tokenizer, *pair) for pair in track(pairs, description="perplexity")]
+    return math.exp(sum(nll for nll, _ in likelihoods) / sum(tokens for _, tokens in likelihoods))
 
 
 def _nll(model: Any, tokenizer: Any, turns: list[dict[str, str]], response: str) -> tuple[float, int]:

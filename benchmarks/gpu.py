@@ -91,9 +91,9 @@ def _open_results(options: argparse.Namespace, device: str) -> dict[str, Any]:
         "quick": options.quick,
     }
     if options.out.is_file():
-        found = json.loads(options.out.read_text())
-        if found["machine"] == machine:
-            return found
+        results = json.loads(options.out.read_text())
+        if results["machine"] == machine:
+            return results
     return {"machine": machine, "parts": {}}
 
 

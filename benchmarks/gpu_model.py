@@ -75,16 +75,16 @@ def matmul_parameters(model: Any) -> int:
 
 def dialogues(data: str, rows: int, k: int, vocabulary: int) -> list[tuple[list[int], list[list[int]]]]:
     """The first rows of a source as a query and k responses in token ids; beyond two they are those of other rows."""
-    found = [row for row in open_source(data).rows() if isinstance(row, Row) and len(row.answers) == 2][:rows]
-    texts = [[answer.text for answer in row.answers] for row in found]
+    pairs = [row for row in open_source(data).rows() if isinstance(row, Row) and len(row.answers) == 2][:rows]
+    texts = [[answer.text for answer in row.answers] for row in pairs]
     for index, own in enumerate([list(two) for two in texts]):
         others = (texts[(index + step * len(texts) * 2 // k) % len(texts)][:2] for step in range(1, k // 2))
         texts[index] = [*own, *(text for two in others for text in two)]
-    turns = sorted({m.content for row in found for m in row.messages} | {text for several in texts for text in several})
+    turns = sorted({m.content for row in pairs for m in row.messages} | {text for several in texts for text in several})
     tokens = _stretched(turns, vocabulary)
     return [
         ([*_query(row.messages, tokens), *_turn("assistant", [])[:-1]], [[*tokens[text], _TURN[3]] for text in several])
-        for row, several in zip(found, texts, strict=True)
+        for row, several in zip(pairs, texts, strict=True)
     ]
 
 

@@ -62,20 +62,20 @@ def ways(device: str) -> list[str]:
 
 def parity(options: argparse.Namespace, save: Save) -> None:
     """Every attention against dense attention in float32, both passes, then whole tiny models against a CPU."""
-    found: dict[str, Any] = {"kernels": {}, "dense_sdpa": {}}
+    results: dict[str, Any] = {"kernels": {}, "dense_sdpa": {}}
     for heads in HEADS:
         for dtype in (torch.bfloat16, torch.float32):
             name = f"{heads.query}/{heads.key}x{heads.size} {_name(dtype)}"
-            found["dense_sdpa"][name] = _dense_error(heads, dtype, options.device)
+            results["dense_sdpa"][name] = _dense_error(heads, dtype, options.device)
             for kind, attention in KINDS.items():
-                found["kernels"][f"{kind} {name}"] = _attempt(
+                results["kernels"][f"{kind} {name}"] = _attempt(
                     lambda a=attention, h=heads, d=dtype: disagreement(a, h, d, torch.device(options.device))
                 )
-            save(found)
-    found["scores"] = _tiny_scores(options)
-    save(found)
-    found["three_steps"] = _tiny_steps(options)
-    save(found)
+            save(results)
+    results["scores"] = _tiny_scores(options)
+    save(results)
+    results["three_steps"] = _tiny_steps(options)
+    save(results)
 
 
 def _dense_error(heads: Heads, dtype: torch.dtype, device: str) -> float:
@@ -88,9 +88,9 @@ def _dense_error(heads: Heads, dtype: torch.dtype, device: str) -> float:
     parts = [torch.randn(1, n, len(ends), heads.size, device=device) for n in (heads.query, heads.key, heads.key)]
     parts = [part.to(dtype) for part in parts]
     grouped = heads.query != heads.key
-    found = scaled_dot_product_attention(*parts, mask, enable_gqa=grouped).float()
+    output = scaled_dot_product_attention(*parts, mask, enable_gqa=grouped).float()
     exact = scaled_dot_product_attention(*(part.float() for part in parts), mask, enable_gqa=grouped)
-    return float((found - exact).norm() / exact.norm())
+    return float((output - exact).norm() / exact.norm())
 
 
 def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
@@ -105,13 +105,13 @@ def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
         return torch.tensor(scored)
 
     exact = rewards(device="cpu", dtype="float32")
-    found: dict[str, Any] = {"responses": len(exact), "deviation": float(exact.std())}
+    errors: dict[str, Any] = {"responses": len(exact), "deviation": float(exact.std())}
     for dtype in ("float32", "bfloat16"):
         for kind in (*KINDS, "batches"):
             path = {"path": "batches"} if kind == "batches" else {"model_args": {"tree_attention": kind}}
             spec = {"device": options.device, "dtype": dtype, **path}
-            found[f"{kind} {dtype}"] = _attempt(lambda s=spec: float((rewards(**s) - exact).abs().max()))
-    return found
+            errors[f"{kind} {dtype}"] = _attempt(lambda s=spec: float((rewards(**s) - exact).abs().max()))
+    return errors
 
 
 def _tiny_steps(options: argparse.Namespace) -> dict[str, Any]:
@@ -126,13 +126,13 @@ def _tiny_steps(options: argparse.Namespace) -> dict[str, Any]:
         return torch.tensor([step.run() for _ in range(3)])
 
     exact = losses("cpu", torch.float32, "sdpa")
-    found: dict[str, Any] = {"losses": exact.tolist()}
+    results: dict[str, Any] = {"losses": exact.tolist()}
     for dtype in (torch.float32, torch.bfloat16):
         for kind in KINDS:
-            found[f"{kind} {_name(dtype)}"] = _attempt(
+            results[f"{kind} {_name(dtype)}"] = _attempt(
                 lambda k=kind, d=dtype: float((losses(options.device, d, k) - exact).abs().max())
             )
-    return found
+    return results
 
 
 # ---------------------------------------------------------------------------------------------------- ceilings
@@ -140,20 +140,20 @@ def _tiny_steps(options: argparse.Namespace) -> dict[str, Any]:
 
 def ceilings(options: argparse.Namespace, save: Save) -> None:
     """Operations and bytes a second that the card itself reaches: products of LLaMA-3-8B's layers, and a large copy."""
-    found: dict[str, Any] = {"matmul_tflops": {}}
+    results: dict[str, Any] = {"matmul_tflops": {}}
     size = 8_192 if options.device == "cuda" else 256
     shapes = [(size, size, size), (2 * size, size // 2, size // 2 * 7 // 2)]
     for rows, inner, columns in shapes:
         a = torch.randn(rows, inner, device=options.device, dtype=options.dtype)
         b = torch.randn(columns, inner, device=options.device, dtype=options.dtype)
         seconds = timed(lambda a=a, b=b: torch.nn.functional.linear(a, b), options.device, repeats=20)
-        found["matmul_tflops"][f"{rows}x{inner}x{columns}"] = round(2 * rows * inner * columns / seconds / 1e12, 2)
+        results["matmul_tflops"][f"{rows}x{inner}x{columns}"] = round(2 * rows * inner * columns / seconds / 1e12, 2)
     source = torch.randn(2**30 if options.device == "cuda" else 2**22, device=options.device)
     target = torch.empty_like(source)
     seconds = timed(lambda: target.copy_(source), options.device, repeats=10)
-    found["copy_gb_per_s"] = round(2 * source.numel() * 4 / seconds / 1e9, 1)
-    found["peak_tflops"] = max(found["matmul_tflops"].values())
-    save(found)
+    results["copy_gb_per_s"] = round(2 * source.numel() * 4 / seconds / 1e9, 1)
+    results["peak_tflops"] = max(results["matmul_tflops"].values())
+    save(results)
 
 
 # ---------------------------------------------------------------------------------------------------- scoring
@@ -164,7 +164,7 @@ def scoring(options: argparse.Namespace, save: Save) -> None:
     shape = gpu_model.shape_of(options.device)
     model = gpu_model.random_model(AutoModelForSequenceClassification, shape, options.device, options.dtype)
     weights = gpu_model.matmul_parameters(model)
-    found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
+    results: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
     first, *more = ways(options.device)
     plans = [(k, f"trees {first}", 1.0) for k in options.ks] + [(k, "sorted", 1.0) for k in options.ks]
     plans += [(2, f"trees {kind}", 1.0) for kind in more] + [(2, "file order", 0.2), (2, "alone", 0.04)]
@@ -177,10 +177,10 @@ def scoring(options: argparse.Namespace, save: Save) -> None:
             run = run if isinstance(run, dict) else {"failed": run}
             if "tokens_run_per_s" in run and options.peak:
                 run["share_of_peak"] = round(2 * weights * run["tokens_run_per_s"] / options.peak / 1e12, 3)
-            found["runs"].append({"k": k, "way": way, "repeat": repeat, **run})
-            found["summary"] = _medians(found["runs"], "rows_per_s")
-            found["quotients"] = {k: _quotient(found["summary"], k, f"trees {first}") for k in options.ks}
-            save(found)
+            results["runs"].append({"k": k, "way": way, "repeat": repeat, **run})
+            results["summary"] = _medians(results["runs"], "rows_per_s")
+            results["quotients"] = {k: _quotient(results["summary"], k, f"trees {first}") for k in options.ks}
+            save(results)
 
 
 def _quotient(summary: dict[str, Any], k: int, way: str) -> float | None:
@@ -291,7 +291,7 @@ def training(options: argparse.Namespace, save: Save) -> None:
     shape = gpu_model.shape_of(options.device)
     model = gpu_model.random_model(AutoModelForCausalLM, shape, options.device, options.dtype)
     weights = gpu_model.matmul_parameters(model)
-    found: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
+    results: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
     for k, checkpointing, way in _training_plans(options):
@@ -303,8 +303,8 @@ def training(options: argparse.Namespace, save: Save) -> None:
         if "tokens_run_per_s" in run and options.peak:
             # Frozen weights: a pass forward and one backward to the inputs; what checkpointing runs again is not work.
             run["share_of_peak"] = round(4 * weights * run["tokens_run_per_s"] / options.peak / 1e12, 3)
-        found["runs"].append({"k": k, "checkpointing": checkpointing, "way": way, **run})
-        save({**found, "summary": _medians(found["runs"], "records_per_s")})
+        results["runs"].append({"k": k, "checkpointing": checkpointing, "way": way, **run})
+        save({**results, "summary": _medians(results["runs"], "records_per_s")})
         collect()
 
 
@@ -395,7 +395,7 @@ def sampling(options: argparse.Namespace, save: Save) -> None:
     model = gpu_model.random_model(
         AutoModelForCausalLM, gpu_model.shape_of(options.device), options.device, options.dtype
     )
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     prompts = [query for query, _ in gpu_model.dialogues(options.data, options.prompts, 2, model.config.vocab_size)]
     prompts = [query for query in prompts if len(query) < 1_024]
     sampled = Sampling(max_new_tokens=options.new_tokens)
@@ -409,15 +409,15 @@ def sampling(options: argparse.Namespace, save: Save) -> None:
     with torch.no_grad():
         decode(model, prompts[:4], choose, lambda ids: False, 4, None)
         seconds, tokens = _clock(go, options.device)
-    found["sampling"] = {"prompts": len(prompts), "new_tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
-    save(found)
+    results["sampling"] = {"prompts": len(prompts), "new_tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
+    save(results)
     if options.device == "cuda":
         away, _ = _clock(lambda: model.to("cpu"), options.device)
         back, _ = _clock(lambda: model.to("cuda"), options.device)
-        found["to_host_and_back"] = {"gb": round(_bytes(model) / 1e9, 2), "to_host_s": away, "back_s": back}
-        save(found)
-    found["memory"] = _memory(model, options)
-    save(found)
+        results["to_host_and_back"] = {"gb": round(_bytes(model) / 1e9, 2), "to_host_s": away, "back_s": back}
+        save(results)
+    results["memory"] = _memory(model, options)
+    save(results)
 
 
 def _memory(model: Any, options: argparse.Namespace) -> dict[str, Any]:
@@ -426,7 +426,7 @@ def _memory(model: Any, options: argparse.Namespace) -> dict[str, Any]:
     adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
     if options.device == "cuda":
         fuse(adapted)
-    body, found = adapted.get_base_model(), {}
+    body, figures = adapted.get_base_model(), {}
     for checkpointing, budget in ((True, options.budget), (False, options.budget // 4)):
         _checkpoint(body, checkpointing)
         examples = gpu_model.examples(options.data, options.records, 2, model.config.vocab_size)
@@ -437,29 +437,29 @@ def _memory(model: Any, options: argparse.Namespace) -> dict[str, Any]:
             step.run([full])
         size = options.dtype.itemsize
         adapter = adapter_numbers(body.config, LoraSettings()) * size
-        found[f"checkpointing {checkpointing}"] = {
+        figures[f"checkpointing {checkpointing}"] = {
             "tokens": full.tokens,
             "measured": round(memory[0] / 1e9, 3),
             "estimated": round((activations(body.config, full.tokens, checkpointing, size) + adapter) / 1e9, 3),
         }
-    return found
+    return figures
 
 
 def compiling(options: argparse.Namespace, save: Save) -> None:
     """What FlexAttention costs to compile, how often it is compiled anew, and what masks and parts cost a row."""
     shape, device = gpu_model.shape_of(options.device), torch.device(options.device)
     rows = _rows(options, shape["vocab_size"])
-    found: dict[str, Any] = {"rows": len(rows), "tokens": [len(row.ids) for row in rows]}
-    found["auto"] = choose_attention(AUTO, gpu_model.config_of(shape), options.dtype, device)
+    results: dict[str, Any] = {"rows": len(rows), "tokens": [len(row.ids) for row in rows]}
+    results["auto"] = choose_attention(AUTO, gpu_model.config_of(shape), options.dtype, device)
     layouts = [laid_out(*_tensors(row.ids, row.positions), row.lengths, TREES_FLEX)[2] for row in rows]
     masks = [_clock(lambda row=row: attention_flex.block_mask(row, device), options.device) for row in layouts]
-    found["block_mask_ms"] = round(1e3 * statistics.median(seconds for seconds, _ in masks), 3)
-    found["full_blocks"] = round(statistics.mean(attention_flex.full_share(mask) for _, mask in masks), 3)
+    results["block_mask_ms"] = round(1e3 * statistics.median(seconds for seconds, _ in masks), 3)
+    results["full_blocks"] = round(statistics.mean(attention_flex.full_share(mask) for _, mask in masks), 3)
     parts = [_clock(lambda row=row: parts_of(row, device), options.device)[0] for row in layouts]
-    found["parts_ms"] = round(1e3 * statistics.median(parts), 3)
-    save(found)
+    results["parts_ms"] = round(1e3 * statistics.median(parts), 3)
+    save(results)
     if options.device == "cuda":
-        _compile(Heads.of(gpu_model.config_of(shape)), layouts, [mask for _, mask in masks], options, found, save)
+        _compile(Heads.of(gpu_model.config_of(shape)), layouts, [mask for _, mask in masks], options, results, save)
 
 
 def _compile(
@@ -467,20 +467,20 @@ def _compile(
     layouts: Sequence[Any],
     masks: Sequence[Any],
     options: argparse.Namespace,
-    found: dict[str, Any],
+    results: dict[str, Any],
     save: Save,
 ) -> None:
     torch._logging.set_logs(recompiles=True)
     from torch._dynamo.utils import counters
 
-    found["flex_calls"] = []
+    results["flex_calls"] = []
     for layout, mask in zip(layouts, masks, strict=True):
         before, tokens = counters["stats"]["unique_graphs"], sum(map(sum, layout))
         seconds, _ = _clock(lambda tokens=tokens, mask=mask: _flex(heads, tokens, mask, options), options.device)
         graphs = counters["stats"]["unique_graphs"] - before
-        found["flex_calls"].append({"tokens": tokens, "s": round(seconds, 4), "graphs": graphs})
-        found["graphs_after_the_third_row"] = sum(call["graphs"] for call in found["flex_calls"][3:])
-        save(found)
+        results["flex_calls"].append({"tokens": tokens, "s": round(seconds, 4), "graphs": graphs})
+        results["graphs_after_the_third_row"] = sum(call["graphs"] for call in results["flex_calls"][3:])
+        save(results)
 
 
 def _rows(options: argparse.Namespace, vocabulary: int) -> list[Any]:
@@ -533,14 +533,14 @@ def timed(go: Callable[[], Any], device: str, repeats: int) -> float:
 @contextmanager
 def peak_memory(device: str) -> Iterator[list[float]]:
     """Fills its list with the most bytes that were taken inside the block above what was there; 0 on a CPU."""
-    found = [0.0]
+    peak = [0.0]
     if device == "cuda":
         collect()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-    yield found
+    yield peak
     if device == "cuda":
-        found[0] = torch.cuda.max_memory_allocated() - before
+        peak[0] = torch.cuda.max_memory_allocated() - before
 
 
 def collect() -> None:
@@ -573,12 +573,12 @@ def _medians(runs: list[dict[str, Any]], figure: str) -> dict[str, Any]:
     for run in runs:
         settings = (run.get(name) for name in ("k", "checkpointing", "way"))
         by.setdefault(" ".join(str(part) for part in settings if part is not None), []).append(run)
-    found: dict[str, Any] = {}
+    medians_of: dict[str, Any] = {}
     for label, own in by.items():
         done = [run for run in own if figure in run]
         medians = {n: statistics.median(run[n] for run in done) for n in names if done and n in done[0]}
-        found[label] = medians or own[0]["failed"]
-    return found
+        medians_of[label] = medians or own[0]["failed"]
+    return medians_of
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Save], None]] = {

@@ -286,7 +286,7 @@ def main(folder: Path) -> None:
     }
     print(table(results, sources))
     written = {
-        name: {"read_from": sources[name], **{file: asdict(found) for file, found in counts.items()}}
+        name: {"read_from": sources[name], **{file: asdict(counted) for file, counted in counts.items()}}
         for name, counts in results.items()
     }
     RESULTS.parent.mkdir(exist_ok=True)

@@ -39,9 +39,9 @@ def main() -> None:
             if name not in results[part]:
                 results[part][name] = _coverage(comparison, results["settings"][part], options.n)
                 options.out.write_text(json.dumps(results, indent=2) + "\n")
-            found = results[part][name]
-            print(f"{found['coverage']:7.1%}  width {found['mean_width']:.4f}  {name}", flush=True)
-    within = all(GOAL[0] <= found["coverage"] <= GOAL[1] for found in results["held"].values())
+            held = results[part][name]
+            print(f"{held['coverage']:7.1%}  width {held['mean_width']:.4f}  {name}", flush=True)
+    within = all(GOAL[0] <= held["coverage"] <= GOAL[1] for held in results["held"].values())
     print("all within the goal" if within else "NOT all within the goal")
 
 
@@ -64,11 +64,11 @@ def _options() -> argparse.Namespace:
 
 
 def _coverage(comparison: Comparison, comparisons: int, n: int) -> dict[str, float]:
-    found = [comparison(np.random.default_rng(seed), n) for seed in range(comparisons)]
-    covered = np.mean([interval.low <= truth <= interval.high for interval, truth in found])
+    intervals = [comparison(np.random.default_rng(seed), n) for seed in range(comparisons)]
+    covered = np.mean([interval.low <= truth <= interval.high for interval, truth in intervals])
     return {
         "coverage": float(covered),
-        "mean_width": float(np.mean([interval.high - interval.low for interval, _ in found])),
+        "mean_width": float(np.mean([interval.high - interval.low for interval, _ in intervals])),
     }
 
 
@@ -88,8 +88,8 @@ def _paired(draw: Callable[[Draws, int], np.ndarray], truth: float) -> Compariso
 
     def comparison(draws: Draws, n: int) -> tuple[Interval, float]:
         query = draws.normal(0, 3, n)
-        found = paired_difference(query + draw(draws, n), query + draws.normal(0, 1, n))
-        return _some(found and found[0]), truth
+        paired = paired_difference(query + draw(draws, n), query + draws.normal(0, 1, n))
+        return _some(paired and paired[0]), truth
 
     return comparison
 
@@ -107,8 +107,8 @@ def _seeds(count: int, spread: float) -> Comparison:
     def comparison(draws: Draws, n: int) -> tuple[Interval, float]:
         query = draws.normal(0, 1, n)
         a, b = ([query + draws.normal(0, spread) + draws.normal(0, 1, n) for _ in range(count)] for _ in range(2))
-        found = two_level_difference(a, b)
-        return _some(found and found[0]), 0.0
+        paired = two_level_difference(a, b)
+        return _some(paired and paired[0]), 0.0
 
     return comparison
 

@@ -29,7 +29,7 @@ RUN = ("--limit", "64", "--set", "eval_strategy=no", "--set", "rounds.drop=[]", 
 
 def start(dataset: str, policy: str, method: str, out: Path) -> subprocess.Popen[bytes]:
     """The command that is killed."""
-    told = [part for setting in SETTINGS for part in ("--set", setting)]
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
     command = [
         "fit",
         dataset,
@@ -42,7 +42,7 @@ def start(dataset: str, policy: str, method: str, out: Path) -> subprocess.Popen
         "--device",
         "cpu",
         *RUN,
-        *told,
+        *options,
     ]
     return subprocess.Popen([sys.executable, "-m", "neat_train", *command, "--quiet"])
 
@@ -50,9 +50,9 @@ def start(dataset: str, policy: str, method: str, out: Path) -> subprocess.Popen
 def result(run: Path) -> dict[str, bytes]:
     """What must be equal. The dataset names the run's folder nowhere; metrics tell times."""
     newest = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
-    found = {name: (run / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
-    found["optimizer"] = (newest / "optimizer.pt").read_bytes()
-    return found | {f"dataset/{name}": content for name, content in contents(run / "dataset").items()}
+    files = {name: (run / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
+    files["optimizer"] = (newest / "optimizer.pt").read_bytes()
+    return files | {f"dataset/{name}": content for name, content in contents(run / "dataset").items()}
 
 
 def on_disk(run: Path) -> str:
@@ -91,10 +91,10 @@ def main(
                 states.append(on_disk(folder))
                 print(f"killed after {moment:.1f} s: {states[-1]}", flush=True)
         equal &= start(dataset, policy, method, folder).wait() == 0 and result(folder) == expected
-    found = {"method": method, "kills": kills, "undisturbed_s": round(seconds, 2), "equal": equal}
-    print(json.dumps(found))
+    report = {"method": method, "kills": kills, "undisturbed_s": round(seconds, 2), "equal": equal}
+    print(json.dumps(report))
     if json_out:
-        json_out.write_text(json.dumps({**found, "moments_s": moments, "on_disk": states}, indent=1) + "\n")
+        json_out.write_text(json.dumps({**report, "moments_s": moments, "on_disk": states}, indent=1) + "\n")
     raise typer.Exit(0 if equal else 1)
 
 

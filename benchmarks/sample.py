@@ -85,9 +85,9 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     """Results of the same settings that were begun earlier, or new ones."""
     settings = {name: getattr(options, name) for name in ("queries", "tokens", "threads", "dtype")}
     if options.out.exists():
-        found = json.loads(options.out.read_text())
-        if found["settings"] == settings and found["versions"] == score._versions():
-            return found
+        results = json.loads(options.out.read_text())
+        if results["settings"] == settings and results["versions"] == score._versions():
+            return results
     peaks = {dtype: score.matmul_peak(getattr(torch, dtype)) for dtype in ("bfloat16", "float32")}
     return {
         "settings": settings,
@@ -167,35 +167,35 @@ def _alone(options: argparse.Namespace) -> Callable[[list[Ask]], int]:
         tokens = 0
         for ask in asks:
             ids = torch.tensor([template.query_ids(ask.messages)])
-            found = model.generate(
+            generated = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 do_sample=True,
                 top_k=0,
                 max_new_tokens=ask.sampling.max_new_tokens,
             )
-            tokens += found.shape[1] - ids.shape[1]
+            tokens += generated.shape[1] - ids.shape[1]
         return tokens
 
     return sample
 
 
 def _save_model(folder: Path, tokenizer: str) -> dict[str, Any]:
-    found = AutoTokenizer.from_pretrained(tokenizer)
+    own_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(found),
+        vocab_size=len(own_tokenizer),
         max_position_embeddings=WINDOW,
         tie_word_embeddings=True,
-        pad_token_id=found.pad_token_id,
-        bos_token_id=found.bos_token_id,
-        eos_token_id=found.eos_token_id,
+        pad_token_id=own_tokenizer.pad_token_id,
+        bos_token_id=own_tokenizer.bos_token_id,
+        eos_token_id=own_tokenizer.eos_token_id,
         **SHAPE,
     )
     model = LlamaForCausalLM(config).bfloat16()
     model.save_pretrained(folder)
-    found.save_pretrained(folder)
-    return {**SHAPE, "vocabulary": len(found), "parameters": sum(p.numel() for p in model.parameters())}
+    own_tokenizer.save_pretrained(folder)
+    return {**SHAPE, "vocabulary": len(own_tokenizer), "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     """Results of the same settings that were begun earlier, or new ones."""
     settings = {name: getattr(options, name) for name in ("rows", "threads")}
     if options.out.exists():
-        found = json.loads(options.out.read_text())
-        if found["settings"] == settings and found["versions"] == _versions():
-            return found
+        results = json.loads(options.out.read_text())
+        if results["settings"] == settings and results["versions"] == _versions():
+            return results
     peaks = {dtype: matmul_peak(getattr(torch, dtype)) for dtype in ("bfloat16", "float32")}
     dtype = max(peaks, key=lambda name: peaks[name]) if options.dtype == "auto" else options.dtype
     return {
@@ -138,7 +138,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         seconds, busy = time.perf_counter() - start, time.process_time() - busy
     assert len(scores) == len(tasks) * options.k
     tokens, tree_flops = _count(options.model, tasks)
-    found = {
+    run = {
         "seconds": round(seconds, 3),
         "processor_seconds": round(busy, 3),
         "rows_per_s": round(len(tasks) / seconds, 3),
@@ -149,9 +149,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "peak_mb_above_model": round(memory.peak / 2**20, 1),
     }
     if options.way == "trees":
-        found["model_tflops"] = round(tree_flops / seconds / 1e12, 3)
-        found["peak_tflops_now"] = round(matmul_peak(getattr(torch, options.dtype)) / 1e12, 3)
-    return found
+        run["model_tflops"] = round(tree_flops / seconds / 1e12, 3)
+        run["peak_tflops_now"] = round(matmul_peak(getattr(torch, options.dtype)) / 1e12, 3)
+    return run
 
 
 def _exactness(score_ways: Any, options: argparse.Namespace, tasks: list[Task]) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def _exactness(score_ways: Any, options: argparse.Namespace, tasks: list[Task]) 
     reference = torch.tensor(score_ways.Alone(options.model, "float32", BUDGET).score(tasks))
 
     def off(way: str, dtype: str) -> float:
-        found = torch.tensor(score_ways.WAYS[way](options.model, dtype, BUDGET).score(tasks))
-        return float((found - reference).abs().max())
+        rewards = torch.tensor(score_ways.WAYS[way](options.model, dtype, BUDGET).score(tasks))
+        return float((rewards - reference).abs().max())
 
     if options.way == "exact_vllm":
         return {f"off_{options.dtype}": {"vllm": off("vllm", options.dtype)}}
@@ -174,11 +174,11 @@ def _exactness(score_ways: Any, options: argparse.Namespace, tasks: list[Task]) 
 
 def read_tasks(data: str, rows: int, k: int) -> list[Task]:
     """The first rows with both of their responses; for k = 4 also those of the row half of the rows further on."""
-    found = [row for row in open_source(data).rows() if isinstance(row, Row) and len(row.answers) == 2][:rows]
-    texts = [tuple(answer.text for answer in row.answers) for row in found]
+    pairs = [row for row in open_source(data).rows() if isinstance(row, Row) and len(row.answers) == 2][:rows]
+    texts = [tuple(answer.text for answer in row.answers) for row in pairs]
     others = [texts[(index + len(texts) // 2) % len(texts)] for index in range(len(texts))]
     return [
-        Task(row.messages, own if k == 2 else own + other) for row, own, other in zip(found, texts, others, strict=True)
+        Task(row.messages, own if k == 2 else own + other) for row, own, other in zip(pairs, texts, others, strict=True)
     ]
 
 
@@ -231,10 +231,10 @@ def _resident() -> int:
 
 
 def _save_model(folder: Path, tokenizer: str) -> None:
-    found = AutoTokenizer.from_pretrained(tokenizer)
+    own_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(found),
+        vocab_size=len(own_tokenizer),
         hidden_size=HIDDEN,
         num_hidden_layers=LAYERS,
         intermediate_size=INTERMEDIATE,
@@ -242,11 +242,11 @@ def _save_model(folder: Path, tokenizer: str) -> None:
         num_key_value_heads=HEADS,
         max_position_embeddings=4_096,
         num_labels=1,
-        pad_token_id=found.pad_token_id,
+        pad_token_id=own_tokenizer.pad_token_id,
     )
     model = LlamaForSequenceClassification(config).bfloat16()
     model.save_pretrained(folder)
-    found.save_pretrained(folder)
+    own_tokenizer.save_pretrained(folder)
 
 
 def _summary(results: dict[str, Any], k: int) -> dict[str, Any]:

@@ -59,9 +59,9 @@ class Pipeline:
 
     def score(self, tasks: Sequence[Task]) -> list[float]:
         texts = [self.tokenizer.apply_chat_template(chat, tokenize=False) for chat in _chats(tasks)]
-        found = self.pipeline(texts, batch_size=1, function_to_apply="none")
+        answers = self.pipeline(texts, batch_size=1, function_to_apply="none")
         self.tokens_run = sum(len(ids) for ids in _token_ids(self.tokenizer, tasks))
-        return [one["score"] for one in found]
+        return [one["score"] for one in answers]
 
 
 class Padded(ABC):
@@ -144,9 +144,9 @@ class Vllm:
     def score(self, tasks: Sequence[Task]) -> list[float]:
         self.engine.reset_prefix_cache()  # nothing of an earlier call helps
         prompts = [{"prompt_token_ids": ids} for ids in _token_ids(self.tokenizer, tasks)]
-        found = self.engine.classify(prompts, pooling_params=self.raw, use_tqdm=False)
-        self.tokens_run = sum(len(one.prompt_token_ids) - one.num_cached_tokens for one in found)
-        return [float(one.outputs.probs[0]) for one in found]
+        outputs = self.engine.classify(prompts, pooling_params=self.raw, use_tqdm=False)
+        self.tokens_run = sum(len(one.prompt_token_ids) - one.num_cached_tokens for one in outputs)
+        return [float(one.outputs.probs[0]) for one in outputs]
 
 
 WAYS: dict[str, type] = {

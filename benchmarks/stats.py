@@ -164,13 +164,13 @@ def compare(folder: Path, records: int, repetitions: int) -> dict:
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for repetition in range(-1, repetitions):
         for way in WAYS:
-            found = measured(way, folder)
+            measured_run = measured(way, folder)
             if repetition >= 0:
-                runs[way].append(found)
-                print(f"{repetition + 1}  {way:5}  {found}")
-    median = {way: statistics.median(run["seconds"] for run in found) for way, found in runs.items()}
-    peak = {way: max(run["peak_bytes"] for run in found) for way, found in runs.items()}
-    worked = {way: statistics.median(run["cpu_seconds"] for run in found) for way, found in runs.items()}
+                runs[way].append(measured_run)
+                print(f"{repetition + 1}  {way:5}  {measured_run}")
+    median = {way: statistics.median(run["seconds"] for run in measured_run) for way, measured_run in runs.items()}
+    peak = {way: max(run["peak_bytes"] for run in measured_run) for way, measured_run in runs.items()}
+    worked = {way: statistics.median(run["cpu_seconds"] for run in measured_run) for way, measured_run in runs.items()}
     ratio = median["stats"] / median["scan"]
     return {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},

@@ -79,9 +79,9 @@ def _open_results(options: argparse.Namespace) -> dict[str, Any]:
     """Results of the same settings that were begun earlier, or new ones."""
     settings = {name: getattr(options, name) for name in ("records", "threads", "tokenizer")}
     if options.out.exists():
-        found = json.loads(options.out.read_text())
-        if found["settings"] == settings and found["versions"] == score._versions():
-            return found
+        results = json.loads(options.out.read_text())
+        if results["settings"] == settings and results["versions"] == score._versions():
+            return results
     peaks = {dtype: score.matmul_peak(getattr(torch, dtype)) for dtype in ("bfloat16", "float32")}
     return {
         "settings": settings,
@@ -157,10 +157,10 @@ def _memory(way: Way, examples: list[Any]) -> dict[str, Any]:
 
 def _distance(way: Way, trees: Way, examples: list[Any]) -> dict[str, Any]:
     """How far loss and gradients are from those of token trees, both in float32, relative to the largest gradient."""
-    expected, found = (one.step(one.batches(examples, BUDGET)) for one in (trees, way))
+    expected, loss = (one.step(one.batches(examples, BUDGET)) for one in (trees, way))
     one, other = gradient_of(trees.model), gradient_of(way.model)
     off = float((one - other).abs().max() / one.abs().max())
-    return {"records": len(examples), "loss_off": abs(expected - found), "gradient_off": off}
+    return {"records": len(examples), "loss_off": abs(expected - loss), "gradient_off": off}
 
 
 def _summary(runs: list[dict[str, Any]], k: int) -> dict[str, Any]:

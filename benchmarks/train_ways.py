@@ -30,10 +30,10 @@ TOKENIZER = "data/models/tiny-policy-plain"
 
 def encoded(data: str, records: int, k: int, tokenizer: str) -> list[Example]:
     """The first records that keep k distinct responses, ranked in the order given."""
-    found = AutoTokenizer.from_pretrained(tokenizer)
-    template = policy_template(found, "auto")
-    stops = end_of_turn(template, found)
-    encoder = Encoder(template, stops, found, tokenizer_id(template, stops), MAX_LENGTH, MAX_RESPONSE)
+    own_tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    template = policy_template(own_tokenizer, "auto")
+    stops = end_of_turn(template, own_tokenizer)
+    encoder = Encoder(template, stops, own_tokenizer, tokenizer_id(template, stops), MAX_LENGTH, MAX_RESPONSE)
     examples = []
     for task in score.read_tasks(data, 2 * records, k):
         query = query_id(task.messages)

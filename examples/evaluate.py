@@ -22,9 +22,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=12)
     asked = parser.parse_args()
 
-    found = {}
+    results = {}
     for name, model in (("a", asked.a), ("b", asked.b)):
-        found[name] = nt.evaluate(
+        results[name] = nt.evaluate(
             model,
             ROOT / "data/sample/harmless.train.jsonl",
             # One that trains a policy, and one that has no part in it: what only the first rewards is not better.
@@ -33,7 +33,7 @@ def main() -> None:
             limit=asked.limit,
             max_new_tokens=16,
         )
-    compared = nt.compare({name: result.out for name, result in found.items()}, report=f"{asked.out}/compare.html")
+    compared = nt.compare({name: result.out for name, result in results.items()}, report=f"{asked.out}/compare.html")
     for arm in compared.arms:
         rewards = {name: f"{arm.figures[f'sampled/reward/{name}'].value:.3f}" for name in compared.reward_models}
         print(f"{arm.name}: perplexity {arm.figures['perplexity'].value:.1f}, reward of its answers {rewards}")

@@ -44,10 +44,10 @@ def alignment_rows(folder: Path) -> list[dict[str, str]]:
         InputError: the folder holds no such row.
     """
     wanted = frozenset(read_ids(IDS))
-    found = [(query, row) for query, row in _rows(folder) if query in wanted]
-    if not found:
+    kept = [(query, row) for query, row in _rows(folder) if query in wanted]
+    if not kept:
         raise InputError(f"{folder}: no row of the alignment set in {', '.join(f'{kind}*.jsonl.gz' for kind in KINDS)}")
-    return [row for _, row in sorted(found, key=lambda one: one[0])]
+    return [row for _, row in sorted(kept, key=lambda one: one[0])]
 
 
 def _rows(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:

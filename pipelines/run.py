@@ -95,12 +95,12 @@ def commands(recipe: Recipe, out: Path, given: Sequence[str] = ()) -> list[Comma
 
 
 def _words(step: Step, values: Mapping[str, Value]) -> list[str]:
-    found: list[str] = []
+    words: list[str] = []
     for word in _cut(step.run, f"step {step.name}"):
         alone = _VARIABLE.fullmatch(word)
         value = values.get(alone[1]) if alone else None
-        found += map(str, value) if isinstance(value, list) else [_filled(word, step.name, values)]
-    return found
+        words += map(str, value) if isinstance(value, list) else [_filled(word, step.name, values)]
+    return words
 
 
 def _cut(text: str, where: str) -> list[str]:

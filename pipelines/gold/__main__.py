@@ -47,13 +47,13 @@ def report(experiment: Gold) -> None:
 
 def lines_of(result: dict[str, Any]) -> list[str]:
     """A line a point: how far from the start, and both rewards."""
-    told = [f"{'':24}{'KL':>8}{'proxy':>8}{'gold':>8}"]
+    lines = [f"{'':24}{'KL':>8}{'proxy':>8}{'gold':>8}"]
     places = [(f"best of {one['n']}", one["kl"], one) for one in result["best_of_n"]]
     for name, arm in result["arms"].items():
         places += [(f"{name}, step {one['step']}", one["kl"]["value"], one) for one in arm["points"] if one["step"]]
     for name, kl, one in places:
-        told.append(f"{name:24}{kl:8.2f}{one['proxy']['value']:8.2f}{one['gold']['value']:8.2f}")
-    return told
+        lines.append(f"{name:24}{kl:8.2f}{one['proxy']['value']:8.2f}{one['gold']['value']:8.2f}")
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -67,7 +67,7 @@ class Gold:
         self.workers.run([*first, Job("test", self._test())])
         self.workers.run(behind)
         last = dict(self.checkpoints())
-        ends_first = sorted(self.checkpoints(), key=lambda at: at[1] != last[at[0]])
+        ends_first = sorted(self.checkpoints(), key=lambda checkpoint: checkpoint[1] != last[checkpoint[0]])
         start = Job("eval-start", (self._eval(self.policy, "start"),))
         self.workers.run([start, *(self._evaluation(name, step) for name, step in ends_first)])
 
@@ -83,12 +83,12 @@ class Gold:
 
     def evaluations(self) -> dict[str, dict[int, Path]]:
         """Folders of the finished evaluations by arm and step; the start is step 0 of each."""
-        found: dict[str, dict[int, Path]] = {}
+        folders: dict[str, dict[int, Path]] = {}
         folder = self.out / "evals"
         for name, step in self.checkpoints():
             if (folder / name / str(step) / EVAL).is_file():
-                found.setdefault(name, {0: folder / "start"})[step] = folder / name / str(step)
-        return found
+                folders.setdefault(name, {0: folder / "start"})[step] = folder / name / str(step)
+        return folders
 
     @property
     def proxy(self) -> Path:

@@ -82,14 +82,14 @@ def best_of_n(samples: pl.DataFrame, scale: Scale) -> list[dict[str, Any]]:
 
 def _best_of(groups: Sequence[pl.DataFrame], scale: Scale, n: int) -> dict[str, Any]:
     enough = [group for group in groups if len(group) >= n]
-    told: dict[str, Any] = {"queries": len(enough)}
+    figures: dict[str, Any] = {"queries": len(enough)}
     changes: dict[str, Any] = {}
     for role in ROLES:
         worth = [(group["proxy"].to_numpy(), scale.standard(role, group[role].to_numpy())) for group in enough]
-        chosen, one = (np.array([expected(*query, size) for query in worth]) for size in (n, 1))
-        told[role] = _told(mean_interval(chosen))
-        changes[role] = _changed(chosen, one)
-    return {**told, "from_start": changes} if n > 1 else told
+        chosen, single = (np.array([expected(*query, size) for query in worth]) for size in (n, 1))
+        figures[role] = _told(mean_interval(chosen))
+        changes[role] = _changed(chosen, single)
+    return {**figures, "from_start": changes} if n > 1 else figures
 
 
 def point(folder: Path, answers: pl.DataFrame, names: Mapping[str, str], scale: Scale) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def point(folder: Path, answers: pl.DataFrame, names: Mapping[str, str], scale: 
 
 def change(before: pl.DataFrame, after: pl.DataFrame, names: Mapping[str, str], scale: Scale) -> dict[str, Any]:
     """How both rewards of the same queries changed, with the interval and the p of no change."""
-    told: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for role in ROLES:
         column = f"reward/{names[role]}"
         both = (
@@ -118,14 +118,14 @@ def change(before: pl.DataFrame, after: pl.DataFrame, names: Mapping[str, str], 
             .join(after, on="query_id")
             .drop_nulls(["before", column])
         )
-        told[role] = _changed(*(scale.standard(role, both[name].to_numpy()) for name in (column, "before")))
-    return told
+        changes[role] = _changed(*(scale.standard(role, both[name].to_numpy()) for name in (column, "before")))
+    return changes
 
 
 def _changed(after: np.ndarray, before: np.ndarray) -> dict[str, float] | None:
     """Of the same queries, in their order."""
-    found = paired_difference(after, before)
-    return None if found is None else {**found[0].to_dict(), "p": found[1]}
+    paired = paired_difference(after, before)
+    return None if paired is None else {**paired[0].to_dict(), "p": paired[1]}
 
 
 def _standard(answers: pl.DataFrame, role: str, names: Mapping[str, str], scale: Scale) -> np.ndarray:

@@ -45,7 +45,7 @@ def _arm(folders: dict[int, Path], names: dict[str, str], scale: Scale) -> dict[
         }
         for step, folder in folders.items()
     ]
-    best, last = max(points, key=lambda found: found["gold"]["value"])["step"], max(folders)
+    best, last = max(points, key=lambda row: row["gold"]["value"])["step"], max(folders)
     return {
         "points": points,
         # Where gold was highest is chosen by these very answers, which flatters it a little.

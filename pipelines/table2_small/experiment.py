@@ -81,11 +81,11 @@ class Experiment:
 
     def _try(self, arms: Sequence[Arm]) -> None:
         """Train the trials of these arms; the dearest arms first, so that no worker is left with one at the end."""
-        self.workers.run([self._trial(arm, at) for arm in reversed(arms) for at in range(self.size.trials)])
+        self.workers.run([self._trial(arm, number) for arm in reversed(arms) for number in range(self.size.trials)])
 
     def _choose(self, arms: Sequence[Arm]) -> None:
         """Measure the trials of these arms, and write down which is taken of each."""
-        measured = [self._trial_evaluation(arm, at) for arm in arms for at in range(self.size.trials)]
+        measured = [self._trial_evaluation(arm, number) for arm in arms for number in range(self.size.trials)]
         self.workers.run([*self._starts(), *measured])
         file = self.out / "tune.json"
         known = json.loads(file.read_bytes()) if file.is_file() else {}
@@ -120,17 +120,17 @@ class Experiment:
         return self.models.policy if arm.after else None
 
     def _chosen(self, arm: Arm) -> dict[str, Any]:
-        found = [
-            read_trial(arm.name, at, given, self._trial_measured(arm, at), Path(self.models.reward).name)
-            for at, given in enumerate(trials(arm, self.size.trials))
+        tried = [
+            read_trial(arm.name, number, given, self._trial_measured(arm, number), Path(self.models.reward).name)
+            for number, given in enumerate(trials(arm, self.size.trials))
         ]
         start = self._start_perplexity()
-        taken = best(found, start)
+        taken = best(tried, start)
         return {
             "taken": taken.number,
             "settings": dict(taken.settings),
             "caps": {"perplexity": PERPLEXITY_CAP * start, "kl": KL_CAP},
-            "trials": [_told(trial, start) for trial in found],
+            "trials": [_told(trial, start) for trial in tried],
         }
 
     def _taken(self, arm: str) -> int:

@@ -60,8 +60,8 @@ def _known(out: Path, new: dict[str, Any]) -> dict[str, Any]:
         return known
     if not (folder := out / ROWS).is_dir():
         return new
-    found = {name: _hash((folder / name).read_bytes()) for name in new["rows"] if (folder / name).is_file()}
-    return {**new, "rows": found}
+    rows = {name: _hash((folder / name).read_bytes()) for name in new["rows"] if (folder / name).is_file()}
+    return {**new, "rows": rows}
 
 
 def _hash(content: bytes) -> str:

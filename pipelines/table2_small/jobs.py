@@ -87,8 +87,8 @@ class Workers:
         self.say(f"{job.name}: {'done' if not status else f'status {status}'}, {time.monotonic() - began:.0f} s")
         if status and not (job.may_diverge and status == Diverged.exit_status):
             return f"{job.name} failed with status {status}; its log: {self._file(job, 'log')}"
-        told = {"commands": job.commands, "status": status, "seconds": round(time.monotonic() - began)}
-        self._file(job, "done").write_text(json.dumps(told))
+        record = {"commands": job.commands, "status": status, "seconds": round(time.monotonic() - began)}
+        self._file(job, "done").write_text(json.dumps(record))
         return None
 
     @property

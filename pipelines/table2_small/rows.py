@@ -44,8 +44,8 @@ def rows_of(data: Path, size: Size) -> dict[str, str]:
 def _usable(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows that are pairs, by their query's id and in its order."""
     pairs = [(to_pair("", row["chosen"], row["rejected"]), row) for row in rows]
-    found = sorted(((pair.query_id, row) for pair, row in pairs if pair.unusable is None), key=lambda one: one[0])
-    return {query: [row for _, row in rows] for query, rows in groupby(found, key=lambda one: one[0])}
+    usable = sorted(((pair.query_id, row) for pair, row in pairs if pair.unusable is None), key=lambda one: one[0])
+    return {query: [row for _, row in rows] for query, rows in groupby(usable, key=lambda one: one[0])}
 
 
 def _read(file: Path) -> list[Row]:

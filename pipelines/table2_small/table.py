@@ -32,22 +32,22 @@ def write_table(experiment: Experiment) -> list[Table]:
     Raises:
         InputError: nothing has been evaluated there.
     """
-    arms = {name: found for name, found in _places(experiment).items() if found}
+    arms = {name: folders for name, folders in _places(experiment).items() if folders}
     if not arms:
         raise InputError(f"{experiment.out}: holds no evaluated run; without --table-only they are made")
     extra = _before(experiment, arms)
     order = [Hypothesis(*one) for one in ORDER if {one[0], one[1]} <= set(arms)]
     asked = {Hypothesis(one.control, one.arm): one for one in QUESTIONS if {one.control, one.arm} <= set(arms)}
-    found = compare(arms, hypotheses=order, extra=extra)
+    comparison = compare(arms, hypotheses=order, extra=extra)
     controls = compare(arms, hypotheses=list(asked), examples=0)
     answered = [_answered(controls, asked)] if controls.differences else []
-    made = [*tables(found), *answered]
+    made = [*tables(comparison), *answered]
     out = experiment.out
     (out / "table.json").write_text(
-        json.dumps(_without_texts(found, controls, asked), indent=1) + "\n", encoding="utf-8"
+        json.dumps(_without_texts(comparison, controls, asked), indent=1) + "\n", encoding="utf-8"
     )
     write_markdown(made, out / "table.md")
-    write_report(found, out / "table.html", answered)
+    write_report(comparison, out / "table.html", answered)
     return made
 
 
@@ -66,26 +66,28 @@ def _answered(controls: Comparison, asked: Mapping[Hypothesis, Question]) -> Tab
     )
 
 
-def _without_texts(found: Comparison, controls: Comparison, asked: Mapping[Hypothesis, Question]) -> dict[str, Any]:
+def _without_texts(
+    comparison: Comparison, controls: Comparison, asked: Mapping[Hypothesis, Question]
+) -> dict[str, Any]:
     """The figures alone, to be shown to others: no answers, and of the seeds no folders."""
-    told = found.to_dict()
-    del told["samples"]
-    for arm in told["arms"]:
+    document = comparison.to_dict()
+    del document["samples"]
+    for arm in document["arms"]:
         arm["seeds"] = [member["seed"] for member in arm.pop("members")]
     differing = [{"differ_in": asked[one.hypothesis].differs} for one in controls.differences]
     tested = [{**one, **more} for one, more in zip(controls.to_dict()["differences"], differing, strict=True)]
-    return {**told, "controls": tested}
+    return {**document, "controls": tested}
 
 
 def _places(experiment: Experiment) -> dict[str, list[Path]]:
     """Every row's evaluations, in the order of the table."""
     starts = {"before training": "policy", "before training, plain": "plain"}
-    found = {name: _evaluated(experiment.out / "start" / start / "test") for name, start in starts.items()}
+    places = {name: _evaluated(experiment.out / "start" / start / "test") for name, start in starts.items()}
     for arm in (*METHODS, *CONTROLS):
         runs = [experiment.run_of(arm.name, seed) for seed in experiment.size.seeds]
-        found[arm.name] = [place for run in runs for place in _evaluated(run / "eval" / "test")]
-        found[arm.name + POSITIVE] = [place for run in runs for place in _evaluated(run / "eval" / "test-positive")]
-    return found
+        places[arm.name] = [place for run in runs for place in _evaluated(run / "eval" / "test")]
+        places[arm.name + POSITIVE] = [place for run in runs for place in _evaluated(run / "eval" / "test-positive")]
+    return places
 
 
 def _evaluated(folder: Path) -> list[Path]:

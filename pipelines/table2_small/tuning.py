@@ -31,14 +31,16 @@ def trials(arm: Arm, count: int) -> list[dict[str, Any]]:
     [0.000447, 0.00224]
     """
     low, high = LEARNING_RATES
-    rates = [float(f"{low * (high / low) ** ((at + 0.5) / count):.3g}") for at in range(count)]
+    rates = [float(f"{low * (high / low) ** ((number + 0.5) / count):.3g}") for number in range(count)]
     draws = qmc.LatinHypercube(d=max(1, len(arm.tuned)), rng=0).random(count)
     return [{"learning_rate": rate, **_drawn(arm, row)} for rate, row in zip(rates, draws, strict=True)]
 
 
 def _drawn(arm: Arm, row: np.ndarray) -> dict[str, Any]:
     """`row` holds a number in [0, 1) for each setting that is tuned."""
-    return {name: choices[int(at * len(choices))] for (name, choices), at in zip(arm.tuned.items(), row, strict=False)}
+    return {
+        name: choices[int(share * len(choices))] for (name, choices), share in zip(arm.tuned.items(), row, strict=False)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ def read_trial(arm: str, number: int, settings: Mapping[str, Any], evaluation: P
     """The trial as its eval.json has it."""
     if not (file := evaluation / "eval.json").is_file():
         return Trial(arm, number, settings, failed=True)
-    found = json.loads(file.read_bytes())
-    sampled, perplexity = found["decodings"]["sampled"], found["perplexity"]
+    document = json.loads(file.read_bytes())
+    sampled, perplexity = document["decodings"]["sampled"], document["perplexity"]
     kl = sampled.get("kl")
     return Trial(
         arm,
@@ -83,7 +85,7 @@ def read_trial(arm: str, number: int, settings: Mapping[str, Any], evaluation: P
     )
 
 
-def best(found: Sequence[Trial], start: float) -> Trial:
+def best(tried: Sequence[Trial], start: float) -> Trial:
     """The highest reward under the caps; where no trial is under them, the lowest perplexity.
 
     A trial without a reward or a perplexity is not taken.
@@ -93,11 +95,11 @@ def best(found: Sequence[Trial], start: float) -> Trial:
     """
     measured = [
         (trial, trial.reward, trial.perplexity)
-        for trial in found
+        for trial in tried
         if trial.reward is not None and trial.perplexity is not None
     ]
     if not measured:
-        arm = found[0].arm
+        arm = tried[0].arm
         raise RunError(f"every trial of {arm} failed or has no reward; their logs are in jobs/tune-{arm}-*.log")
     near = [(trial, reward) for trial, reward, _ in measured if trial.near(start)]
     if not near:

@@ -74,29 +74,29 @@ def _shape(shape: dict[str, Any], settings: dict[str, Any]) -> str:
     )
 
 
-def agreement_table(found: dict[str, Any]) -> str:
+def agreement_table(agreement: dict[str, Any]) -> str:
     """One line a part of the test rows."""
     lines = ["| test rows | pairs | agree with the human label | 95 % interval (Wilson) |", "| --- | --- | --- | --- |"]
-    for name, part in found.items():
+    for name, part in agreement.items():
         share = 100 * part["agreed"] / max(part["pairs"], 1)
         low, high = (100 * bound for bound in part["interval"])
         lines.append(f"| {name} | {part['pairs']:,} | {share:.1f} % | {low:.1f} to {high:.1f} % |")
     return "\n".join(lines)
 
 
-def contrast_sentence(found: dict[str, Any], by: str = "tiny-reward") -> str:
-    low, high = found["interval"]
+def contrast_sentence(contrast: dict[str, Any], by: str = "tiny-reward") -> str:
+    low, high = contrast["interval"]
     verdict = "" if low > 0 else " No preference for the positive prompt is shown."
     return (
-        f"{found['queries']} queries of the test files, one response under each prompt at temperature 1, scored by "
-        f"`{by}` against the plain query: {found['positive']:.3f} on average under the positive prompt, "
-        f"{found['negative']:.3f} under the negative; difference {found['difference']:.3f} (95 % interval "
+        f"{contrast['queries']} queries of the test files, one response under each prompt at temperature 1, scored by "
+        f"`{by}` against the plain query: {contrast['positive']:.3f} on average under the positive prompt, "
+        f"{contrast['negative']:.3f} under the negative; difference {contrast['difference']:.3f} (95 % interval "
         f"{low:.3f} to {high:.3f}).{verdict}"
     )
 
 
-def _nll_sentence(found: dict[str, float]) -> str:
-    parts = ", ".join(f"{nats:.3f} ({kind})" for kind, nats in found.items())
+def _nll_sentence(loss: dict[str, float]) -> str:
+    parts = ", ".join(f"{nats:.3f} ({kind})" for kind, nats in loss.items())
     return f"Nats a token on the first 500 chosen responses of each test file, end-of-turn included: {parts}."
 
 

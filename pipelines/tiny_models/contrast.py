@@ -41,7 +41,7 @@ def contrast(
 ) -> dict[str, Contrast]:
     """Sample at temperature 1 and compare by each reward model; intervals are normal ones of paired differences."""
     prompts = read_prompts()
-    found: dict[str, list[list[float]]] = {name: [] for name in rewarders}
+    scored_by: dict[str, list[list[float]]] = {name: [] for name in rewarders}
     for polarity in ("positive", "negative"):
         asked = [encoder.query(prompted(query, prompts[polarity])) for query in queries]
         responses = sample(policy, asked, encoder, seed, new_tokens)
@@ -50,8 +50,8 @@ def contrast(
             for query, response in zip(queries, responses, strict=True)
         ]
         for name, reward in rewarders.items():
-            found[name].append(rewards(reward, dialogues, encoder.pad))
-    return {name: compare(*scored) for name, scored in found.items()}
+            scored_by[name].append(rewards(reward, dialogues, encoder.pad))
+    return {name: compare(*scored) for name, scored in scored_by.items()}
 
 
 def compare(positive: Sequence[float], negative: Sequence[float]) -> Contrast:

@@ -70,8 +70,8 @@ def _agreement(shop: Workshop, model: Any, usable: Sequence[Pair]) -> dict[str, 
             ],
         }
         for name, gaps_of_part in parts.items():
-            found = agreement(gaps_of_part)
-            result[name] = {"agreed": found.agreed, "pairs": found.pairs, "interval": found.interval}
+            agreed = agreement(gaps_of_part)
+            result[name] = {"agreed": agreed.agreed, "pairs": agreed.pairs, "interval": agreed.interval}
     return result
 
 

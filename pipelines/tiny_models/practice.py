@@ -135,14 +135,14 @@ def attempt(
         for n, query in enumerate(queries)
     ]
     rewards = torch.tensor([answer.rewards for answer in reward.score(tasks)])  # (queries, answers)
-    found = advantages(rewards)
+    worth = advantages(rewards)
     attempts = []
     for n, sample in enumerate(made):
         given = encoder.query(asks[n].messages)
         ids = [*given, encoder.roles["assistant"], *(sample.tokens or ())]
         query, place = divmod(n, each)
         if sample.tokens:
-            attempts.append(Attempt(query, place // (each // 2), (ids, len(given) + 1), found[query, place].item()))
+            attempts.append(Attempt(query, place // (each // 2), (ids, len(given) + 1), worth[query, place].item()))
     positive, negative = rewards.chunk(2, dim=1)
     return attempts, (positive.mean() - negative.mean()).item()
 
@@ -169,10 +169,10 @@ def advantages(rewards: torch.Tensor) -> torch.Tensor:
 
 def _batches(attempts: Sequence[Attempt], single: int) -> list[list[Attempt]]:
     """Attempts that begin with the same tokens: a prompt's, or a prompt's and a query's where that is long."""
-    found: dict[tuple[int, int], list[Attempt]] = {}
-    for one in attempts:
-        found.setdefault((-1 if one.query < single else one.query, one.polarity), []).append(one)
-    return list(found.values())
+    batches: dict[tuple[int, int], list[Attempt]] = {}
+    for attempt in attempts:
+        batches.setdefault((-1 if attempt.query < single else attempt.query, attempt.polarity), []).append(attempt)
+    return list(batches.values())
 
 
 def _step(

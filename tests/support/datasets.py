@@ -58,8 +58,8 @@ def made_dataset(tmp_path: Path) -> Callable[..., PreferenceDataset]:
         with DatasetFolder.open(tmp_path / name, settings, versions={}) as folder:
             for number, first in enumerate(range(0, max(1, len(records)), shard)):
                 part, refused = records[first : first + shard], [] if number else rejects
-                told = {"source_rows": sum(len(r.labels) for r in part) + len(refused)}
-                folder.record(0, folder.commit(0, number, to_table(part), refused, told))
+                summary = {"source_rows": sum(len(r.labels) for r in part) + len(refused)}
+                folder.record(0, folder.commit(0, number, to_table(part), refused, summary))
             folder.finish(0, {"source_rows": sum(len(r.labels) for r in records) + len(rejected), "queries_cut": 0})
         return neat_data.open(str(tmp_path / name))
 

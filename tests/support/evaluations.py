@@ -44,13 +44,15 @@ def write_run(
         training, policy: more of what settings.json says of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"method": method, "training": {"seed": seed, **(training or {})}, "held_out": {"queries": 300}}
+    settings = {"method": method, "training": {"seed": seed, **(training or {})}, "held_out": {"queries": 300}}
     content = {
         "dataset": {"sha256": dataset},
         "reward_model": {"weights": reward_model},
         "policy": {"weights": "weights of base", **(policy or {})},
     }
-    (folder / "settings.json").write_text(json.dumps({"settings": told, "identifying": told, "content": content}))
+    (folder / "settings.json").write_text(
+        json.dumps({"settings": settings, "identifying": settings, "content": content})
+    )
     steps = np.linspace(0, 100, len(curve)).astype(int).tolist()
     rows: list[dict[str, Any]] = [
         {"step": step, "epoch": step / 100, "eval_reward": value} for step, value in zip(steps, curve, strict=True)

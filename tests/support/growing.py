@@ -49,9 +49,9 @@ def add_scores(path: Path, name: str, rewards: dict[str, float | None], model: s
         for round, number, entry in scores.missing:
             responses = flat_responses(read_shard(path / entry.name))
             given = [rewards[text] for text in responses.field("text").to_pylist()]
-            found = np.array([np.nan if reward is None else reward for reward in given], dtype=np.float32)
+            values = np.array([np.nan if reward is None else reward for reward in given], dtype=np.float32)
             reasons = ["response_too_long" if reward is None else None for reward in given]
-            table = score_table(responses.field("response_id"), found, reasons)
+            table = score_table(responses.field("response_id"), values, reasons)
             scores.record(commit_scores(path, name, (round, number, entry.sha256), table, identity))
 
 

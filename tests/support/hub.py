@@ -51,8 +51,8 @@ class Answers(BaseHTTPRequestHandler):
             return self.file(repository, rest.partition("/")[2].partition("/")[2])
         if rest.startswith("tree/"):
             folder = rest.split("/", 2)[2] if rest.count("/") > 1 else ""
-            found = self.entries(repository, folder)
-            return self.say(found) if found or not folder else self.say({}, 404, {"X-Error-Code": "EntryNotFound"})
+            listed = self.entries(repository, folder)
+            return self.say(listed) if listed or not folder else self.say({}, 404, {"X-Error-Code": "EntryNotFound"})
         siblings = [{"rfilename": name} for name in repository.files]
         return self.say({"id": self.name, "sha": COMMIT, "private": repository.private, "siblings": siblings})
 

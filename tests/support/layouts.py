@@ -18,7 +18,7 @@ _TREES = st.tuples(st.one_of(st.just(0), _SIZES), st.lists(_SIZES, min_size=1, m
 def layouts(trees: int = 5) -> st.SearchStrategy[Lengths]:
     """Rows of up to so many trees; prefixes may be empty, branches may not."""
     drawn = st.lists(_TREES, min_size=1, max_size=trees)
-    return drawn.map(lambda found: tuple((prefix, *branches) for prefix, branches in found))
+    return drawn.map(lambda shapes: tuple((prefix, *branches) for prefix, branches in shapes))
 
 
 def seen_by_rule(lengths: Lengths) -> np.ndarray:

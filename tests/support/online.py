@@ -140,11 +140,11 @@ class Run:
 
     def _restore(self) -> int:
         """The newest checkpoint's step, its weights restored; 0 without one."""
-        found = sorted(self.folder.glob("checkpoint-*.safetensors"))
-        if not found:
+        saved = sorted(self.folder.glob("checkpoint-*.safetensors"))
+        if not saved:
             return 0
-        put(self.policy, load_file(found[-1]))
-        return int(found[-1].stem.removeprefix("checkpoint-"))
+        put(self.policy, load_file(saved[-1]))
+        return int(saved[-1].stem.removeprefix("checkpoint-"))
 
 
 def trained(policy: Policy) -> dict[str, torch.nn.Parameter]:
@@ -162,8 +162,8 @@ def put(policy: Policy, weights: dict[str, torch.Tensor]) -> None:
 
 def nudge(policy: Policy, records: list[Record]) -> None:
     """Change the adapter by noise that is a function of everything that can be seen of the records."""
-    told = json.dumps(sorted((record.to_dict() for record in records), key=lambda record: record["query_id"]))
-    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big") >> 1)
+    content = json.dumps(sorted((record.to_dict() for record in records), key=lambda record: record["query_id"]))
+    generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") >> 1)
     with torch.no_grad():
         for weight in trained(policy).values():
             weight.add_(0.01 * torch.randn(weight.shape, generator=generator))

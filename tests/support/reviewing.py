@@ -30,8 +30,8 @@ def _record(row: int, text: str) -> Record:
     messages = (Message("user", f"Question {row}?"),)
     query = query_id(messages)
     sampled = Response("", "", origin="sampled", polarity="negative", model="policy")
-    told = {f"{text}First answer to {row}.": -1.25, f"{text}Second answer to {row}.": -2.5}
-    answers = [replace(sampled, response_id=response_id(query, t), text=t, reward=r) for t, r in told.items()]
+    rewards = {f"{text}First answer to {row}.": -1.25, f"{text}Second answer to {row}.": -2.5}
+    answers = [replace(sampled, response_id=response_id(query, t), text=t, reward=r) for t, r in rewards.items()]
     own = Response(response_id(query, "Source."), "Source.", reward=1.0)
     return Record(query, messages, (own, *answers)).ranked()
 

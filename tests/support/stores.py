@@ -95,8 +95,8 @@ def files() -> Callable[[Path], dict[str, bytes]]:
     """Every file under a folder with its content."""
 
     def read(root: Path) -> dict[str, bytes]:
-        found = sorted(path for path in root.rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
     return read
 

@@ -27,7 +27,7 @@ _BASE = train_tokenizer()
 def tokenizer_of(name: str) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer with the template called `name`, for which each of its marks is one token."""
     source = PUBLISHED[name].read_text(encoding="utf-8")
-    found = copy.deepcopy(_BASE)
-    found.add_tokens(sorted(set(_MARK.findall(source))), special_tokens=True)
-    found.chat_template = source
-    return found
+    tokenizer = copy.deepcopy(_BASE)
+    tokenizer.add_tokens(sorted(set(_MARK.findall(source))), special_tokens=True)
+    tokenizer.chat_template = source
+    return tokenizer

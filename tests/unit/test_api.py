@@ -51,10 +51,10 @@ def verbs() -> dict[str, tuple[Any, Any]]:
     named = {"score": nd.score, "expand": nd.expand, "rescore": nd.rescore, "stats": nd.stats, "compact": nd.compact}
     named |= {"verify": nd.verify, "fit": nt.fit, "eval": nt.evaluate, "judge": nt.judge, "compare": nt.compare}
     commands = {**typer.main.get_command(data_app).commands, **typer.main.get_command(train_app).commands}  # type: ignore[attr-defined]
-    found = {name: (commands[name], function) for name, function in named.items()}
-    found["data-export"] = typer.main.get_command(data_app).commands["export"], nd.export  # type: ignore[attr-defined]
-    found["train-export"] = typer.main.get_command(train_app).commands["export"], nt.export  # type: ignore[attr-defined]
-    return found
+    pairs = {name: (commands[name], function) for name, function in named.items()}
+    pairs["data-export"] = typer.main.get_command(data_app).commands["export"], nd.export  # type: ignore[attr-defined]
+    pairs["train-export"] = typer.main.get_command(train_app).commands["export"], nt.export  # type: ignore[attr-defined]
+    return pairs
 
 
 def typed(verb: str, command: Any) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def test_defaults_are_those_of_the_command_line(verb: str) -> None:
     for name, parameter in inspect.signature(function).parameters.items():
         if name in ONLY_CALLED or parameter.default in (None, ()) or parameter.default is inspect.Parameter.empty:
             continue
-        told = {"n": 300, "thresholds": (1.0, 5.0)}.get(name, defaults[name])  # None there, and told in words
-        assert str(parameter.default) == str(told), name
+        default = {"n": 300, "thresholds": (1.0, 5.0)}.get(name, defaults[name])  # None there, and told in words
+        assert str(parameter.default) == str(default), name
 
 
 @pytest.mark.parametrize("package", [nd, nt])

@@ -47,16 +47,16 @@ def reference(tiny_reward):
     return model.score(TASKS)
 
 
-def rewards(found):
+def rewards(scored):
     """All rewards that were given, in order; what was refused is compared by itself."""
-    return [reward for one in found for reward in one.rewards if reward is not None]
+    return [reward for one in scored for reward in one.rewards if reward is not None]
 
 
-def assert_same(found, reference):
-    assert [(one.refused, one.turns_cut, one.tokens) for one in found] == [
+def assert_same(scored, reference):
+    assert [(one.refused, one.turns_cut, one.tokens) for one in scored] == [
         (one.refused, one.turns_cut, one.tokens) for one in reference
     ]
-    assert rewards(found) == pytest.approx(rewards(reference), abs=TOLERANCE, rel=0)
+    assert rewards(scored) == pytest.approx(rewards(reference), abs=TOLERANCE, rel=0)
 
 
 def test_the_dialogues_reach_every_branch(reference):
@@ -85,8 +85,8 @@ class TestOneEngine:
     def test_rewards_do_not_depend_on_order_or_company(self, model, reference):
         order = list(range(len(TASKS)))
         random.Random(2).shuffle(order)
-        found = model.score([TASKS[number] for number in order])
-        assert_same(found, [reference[number] for number in order])
+        scored = model.score([TASKS[number] for number in order])
+        assert_same(scored, [reference[number] for number in order])
         for number in order[:5]:
             assert_same(model.score([TASKS[number]]), [reference[number]])
 
@@ -103,9 +103,9 @@ class TestOneEngine:
 
     def test_progress_counts_every_task_and_token(self, model):
         steps = []
-        found = model.score(TASKS, advance=lambda *step: steps.append(step))
+        scored = model.score(TASKS, advance=lambda *step: steps.append(step))
         assert sum(tasks for tasks, _ in steps) == len(TASKS)
-        assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in found)
+        assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in scored)
 
     def test_settings_are_those_of_transformers_but_for_how_the_model_is_run(self, model, tiny_reward):
         reference = load_reward_model(RewardModelSpec(str(tiny_reward), device="cpu", dtype="float32")).settings
@@ -198,8 +198,8 @@ from neat_data.models.load import load_reward_model
 from neat_data.record import Message
 
 model = load_reward_model(RewardModelSpec(sys.argv[1], backend="vllm", device="cpu", dtype="bfloat16"))
-(found,) = model.score([Task((Message("user", "Hi"),), tuple("abcdefgh"))])
-print("REWARDS", *found.rewards)
+(scored,) = model.score([Task((Message("user", "Hi"),), tuple("abcdefgh"))])
+print("REWARDS", *scored.rewards)
 """
 
 

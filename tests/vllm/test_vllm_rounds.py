@@ -40,27 +40,27 @@ def change(policy, seed):
 def test_each_round_samples_with_its_own_adapter(policy, tmp_path):
     """Greedy in float32, so that the live model and a freshly loaded adapter say token by token what is expected."""
     trained = load(policy)
-    found = live(trained, SETTINGS, tmp_path, Ranks())
+    sampler_of = live(trained, SETTINGS, tmp_path, Ranks())
     rounds, expected, labels = [], [], []
     try:
         for number in range(3):
             if number:
                 change(trained, number)
-            with found.now(trained.trained_hash()) as sampler:
+            with sampler_of.now(trained.trained_hash()) as sampler:
                 rounds.append(sampler.sample(ASKS))
                 labels.append(sampler.label)
             expected.append(live_sampler(trained, SETTINGS).sample(ASKS))
         assert labels[2] == live_sampler(trained, SETTINGS).label
-        with found.now(trained.trained_hash()) as sampler:
+        with sampler_of.now(trained.trained_hash()) as sampler:
             assert sampler.sample(ASKS) == rounds[2]
     finally:
-        found.close()
+        sampler_of.close()
     assert rounds == expected
     assert rounds[0] == load_sampler(SamplerSpec(str(policy), device="cpu", max_length=256)).sample(ASKS)
     assert len({tuple(one.tokens for one in samples) for samples in rounds}) == 3
     assert len(set(labels)) == 3
-    assert found.settings["adapter"] == "live"
-    assert str(tmp_path) not in str(found.settings)
+    assert sampler_of.settings["adapter"] == "live"
+    assert str(tmp_path) not in str(sampler_of.settings)
 
 
 def test_what_has_no_adapter_cannot_be_handed_over(policy, tmp_path):

@@ -85,10 +85,10 @@ class TestOneEngine:
         assert sampler.sample(asks(1.0, 1e-6)) == greedy
 
     def test_an_end_at_the_length_is_not_finished(self, sampler, reference):
-        found = sampler.sample(asks(max_new_tokens=1))
-        assert found == reference.sample(asks(max_new_tokens=1))
-        assert [len(one.tokens) for one in found[:6]] == [1] * 6
-        assert not any(one.finished for one in found[:6])
+        samples = sampler.sample(asks(max_new_tokens=1))
+        assert samples == reference.sample(asks(max_new_tokens=1))
+        assert [len(one.tokens) for one in samples[:6]] == [1] * 6
+        assert not any(one.finished for one in samples[:6])
 
     def test_a_seed_gives_the_same_sample_again_in_any_company(self, sampler):
         wanted = asks(1.0)
@@ -100,21 +100,21 @@ class TestOneEngine:
 
     def test_another_seed_gives_another_sample(self, sampler):
         query = asks(1.0)[0]
-        found = sampler.sample([replace(query, seed=seed) for seed in range(20)])
-        assert len({one.tokens for one in found}) > 15
+        samples = sampler.sample([replace(query, seed=seed) for seed in range(20)])
+        assert len({one.tokens for one in samples}) > 15
 
     def test_asks_of_one_call_keep_their_own_sampling(self, sampler, greedy):
         sampled = asks(1.0)
         mixed = [one for pair in zip(asks(), sampled, strict=True) for one in pair]
-        found = sampler.sample(mixed)
-        assert found[::2] == greedy
-        assert found[1::2] == sampler.sample(sampled)
+        samples = sampler.sample(mixed)
+        assert samples[::2] == greedy
+        assert samples[1::2] == sampler.sample(sampled)
 
     def test_progress_and_usage_count_every_ask_and_token(self, sampler, reference):
         before, steps = dict(sampler.usage), []
-        found = sampler.sample(asks(), advance=lambda *step: steps.append(step))
-        tokens = sum(len(one.tokens) for one in found if one.tokens)
-        assert (sum(done for done, _ in steps), sum(count for _, count in steps)) == (len(found), tokens)
+        samples = sampler.sample(asks(), advance=lambda *step: steps.append(step))
+        tokens = sum(len(one.tokens) for one in samples if one.tokens)
+        assert (sum(done for done, _ in steps), sum(count for _, count in steps)) == (len(samples), tokens)
         used = {key: sampler.usage[key] - before[key] for key in before}
         alone = load_sampler(reference.spec)
         alone.sample(asks())
@@ -158,10 +158,10 @@ def test_a_template_without_an_end_of_turn_stops_at_its_words_as_transformers_do
     """The words that open the next turn here are ones that the tiny policy likes to say."""
     (tmp_path / "words.jinja").write_text(STOPPING)
     options = {"chat_template": str(tmp_path / "words.jinja")}
-    found = sample(asks(), policy, "vllm", **options)
-    assert found == sample(asks(), policy, "transformers", **options)
-    assert any(one.cut for one in found)
-    assert not any("you mean" in one.text for one in found)
+    samples = sample(asks(), policy, "vllm", **options)
+    assert samples == sample(asks(), policy, "transformers", **options)
+    assert any(one.cut for one in samples)
+    assert not any("you mean" in one.text for one in samples)
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +191,9 @@ def adapter(policy, tmp_path_factory):
 def test_an_adapter_gives_the_samples_of_transformers_with_peft_whatever_settings_lie_beside_the_weights(
     policy, opinionated, adapter, greedy
 ):
-    found = sample(asks(), opinionated, "vllm", adapter=str(adapter))
-    assert found == sample(asks(), policy, "transformers", adapter=str(adapter))
-    assert all(one != plain for one, plain in zip(found[:6], greedy[:6], strict=True))
+    samples = sample(asks(), opinionated, "vllm", adapter=str(adapter))
+    assert samples == sample(asks(), policy, "transformers", adapter=str(adapter))
+    assert all(one != plain for one, plain in zip(samples[:6], greedy[:6], strict=True))
 
 
 def test_a_closed_sampler_leaves_the_process_to_a_reward_model(policy, tiny_reward, greedy):
@@ -230,8 +230,8 @@ def test_greedy_answers_of_the_server_are_those_of_transformers(sampler, policy)
     wanted = asks()[:5]
     reference = load_sampler(spec(policy, "transformers", max_length=512))
     theirs = reference.sample(wanted)
-    found = sampler.sample(wanted)
-    assert found == [replace(one, tokens=None) for one in theirs]
+    samples = sampler.sample(wanted)
+    assert samples == [replace(one, tokens=None) for one in theirs]
     assert sampler.usage == {**reference.usage, "unreported": 0}
 
 
@@ -243,15 +243,15 @@ def test_a_seed_gives_the_same_answer_again(sampler):
 
 
 def test_a_query_that_is_too_long_for_the_server_is_refused_alone(sampler):
-    found = sampler.sample([*asks()[:2], asks()[-1]])
-    assert [one.refused for one in found] == [None, None, "server_refused"]
+    samples = sampler.sample([*asks()[:2], asks()[-1]])
+    assert [one.refused for one in samples] == [None, None, "server_refused"]
 
 
 def test_where_a_stop_string_ended_an_answer_the_server_says_so(url, monkeypatch):
     monkeypatch.setattr(openai, "HUMAN", " you mean")
-    found = load_sampler(SamplerSpec("tiny-chat", base_url=url, chat_template="hh")).sample(asks()[:6])
-    assert any(one.cut and one.finished for one in found)
-    assert not any("you mean" in one.text for one in found)
+    samples = load_sampler(SamplerSpec("tiny-chat", base_url=url, chat_template="hh")).sample(asks()[:6])
+    assert any(one.cut and one.finished for one in samples)
+    assert not any("you mean" in one.text for one in samples)
 
 
 def test_an_argument_reaches_the_server(url, sampler):
@@ -267,6 +267,6 @@ def test_a_wrong_name_is_answered_with_the_right_one(url):
 def test_a_judge_that_only_talks_gives_no_score(url):
     # The policy's window holds no answer of 1,024 tokens, which judges may take by default.
     model = load_reward_model(RewardModelSpec("judge:tiny-chat", model_args={"base_url": url, "max_tokens": 64}))
-    (found,) = model.score([Task((Message("user", "Hi"),), ("Hello.", "Go away."))])
-    assert found.refused == ("judge_unreadable",) * 2
-    assert found.rewards == (None, None)
+    (scored,) = model.score([Task((Message("user", "Hi"),), ("Hello.", "Go away."))])
+    assert scored.refused == ("judge_unreadable",) * 2
+    assert scored.rewards == (None, None)

@@ -79,7 +79,7 @@ def test_a_row_of_the_table_is_what_fit_would_print(
     settings = settings.model_copy(update={"token_budget": default_budget("cuda")})
     policy = PolicySpec(models[0], settings.full, settings.lora, settings.load_in_4bit, device="cuda")
     reward = RewardModelSpec(models[1], device="cuda", dtype="bfloat16")
-    found = memory.memory_sum(settings, policy, reward, torch.device("cuda"), 4, reward_rests=True)
-    expected = [*found.always.values(), *found.turns.values(), found.total]
+    needs = memory.memory_sum(settings, policy, reward, torch.device("cuda"), 4, reward_rests=True)
+    expected = [*needs.always.values(), *needs.turns.values(), needs.total]
     written = re.findall(r"\d+\.\d\d\b", table()[row])
     assert written == [f"{size / 1e9:.2f}" for size in expected]

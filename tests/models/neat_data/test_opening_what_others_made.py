@@ -32,8 +32,8 @@ REWARD = ROOT / "data" / "models" / "tiny-reward"
 
 def neat_data(*words: Any) -> str:
     """What a command prints; its exit status stands in front."""
-    found = CliRunner().invoke(app, [str(word) for word in words])
-    return f"{found.exit_code} {found.stderr}"
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return f"{result.exit_code} {result.stderr}"
 
 
 def expand(dataset: Path, *more: Any) -> str:

@@ -189,9 +189,9 @@ def test_a_base_that_was_named_once_is_known(run: Path, random_policy: Path, els
 
 def test_judge_names_the_base_too(run: Path, ragged: Path, elsewhere: None):
     words = ["judge", str(run), "chosen", "--queries", str(ragged), "--judge", "x", "--base-url", "http://127.0.0.1:9"]
-    found = CliRunner().invoke(app, words)
-    assert found.exit_code == 2
-    assert "--base FOLDER" in found.stderr
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "--base FOLDER" in result.stderr
 
 
 def test_a_start_that_a_run_names_is_not_loaded_and_brings_no_code(
@@ -208,8 +208,8 @@ def test_a_start_that_a_run_names_is_not_loaded_and_brings_no_code(
         settings["content"]["policy"] |= {"model": str(start), "revision": "main"}
 
     change_json(run / "settings.json", say)
-    found = evaluate(request_of(run, ragged, tmp_path / "e", base=str(random_policy), trust_remote_code=True))
-    assert found.result.start is None
+    evaluated = evaluate(request_of(run, ragged, tmp_path / "e", base=str(random_policy), trust_remote_code=True))
+    assert evaluated.result.start is None
     assert not planted.ran
 
 
@@ -219,8 +219,8 @@ def test_a_run_says_nothing_of_what_the_back_end_of_a_reward_model_may_do(
 ):
     request = request_of(run, ragged, tmp_path / "e", rewards=(str(tiny_reward),))
     scored = evaluate(request).result.reward_models["tiny-reward"]
-    told = {**scored, "model_args": argument}
-    change_json(run / "settings.json", lambda settings: settings["content"].update(reward_model=told))
+    reward = {**scored, "model_args": argument}
+    change_json(run / "settings.json", lambda settings: settings["content"].update(reward_model=reward))
     (name,) = argument
     with pytest.raises(InputError, match=rf"{name}=.* is not done on a file's word\.\n.*: model_args KEY=VALUE"):
         evaluate(replace(request, out=tmp_path / "other"))

@@ -106,8 +106,8 @@ def words(text: str) -> list[str]:
 
 
 def ngrams(text: str) -> Iterator[str]:
-    found = words(text)
-    return (" ".join(found[start : start + NGRAM]) for start in range(len(found) - NGRAM + 1))
+    tokens = words(text)
+    return (" ".join(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1))
 
 
 def real_turns(shared_data: Path) -> Iterator[str]:

@@ -61,10 +61,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def state(folder: Path) -> list[Any]:
     """Everything of a checkpoint that decides what comes after it."""
-    found = [
+    files = [
         torch.load(folder / name, weights_only=False) for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
     ]
-    return [weights(folder), *found]
+    return [weights(folder), *files]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -383,7 +383,9 @@ def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tm
 
 
 def test_the_help_names_every_way_to_set_something():
-    told = CliRunner().invoke(app, ["fit", "--help"]).output
-    assert all(name in told for name in ("--set", "--settings", "--nproc", "--preset", "--eval-data", "--load-in-4bit"))
-    words = re.sub(r"\s+", " ", told).replace("- ", "-")
+    output = CliRunner().invoke(app, ["fit", "--help"]).output
+    assert all(
+        name in output for name in ("--set", "--settings", "--nproc", "--preset", "--eval-data", "--load-in-4bit")
+    )
+    words = re.sub(r"\s+", " ", output).replace("- ", "-")
     assert all(re.search(rf"\b{name}\b", words) for name in (*METHODS, "FILE.py:FUNCTION"))

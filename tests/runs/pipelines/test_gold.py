@@ -60,12 +60,12 @@ def scored(tmp_path_factory) -> str:
 def test_what_gold_rewards_most_is_preferred_to_what_it_rewards_least(scored, tmp_path):
     write_rows(labels_of(scored, str(GOLD), SIZES), tmp_path)
     pairs = {name: read_pairs(tmp_path / f"{name}.jsonl") for name in SIZES}
-    assert {name: len(found) for name, found in pairs.items()} == SIZES
+    assert {name: len(chosen) for name, chosen in pairs.items()} == SIZES
     rewards = {r.text: r.reward for one in neat_data.open(scored).records() for r in one.responses}
-    for pair in [pair for found in pairs.values() for pair in found]:
+    for pair in [pair for chosen in pairs.values() for pair in chosen]:
         assert rewards[pair.chosen] == 0.5
         assert rewards[pair.rejected] <= -1.0
-    ids = {name: [pair.query_id for pair in found] for name, found in pairs.items()}
+    ids = {name: [pair.query_id for pair in chosen] for name, chosen in pairs.items()}
     assert ids["test"] == sorted(record(n, 1.0).query_id for n in range(6))[:2]
     assert not set(ids["test"]) & {*ids["labels"], *ids["train"]}
     assert set(ids["train"]) < set(ids["labels"])
@@ -130,9 +130,9 @@ def test_a_change_is_that_of_the_same_queries():
     names = {"proxy": "p", "gold": "g"}
     before = pl.DataFrame({"query_id": ["a", "b", "c"], "reward/p": [0.0, 2.0, None], "reward/g": [1.0, 1.0, 5.0]})
     after = pl.DataFrame({"query_id": ["c", "b", "a"], "reward/p": [9.0, 6.0, 4.0], "reward/g": [5.0, 0.0, 0.0]})
-    found = change(before, after, names, scale)
-    assert found["proxy"]["value"] == 2.0, "the query without an answer is left out"
-    assert found["gold"]["value"] == pytest.approx(-2 / 3)
+    difference = change(before, after, names, scale)
+    assert difference["proxy"]["value"] == 2.0, "the query without an answer is left out"
+    assert difference["gold"]["value"] == pytest.approx(-2 / 3)
 
 
 def gold(out: Path, train: str, settings: dict, size: str, said: list[str]) -> Gold:
@@ -153,9 +153,9 @@ def test_a_checkpoint_that_was_not_evaluated_has_no_point(tmp_path):
 
 def test_the_legend_covers_neither_points_nor_axes():
     reward = {"value": 0.5, "low": 0.1, "high": 0.8}
-    told = {"proxy": reward, "gold": reward}
-    arms = {"neat": {"points": [{"step": step, "kl": {"value": step}, **told} for step in (0, 4)]}}
-    figure = figure_of({"best_of_n": [{"n": 1, "kl": 0.0, **told}], "arms": arms})
+    rewards = {"proxy": reward, "gold": reward}
+    arms = {"neat": {"points": [{"step": step, "kl": {"value": step}, **rewards} for step in (0, 4)]}}
+    figure = figure_of({"best_of_n": [{"n": 1, "kl": 0.0, **rewards}], "arms": arms})
     figure.draw_without_rendering()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["best of n", "neat"]
@@ -176,19 +176,19 @@ def test_the_whole_of_it_at_toy_size_and_again(tmp_path):
     experiment = gold(tmp_path / "out", train, settings, "toy", said)
     experiment.run()
     report(experiment)
-    told = json.loads((tmp_path / "out" / "gold.json").read_text())
-    start, end = told["arms"]["rrhf"]["points"]
+    document = json.loads((tmp_path / "out" / "gold.json").read_text())
+    start, end = document["arms"]["rrhf"]["points"]
     assert (start["step"], end["step"]) == (0, 2)
     assert abs(start["kl"]["value"]) < 1e-6
     assert end["kl"]["value"] > 1e-3
     assert "from_start" not in start
     moved = end["from_start"]["proxy"]
     assert moved["low"] <= moved["value"] <= moved["high"]
-    assert [one["n"] for one in told["best_of_n"]] == [1, 2]
-    assert told["proxy"]["agrees_with_gold"]["pairs"] == 3
+    assert [one["n"] for one in document["best_of_n"]] == [1, 2]
+    assert document["proxy"]["agrees_with_gold"]["pairs"] == 3
     done = [line.split(":")[0] for line in said]
     assert (done[:2], sorted(done[2:])) == (["proxy", "train"], ["eval-rrhf-2", "eval-start", "rrhf", "test"])
-    assert lines_of(told)[-1].startswith("rrhf, step 2")
+    assert lines_of(document)[-1].startswith("rrhf, step 2")
     assert (tmp_path / "out" / "gold.png").stat().st_size > 10_000
     said.clear()
     experiment.run()

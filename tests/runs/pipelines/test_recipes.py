@@ -150,9 +150,9 @@ def in_this_process(words: Sequence[str]) -> int:
 def test_a_recipe_runs_from_its_first_step_to_its_last(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     todo = commands(read_recipe(ROOT / "pipelines" / f"{name}.yaml"), out, given(name, tmp_path))
-    told: list[str] = []
-    run(todo, in_this_process, told.append)
-    assert len(told) == len(todo)
+    lines: list[str] = []
+    run(todo, in_this_process, lines.append)
+    assert len(lines) == len(todo)
 
     train, test = (list(neat_data.open(str(out / part)).records()) for part in ("train", "test"))
     assert len(test) == (4 if name == "hh_rlhf" else 6)

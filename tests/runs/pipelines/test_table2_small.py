@@ -31,8 +31,8 @@ FAILED = Trial("neat", 9, {}, failed=True)
 
 
 def test_the_highest_reward_under_both_caps_is_taken() -> None:
-    found = [trial(0, 0.1), trial(1, 0.9, perplexity=80), trial(2, 0.8, kl=0.6), trial(3, 0.3), FAILED]
-    assert best(found, start=50.0).number == 3
+    trials_of = [trial(0, 0.1), trial(1, 0.9, perplexity=80), trial(2, 0.8, kl=0.6), trial(3, 0.3), FAILED]
+    assert best(trials_of, start=50.0).number == 3
 
 
 def test_where_no_trial_stays_under_the_caps_the_least_far_is_taken() -> None:
@@ -44,10 +44,10 @@ def test_a_trial_that_could_not_be_measured_is_not_taken() -> None:
     assert best([trial(0, None, perplexity=60), trial(1, 0.1, None), trial(2, 0.0, 90)], start=50.0).number == 2
 
 
-@pytest.mark.parametrize("found", [FAILED, trial(0, None)])
-def test_an_arm_none_of_whose_trials_could_be_measured_has_none_to_take(found: Trial) -> None:
+@pytest.mark.parametrize("tried", [FAILED, trial(0, None)])
+def test_an_arm_none_of_whose_trials_could_be_measured_has_none_to_take(tried: Trial) -> None:
     with pytest.raises(RunError, match="every trial of neat failed or has no reward"):
-        best([found], start=50.0)
+        best([tried], start=50.0)
 
 
 def test_figures_that_an_evaluation_lacks_are_none(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_figures_that_an_evaluation_lacks_are_none(tmp_path: Path) -> None:
 
 def test_every_arm_has_as_many_trials_with_the_same_learning_rates_inside_the_range() -> None:
     rates = {arm.name: [one["learning_rate"] for one in trials(arm, 4)] for arm in METHODS}
-    assert len({tuple(found) for found in rates.values()}) == 1
+    assert len({tuple(rates_of) for rates_of in rates.values()}) == 1
     assert all(2e-4 < rate < 5e-3 for rate in rates["sft"])
     assert [round(later / earlier, 1) for earlier, later in pairwise(rates["sft"])] == [2.2] * 3
 
@@ -106,10 +106,10 @@ def test_the_settings_of_every_run_are_settings_of_fit(arm, tmp_path: Path) -> N
     (tmp_path / "tune.json").write_text(json.dumps(tuned))
     (command,) = experiment._final(arm, 1).commands
     sets = [value for flag, value in pairwise(command) if flag == "--set"]
-    found = read_settings(SETTINGS, {"method": arm.method, "seed": 1}, sets, "")
-    assert found.training["learning_rate"] == tuned[arm.of or arm.name]["settings"]["learning_rate"]
-    assert found.limit == 2_000
-    assert found.held_out.data == str(tmp_path / "validation")
+    settings = read_settings(SETTINGS, {"method": arm.method, "seed": 1}, sets, "")
+    assert settings.training["learning_rate"] == tuned[arm.of or arm.name]["settings"]["learning_rate"]
+    assert settings.limit == 2_000
+    assert settings.held_out.data == str(tmp_path / "validation")
 
 
 def test_the_hypotheses_are_the_papers_order() -> None:
@@ -124,7 +124,7 @@ def test_the_hypotheses_are_the_papers_order() -> None:
 def differs(control: Arm, arm: Arm) -> set[str]:
     """As the settings of the two arms have it."""
     no_penalty = control.method.startswith("rrhf") or control.settings.get("loss.beta") == 0.0
-    found = {
+    differences = {
         "prompts": control.method == "rrhf-online",
         "penalty": no_penalty,
         "loss": control.method in ("dpo-trl", "sft-trl"),
@@ -132,14 +132,14 @@ def differs(control: Arm, arm: Arm) -> set[str]:
         "offline": control.on is not None,
         "start": (control.after, control.plain) != (arm.after, arm.plain),
     }
-    return {name for name, true in found.items() if true}
+    return {name for name, true in differences.items() if true}
 
 
 def test_everything_in_which_a_control_differs_is_named() -> None:
-    assert [one.control for one in QUESTIONS] == [arm.name for arm in CONTROLS]
-    for one in QUESTIONS:
-        assert set(one.differs) == differs(ARMS[one.control], ARMS[one.arm]), one.control
-    assert {name for one in QUESTIONS for name in one.differs} == set(DIFFERS)
+    assert [question.control for question in QUESTIONS] == [arm.name for arm in CONTROLS]
+    for question in QUESTIONS:
+        assert set(question.differs) == differs(ARMS[question.control], ARMS[question.arm]), question.control
+    assert {name for question in QUESTIONS for name in question.differs} == set(DIFFERS)
 
 
 def test_the_controls_and_what_they_differ_in_are_in_every_form_of_the_table(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_the_controls_and_what_they_differ_in_are_in_every_form_of_the_table(tmp
         text = (tmp_path / file).read_text()
         assert "Does the arm do better than its controls?" in text
         assert "they differ in" in text
-    (told,) = json.loads((tmp_path / "table.json").read_text())["controls"]
-    assert told["differ_in"] == ["penalty"]
+    (row,) = json.loads((tmp_path / "table.json").read_text())["controls"]
+    assert row["differ_in"] == ["penalty"]
 
 
 def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path) -> None:
@@ -162,13 +162,13 @@ def test_no_query_is_in_two_of_train_validation_and_test(shared_data: Path) -> N
         name: {json.loads(line)["chosen"].rsplit("\n\nAssistant:", 1)[0] for line in text.splitlines()}
         for name, text in rows_of(shared_data, SIZES["tiny"]).items()
     }
-    assert {name: len(found) for name, found in queries.items()} == {
+    assert {name: len(ids) for name, ids in queries.items()} == {
         "train.jsonl": 48,
         "validation.jsonl": 6,
         "test/helpful/test.jsonl": 6,
         "test/harmless/test.jsonl": 6,
     }
-    together = [query for found in queries.values() for query in found]
+    together = [query for ids in queries.values() for query in ids]
     assert len(set(together)) == len(together)
 
 
@@ -198,44 +198,44 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_job_that_ended_is_not_run_again_and_one_with_other_commands_is(tmp_path: Path, module: str) -> None:
-    told = tmp_path / "told"
+    log = tmp_path / "told"
     workers = Workers(tmp_path / "out", 2, lambda line: None)
     for argument in ("a", "a", "b"):
-        workers.run([Job("one", ((module, str(told), argument, "0"),))])
-    assert told.read_text() == "a 0\nb 0\n"
+        workers.run([Job("one", ((module, str(log), argument, "0"),))])
+    assert log.read_text() == "a 0\nb 0\n"
 
 
 def test_a_job_stops_at_the_command_that_fails_and_is_run_again(tmp_path: Path, module: str) -> None:
-    told = tmp_path / "told"
-    job = Job("one", ((module, str(told), "3"), (module, str(told), "never", "0")))
+    log = tmp_path / "told"
+    job = Job("one", ((module, str(log), "3"), (module, str(log), "never", "0")))
     for _ in range(2):
         with pytest.raises(RunError, match="one failed with status 3"):
             Workers(tmp_path / "out", 1, lambda line: None).run([job])
-    assert told.read_text() == "3\n3\n"
+    assert log.read_text() == "3\n3\n"
 
 
 def test_a_trial_that_diverges_is_an_outcome_and_every_other_failure_is_tried_again(
     tmp_path: Path, module: str
 ) -> None:
-    told = tmp_path / "told"
+    log = tmp_path / "told"
     workers = Workers(tmp_path / "out", 1, lambda line: None)
-    diverges = Job("diverges", ((module, str(told), "3"),), may_diverge=True)
+    diverges = Job("diverges", ((module, str(log), "3"),), may_diverge=True)
     for _ in range(2):
         workers.run([diverges])
-    assert told.read_text() == "3\n"
+    assert log.read_text() == "3\n"
     with pytest.raises(RunError, match="diverges failed with status 3"):
-        workers.run([replace(diverges, commands=((module, str(told), "again", "3"),), may_diverge=False)])
+        workers.run([replace(diverges, commands=((module, str(log), "again", "3"),), may_diverge=False)])
     for status in ("1", "1", "2"):
         with pytest.raises(RunError, match=f"ends failed with status {status}"):
-            workers.run([Job("ends", ((module, str(told), status),), may_diverge=True)])
+            workers.run([Job("ends", ((module, str(log), status),), may_diverge=True)])
 
 
 def test_after_a_failure_no_other_job_begins(tmp_path: Path, module: str) -> None:
-    told = tmp_path / "told"
-    jobs = [Job("fails", ((module, str(told), "2"),)), *(Job(f"job-{n}", ((module, str(told), "0"),)) for n in "123")]
+    log = tmp_path / "told"
+    jobs = [Job("fails", ((module, str(log), "2"),)), *(Job(f"job-{n}", ((module, str(log), "0"),)) for n in "123")]
     with pytest.raises(RunError, match=r"^fails failed with status 2; [^\n]*$"):
         Workers(tmp_path / "out", 1, lambda line: None).run(jobs)
-    assert told.read_text() == "2\n"
+    assert log.read_text() == "2\n"
 
 
 SLEEPS = """
@@ -285,12 +285,12 @@ def test_jobs_end_with_the_experiment(tmp_path: Path, sent: signal.Signals, stat
 
 
 def test_each_job_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = tmp_path / "threads"
-    (tmp_path / "telling.py").write_text(f"import os; open({str(told)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
+    log = tmp_path / "threads"
+    (tmp_path / "telling.py").write_text(f"import os; open({str(log)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     Workers(tmp_path / "out", 2, lambda line: None).run([Job("one", (("telling",),))])
-    assert told.read_text() == "3"
+    assert log.read_text() == "3"
 
 
 @pytest.mark.slow

@@ -151,10 +151,10 @@ def test_batches_hold_every_item_once_within_the_budget():
 
 
 def test_the_contrast_is_that_of_paired_differences():
-    found = compare([1.0, 2.0, 3.0], [0.0, 2.0, 1.0])
-    assert (found.positive, found.negative, found.difference) == (2.0, 1.0, 1.0)
+    contrast = compare([1.0, 2.0, 3.0], [0.0, 2.0, 1.0])
+    assert (contrast.positive, contrast.negative, contrast.difference) == (2.0, 1.0, 1.0)
     half = 1.959964 * math.sqrt(1.0 / 3)  # the differences 1, 0, 2 have variance 1
-    assert found.interval == pytest.approx((1 - half, 1 + half))
+    assert contrast.interval == pytest.approx((1 - half, 1 + half))
 
 
 def test_a_linear_model_never_scores_a_row_that_it_was_fitted_on():
@@ -314,10 +314,10 @@ def test_log_probabilities_of_responses_are_those_of_whole_dialogues(built):
     encoder = Encoder(AutoTokenizer.from_pretrained(folder))
     rows = [pair("helpful", f"{'red ' * n}?", "warm " * (n + 1), "cold") for n in range(3)]
     batch = lessons(rows, [(1.0, 0.0)] * 3, read_prompts(), encoder, 3, 0.0, random.Random(0))[0]
-    for found, (ids, start) in zip(response_logps(model, batch, encoder.pad), batch, strict=True):
+    for logp, (ids, start) in zip(response_logps(model, batch, encoder.pad), batch, strict=True):
         logps = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
-        alone = sum(logps[at - 1, ids[at]].item() for at in range(start, len(ids)))
-        assert found.item() == pytest.approx(alone, abs=1e-3)
+        alone = sum(logps[position - 1, ids[position]].item() for position in range(start, len(ids)))
+        assert logp.item() == pytest.approx(alone, abs=1e-3)
 
 
 def test_an_answer_is_worth_what_it_earns_for_its_prompt():
@@ -326,8 +326,8 @@ def test_an_answer_is_worth_what_it_earns_for_its_prompt():
     from pipelines.tiny_models.practice import advantages
 
     # one query; two answers under the positive prompt, two under the negative; rewards in units of 0.5
-    found = advantages(torch.tensor([[1.0, 0.0, 0.0, -1.0]]))
-    assert found.tolist() == [[1.5, -0.5, -0.5, 1.5]]
+    worth = advantages(torch.tensor([[1.0, 0.0, 0.0, -1.0]]))
+    assert worth.tolist() == [[1.5, -0.5, -0.5, 1.5]]
     assert advantages(torch.tensor([[9.0, -9.0, 9.0, -9.0]])).tolist() == [[2.5, -2.5, -2.5, 2.5]]
 
 
@@ -366,7 +366,7 @@ def test_the_shipped_models_are_small_and_their_cards_hold_their_figures():
     for name in MODELS:
         card = (SHIPPED / name / "README.md").read_text()
         assert "Content warning" in card
-        found = figures[name]
+        measured = figures[name]
         assert (
-            agreement_table(found["agreement"]) if "reward" in name else contrast_sentence(found["contrast"])
+            agreement_table(measured["agreement"]) if "reward" in name else contrast_sentence(measured["contrast"])
         ) in card

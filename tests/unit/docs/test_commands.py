@@ -33,8 +33,8 @@ def command_lines(text: str) -> Iterator[str]:
     """The lines of a page's bash blocks, continued ones joined, without comments."""
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            found = re.sub(r"\s#\s.*", "", line).strip()
-            yield from filter(None, (part.strip() for part in found.split("&&")))
+            command = re.sub(r"\s#\s.*", "", line).strip()
+            yield from filter(None, (part.strip() for part in command.split("&&")))
 
 
 def parse(words: list[str]) -> None:
@@ -86,9 +86,9 @@ def test_recipes_that_are_named_exist_and_their_steps_have_different_names() -> 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_uses_every_variable_that_it_has(recipe: str) -> None:
-    found = read_recipe(ROOT / recipe)
-    used = set(re.findall(r"\{(\w+)\}", " ".join(step.run for step in found.steps)))
-    assert used == {*found.variables, "out"}
+    content = read_recipe(ROOT / recipe)
+    used = set(re.findall(r"\{(\w+)\}", " ".join(step.run for step in content.steps)))
+    assert used == {*content.variables, "out"}
 
 
 @pytest.mark.parametrize("page", DOCS)
@@ -115,10 +115,10 @@ def test_lm_eval_is_given_options_that_it_has() -> None:
 
 def options_of(package: str, *files: str) -> set[str]:
     """`--name` for each field of the dataclasses in these files; read as text, as importing them takes its time."""
-    found = find_spec(package)
-    assert found is not None
-    assert found.origin is not None
-    trees = [ast.parse((Path(found.origin).parent / file).read_text()) for file in files]
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    trees = [ast.parse((Path(spec.origin).parent / file).read_text()) for file in files]
     classes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     fields = (field for node in classes for field in node.body if isinstance(field, ast.AnnAssign))
     return {f"--{ast.unparse(field.target)}" for field in fields}

@@ -109,11 +109,11 @@ def test_json_is_whole_whatever_the_terminal_can_show(encoding: str) -> None:
 
 def test_no_message_outside_the_command_line_begins_with_a_flag() -> None:
     begins = re.compile(r"""(?:InputError|RunError|BadReply)\(\s*f?"--[a-z]""")
-    found = [
+    lines = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for package in ("neat_data", "neat_train")
         for path in sorted((ROOT / package).rglob("*.py"))
         if "cli" not in path.parts
         for match in begins.finditer(path.read_text())
     ]
-    assert found == []
+    assert lines == []

@@ -23,9 +23,9 @@ def frame(record_of):
 
 
 def kept(frame: pl.LazyFrame, where: str) -> list[str]:
-    found = select(frame, where).collect(engine="streaming")
-    assert found.columns == SCHEMA.names
-    return [messages[-1]["content"] for messages in found["messages"].to_list()]
+    selected = select(frame, where).collect(engine="streaming")
+    assert selected.columns == SCHEMA.names
+    return [messages[-1]["content"] for messages in selected["messages"].to_list()]
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_each_odd_case_is_decided(statements, expected):
     [([], None), (["+a"], None), (["a", ""], None), (["-b", "cab"], ("c", "b")), (["ab", "ba"], ("a", "b"))],
 )
 def test_a_pair_is_of_one_row_that_compares(statements, expected):
-    found = pair(record_saying(*statements))
-    assert (None if found is None else tuple(map(text, found))) == expected
+    made = pair(record_saying(*statements))
+    assert (None if made is None else tuple(map(text, made))) == expected
 
 
 def test_every_statement_is_told_in_its_order():
@@ -111,7 +111,7 @@ STATEMENTS = st.lists(st.sampled_from(["", "a", "+a", "-b", "ab", "ba", "cab", "
 def test_the_gap_over_columns_is_that_of_the_pair(said):
     records = [record_saying(*statements) for statements in said]
     pairs = [pair(record) for record in records]
-    gaps = [None if found is None else found[0].reward - found[1].reward for found in pairs]
+    gaps = [None if responses is None else responses[0].reward - responses[1].reward for responses in pairs]
     frame = pl.from_arrow(to_table(records))
     assert isinstance(frame, pl.DataFrame)
     assert pair_gap(frame).to_list() == gaps

@@ -89,8 +89,8 @@ def test_by_hand_a_short_bad_answer_looks_better_than_it_is():
     plan = plan_of(layout)
     assert by_response(logps, plan, "token_mean").tolist() == [-1.0, -2.0]  # the better one is likelier: no violation
     assert by_response(logps, plan, "token_mean", "padded").tolist() == [-3 / 8, -2 / 8]
-    found = objective(logps, plan, OFFICIAL)
-    assert (found.ranking.sum.item(), found.sft.sum.item()) == (1 / 8, 3 / 8)
+    terms = objective(logps, plan, OFFICIAL)
+    assert (terms.ranking.sum.item(), terms.sft.sum.item()) == (1 / 8, 3 / 8)
     assert by_response(logps, plan, "token_sum", "padded").tolist() == [-3.0, -2.0]
 
 

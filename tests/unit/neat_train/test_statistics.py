@@ -44,7 +44,7 @@ def test_the_interval_of_a_win_rate_is_the_one_that_others_publish() -> None:
 
 @pytest.mark.parametrize(("wins", "losses", "ties"), [(18, 9, 3), (27, 1, 2), (160, 120, 20), (3, 0, 27)])
 def test_a_score_test_at_five_per_cent_just_refuses_the_ends(wins: int, losses: int, ties: int) -> None:
-    """The nuisance share is found by maximising the likelihood numerically, not by the formula."""
+    """The nuisance share is rate by maximising the likelihood numerically, not by the formula."""
     n = wins + losses + ties
 
     def score(difference: float) -> float:
@@ -82,8 +82,8 @@ def test_exchanging_the_sides_mirrors_the_interval(wins: int, losses: int, ties:
 
 @pytest.mark.parametrize("one", [(2_000_000, 0, 1), (0, 1, 2_999_999), (0, 0, 10**9), (10**9, 1, 0)], ids=str)
 def test_as_many_verdicts_as_one_likes_have_an_interval(one: tuple[int, int, int]) -> None:
-    found = win_rate(*one)
-    assert 0 <= found.low < found.value < found.high <= 1
+    rate = win_rate(*one)
+    assert 0 <= rate.low < rate.value < rate.high <= 1
 
 
 def test_a_pair_can_be_a_fraction_of_a_win_and_of_a_tie() -> None:
@@ -108,18 +108,18 @@ def test_the_sign_test_of_the_papers_neat_against_rrhf() -> None:
 
 def test_the_paired_p_counts_all_exchanges_where_there_are_few() -> None:
     """Differences 1, 2, 3, 4: of 16 sign patterns two reach a sum of 10 on either side."""
-    found = paired_difference(np.array([2.0, 3.0, 4.0, 5.0]), np.ones(4))
-    assert found is not None
-    assert (found[0].value, found[1]) == (2.5, 2 / 16)
+    paired = paired_difference(np.array([2.0, 3.0, 4.0, 5.0]), np.ones(4))
+    assert paired is not None
+    assert (paired[0].value, paired[1]) == (2.5, 2 / 16)
 
 
 def test_pairing_takes_out_what_both_share() -> None:
     draws = np.random.default_rng(0)
     query, noise = draws.normal(0, 10, 200), draws.normal(0, 0.1, 200)
-    found = paired_difference(query + 0.1 + noise, query)
-    assert found is not None
-    assert found[0].low > 0.05
-    assert found[1] == pytest.approx(2 / 10_000)
+    paired = paired_difference(query + 0.1 + noise, query)
+    assert paired is not None
+    assert paired[0].low > 0.05
+    assert paired[1] == pytest.approx(2 / 10_000)
 
 
 def test_no_difference_anywhere_is_a_p_of_one() -> None:
@@ -134,12 +134,12 @@ def test_other_queries_are_refused() -> None:
 
 
 def test_one_value_has_no_interval() -> None:
-    one = np.array([1.0])
-    assert mean_interval(one) is None
-    assert paired_difference(one, one) is None
-    assert two_level([one, one]) is None
-    assert two_level_difference([one], [one]) is None
-    assert detectable_two_level([one], [one]) is None
+    value = np.array([1.0])
+    assert mean_interval(value) is None
+    assert paired_difference(value, value) is None
+    assert two_level([value, value]) is None
+    assert two_level_difference([value], [value]) is None
+    assert detectable_two_level([value], [value]) is None
 
 
 def test_one_seed_is_a_bootstrap_over_queries() -> None:
@@ -153,42 +153,42 @@ def test_one_seed_is_a_bootstrap_over_queries() -> None:
 
 def test_seeds_that_differ_widen_the_interval_and_queries_alone_do_not_tell() -> None:
     queries = np.random.default_rng(2).normal(0, 0.01, 50)
-    found = two_level([queries, queries + 1, queries + 2])
-    assert found is not None
+    interval = two_level([queries, queries + 1, queries + 2])
+    assert interval is not None
     # Of 0, 1, 2 three times the mean is 0 with probability 1/27, so that is the 2.5 % quantile, and 2 the other one;
     # three seeds are moved away from their mean by the root of 3/2.
-    assert (found.value, *ends(found)) == pytest.approx((1, 1 - 1.5**0.5, 1 + 1.5**0.5), abs=0.02)
+    assert (interval.value, *ends(interval)) == pytest.approx((1, 1 - 1.5**0.5, 1 + 1.5**0.5), abs=0.02)
 
 
 def test_the_resampled_variance_between_seeds_is_the_unbiased_one() -> None:
     """Twice 1.96 standard errors, of 12 seeds without any spread of queries."""
     means = np.random.default_rng(9).normal(0, 1, 12)
-    found = two_level([np.full(5, mean) for mean in means])
-    assert found is not None
-    assert found.high - found.low == pytest.approx(2 * 1.96 * means.std(ddof=1) / math.sqrt(12), rel=0.05)
+    interval = two_level([np.full(5, mean) for mean in means])
+    assert interval is not None
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * means.std(ddof=1) / math.sqrt(12), rel=0.05)
 
 
 def test_seeds_of_other_queries_are_resampled_each_by_itself() -> None:
     draws = np.random.default_rng(3)
-    found = two_level([draws.normal(0, 1, 40), draws.normal(0, 1, 60)])
-    assert found is not None
-    assert found.low < found.value < found.high
+    interval = two_level([draws.normal(0, 1, 40), draws.normal(0, 1, 60)])
+    assert interval is not None
+    assert interval.low < interval.value < interval.high
 
 
 def test_queries_are_resampled_jointly_so_what_arms_share_goes_out() -> None:
     queries = np.random.default_rng(4).normal(0, 10, 50)
-    found = two_level_difference([queries + 1, queries + 1], [queries, queries])
-    assert found is not None
-    assert (found[0].value, *ends(found[0])) == pytest.approx((1, 1, 1))
-    assert found[1] == pytest.approx(2 / 5_001)
+    paired = two_level_difference([queries + 1, queries + 1], [queries, queries])
+    assert paired is not None
+    assert (paired[0].value, *ends(paired[0])) == pytest.approx((1, 1, 1))
+    assert paired[1] == pytest.approx(2 / 5_001)
 
 
 def test_arms_that_are_the_same_have_a_p_near_one() -> None:
     arms = [np.random.default_rng(seed).normal(0, 1, 50) for seed in range(3)]
-    found = two_level_difference(arms, arms)
-    assert found is not None
-    assert found[0].value == 0
-    assert found[1] > 0.9
+    paired = two_level_difference(arms, arms)
+    assert paired is not None
+    assert paired[0].value == 0
+    assert paired[1] > 0.9
 
 
 def test_holm_as_in_his_paper_of_1979() -> None:
@@ -209,7 +209,7 @@ def test_what_can_be_detected_among_several_hypotheses_passes_holms_first_step()
     draws = np.random.default_rng(8)
     true = detectable(2.0, 50, level=0.05 / 5)
     p = scipy.stats.ttest_1samp(draws.normal(true, 2.0, (4_000, 50)), 0, axis=1).pvalue
-    assert np.mean([holm([found, 1, 1, 1, 1])[0] < 0.05 for found in p]) == pytest.approx(0.8, abs=0.04)
+    assert np.mean([holm([p_of_one, 1, 1, 1, 1])[0] < 0.05 for p_of_one in p]) == pytest.approx(0.8, abs=0.04)
 
 
 def test_two_level_detection_with_one_seed_is_the_one_level_one() -> None:
@@ -229,8 +229,8 @@ def test_nineteen_in_twenty_win_rates_hold_the_truth(n: int, win: float, lose: f
 @pytest.mark.parametrize("n", [2, 5, 10, 29, 100])
 def test_nineteen_in_twenty_mean_intervals_hold_the_truth(n: int) -> None:
     draws = np.random.default_rng(8).normal(1, 2, (200, n))
-    found = [mean_interval(values) for values in draws]
-    assert 0.90 <= np.mean([interval.low <= 1 <= interval.high for interval in found if interval]) <= 0.99
+    intervals = [mean_interval(values) for values in draws]
+    assert 0.90 <= np.mean([interval.low <= 1 <= interval.high for interval in intervals if interval]) <= 0.99
 
 
 def test_intervals_of_few_values_are_students_and_of_thirty_the_bootstraps() -> None:

@@ -18,25 +18,25 @@ def test_its_rows_and_what_it_is_are_written_and_found_again(tmp_path: Path) -> 
     for _ in range(2):
         with claimed(tmp_path / "out", ROWS, SETTINGS):
             assert (tmp_path / "out" / "rows" / "test" / "helpful" / "test.jsonl").read_text() == "ü\n"
-    told = json.loads((tmp_path / "out" / "experiment.json").read_text())
-    assert told["settings"] == {"size": {"records": 2, "seeds": [1, 2]}}
-    assert sorted(told["rows"]) == ["test/helpful/test.jsonl", "train.jsonl"]
+    document = json.loads((tmp_path / "out" / "experiment.json").read_text())
+    assert document["settings"] == {"size": {"records": 2, "seeds": [1, 2]}}
+    assert sorted(document["rows"]) == ["test/helpful/test.jsonl", "train.jsonl"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "settings", "told"),
+    ("rows", "settings", "message"),
     [
         ({**ROWS, "train.jsonl": "c\n"}, SETTINGS, r"\(other rows/train.jsonl\)"),
         (ROWS, {"size": {"records": 1, "seeds": (1, 2)}}, r"\(size.records: 2 -> 1\)"),
     ],
 )
 def test_another_experiment_is_refused_in_one_line_and_changes_nothing(
-    tmp_path: Path, rows: dict[str, str], settings: dict, told: str
+    tmp_path: Path, rows: dict[str, str], settings: dict, message: str
 ) -> None:
     with claimed(tmp_path, ROWS, SETTINGS):
         pass
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.json*")}
-    with pytest.raises(InputError, match=told) as caught, claimed(tmp_path, rows, settings):
+    with pytest.raises(InputError, match=message) as caught, claimed(tmp_path, rows, settings):
         pass
     assert "\n" not in str(caught.value)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.json*")} == before

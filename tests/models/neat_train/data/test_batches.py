@@ -32,10 +32,10 @@ def drawn(rng: torch.Generator, records: int) -> list[Example]:
 
 def predicted(batch: MicroBatch) -> dict[int, list[int]]:
     """Of every response the tokens it is to learn, in order."""
-    found: dict[int, list[int]] = {}
+    by_response: dict[int, list[int]] = {}
     for response, target in zip(batch.layout.response.tolist(), batch.targets.tolist(), strict=True):
-        found.setdefault(response, []).append(target)
-    return found
+        by_response.setdefault(response, []).append(target)
+    return by_response
 
 
 TWO = example((5, 6, 7), TrainedResponse("a", (1, 2, 9), 1.0), TrainedResponse("b", (3, 9), -1.0, "negative"))
@@ -68,14 +68,14 @@ def test_padded_rows_know_their_lengths_and_positions() -> None:
 def test_every_record_is_whole_in_one_micro_batch_and_every_token_predicted_once(path, seed: int, budget: int) -> None:
     examples = drawn(torch.Generator().manual_seed(seed), 6)
     batches = micro_batches(examples, budget, path)
-    found = []
+    answers_seen = []
     for batch in batches:
         answers, record = predicted(batch), batch.layout.record
         numbers = range(int(record.max()) + 1)
-        found += [[answers[r] for r in torch.nonzero(record == number)[:, 0].tolist()] for number in numbers]
+        answers_seen += [[answers[r] for r in torch.nonzero(record == number)[:, 0].tolist()] for number in numbers]
         assert batch.tokens <= budget or int(batch.layout.record.max()) == 0
         assert batch.tokens == batch.ids.numel()
-    assert sorted(found) == sorted([[list(answer.ids) for answer in one.answers] for one in examples])
+    assert sorted(answers_seen) == sorted([[list(answer.ids) for answer in one.answers] for one in examples])
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -26,9 +26,9 @@ RUDE = Prompt("rude", "negative", "Be rude.", placement="first_user")
 
 
 def encoder(template: str = "auto", max_length: int = 200, max_response: int = 40, **options) -> Encoder:
-    found = TEMPLATES[template]
-    stops = end_of_turn(found, TOKENIZER)
-    return Encoder(found, stops, TOKENIZER, tokenizer_id(found, stops), max_length, max_response, **options)
+    chat = TEMPLATES[template]
+    stops = end_of_turn(chat, TOKENIZER)
+    return Encoder(chat, stops, TOKENIZER, tokenizer_id(chat, stops), max_length, max_response, **options)
 
 
 def record(turns: str | list[str], *responses: Response) -> Record:
@@ -63,7 +63,7 @@ def test_an_answer_never_changes_the_tokens_of_its_query(template: str, query: s
     made = encoder(template).example(replace(asked, responses=(answer(text), answer("b" + text))))
     assert made is not None
     assert list(made.query) == TEMPLATES[template].query_ids(asked.messages)
-    texts = {TOKENIZER.decode(found.ids[:-1]).strip() for found in made.answers}
+    texts = {TOKENIZER.decode(trained.ids[:-1]).strip() for trained in made.answers}
     assert texts == {text, "b" + text}
     rendered = TEMPLATES[template].ids((*asked.messages, Message("assistant", text)))
     behind = [*made.query, *made.answers[0].ids]
@@ -74,7 +74,7 @@ def test_answers_are_best_first_and_unscored_ones_are_left_out() -> None:
     encode = encoder()
     made = encode.example(record("Hi", answer("a", 1.0), answer("b", 3.0), replace(answer("c"), reward=None)))
     assert made is not None
-    assert [found.reward for found in made.answers] == [3.0, 1.0]
+    assert [trained.reward for trained in made.answers] == [3.0, 1.0]
     assert encode.counts["unscored"] == 1
     assert encode.example(record("Hi", replace(answer("c"), reward=None))) is None
     assert encode.counts["no_responses"] == 1
@@ -96,7 +96,7 @@ def test_what_came_unfinished_stays_so_and_nothing_at_all_is_dropped() -> None:
         record("Hi", answer("cut off", finished=False), answer("", finished=False), answer("short", truncated=True))
     )
     assert made is not None
-    assert [found.ids for found in made.answers] == [tuple(ids_of("cut off")), tuple(ids_of("short"))]
+    assert [trained.ids for trained in made.answers] == [tuple(ids_of("cut off")), tuple(ids_of("short"))]
     assert (encode.counts["unfinished"], encode.counts["empty"]) == (3, 1)
 
 
@@ -128,13 +128,13 @@ def test_sampled_ids_are_kept_where_they_are_the_policys_own() -> None:
     )
     assert made is not None
     plain = (*ids_of("hello"), end)
-    assert [found.ids for found in made.answers] == [(*odd, end), plain, plain, odd]
+    assert [trained.ids for trained in made.answers] == [(*odd, end), plain, plain, odd]
     assert (encode.counts["sampled_ids"], encode.counts["retokenised"]) == (2, 2)
 
 
 def test_another_stop_token_is_learned_as_the_templates_end_of_turn() -> None:
-    found, stops = TEMPLATES["auto"], Stops((5, TOKENIZER.eos_token_id))
-    encode = Encoder(found, stops, TOKENIZER, "own", 100, 20)
+    chat, stops = TEMPLATES["auto"], Stops((5, TOKENIZER.eos_token_id))
+    encode = Encoder(chat, stops, TOKENIZER, "own", 100, 20)
     made = encode.example(record("Hi", answer("x", tokens=(7, TOKENIZER.eos_token_id), tokenizer="own", finished=True)))
     assert made is not None
     assert made.answers[0].ids == (7, 5)
@@ -148,7 +148,7 @@ def test_the_query_under_its_prompt_is_what_the_sampler_saw() -> None:
     assert made is not None
     ask = Ask(RUDE.applied(asked.messages), 0, Sampling(max_new_tokens=40), RUDE.lead)
     expected = encode_query(ask, TEMPLATES["auto"], 200).ids
-    assert {found.polarity: found.prompted for found in made.answers} == {"negative": tuple(expected), None: None}
+    assert {trained.polarity: trained.prompted for trained in made.answers} == {"negative": tuple(expected), None: None}
     assert "Be rude." in TOKENIZER.decode(expected)
     assert encoder().example(asked).answers[0].prompted is None
 

@@ -61,9 +61,9 @@ def test_what_is_learned_is_what_the_template_renders(name: str) -> None:
             continue
         if name == "mistral_v3" and key.startswith("system"):
             continue  # left out of finished dialogues, which is told
-        found = learned(encoder, messages, *TEXTS)
-        assert found is not None
-        for ids, whole in zip(found, expected, strict=True):
+        ids_learned = learned(encoder, messages, *TEXTS)
+        assert ids_learned is not None
+        for ids, whole in zip(ids_learned, expected, strict=True):
             shared = min(len(ids), len(whole))
             assert ids[:shared] == whole[:shared], (
                 key,
@@ -76,17 +76,17 @@ def test_what_is_learned_is_what_the_template_renders(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - REFUSED.keys() - OPENING))
 def test_a_thought_is_learned_once(name: str) -> None:
     encoder, template = encoder_of(name)
-    found = learned(encoder, (USER,), THOUGHT)
+    ids_learned = learned(encoder, (USER,), THOUGHT)
     if name in NO_THOUGHTS:
-        assert found is None
+        assert ids_learned is None
         assert encoder.counts["thought_refused"] == 1
         return
-    assert found is not None
-    text = template.tokenizer.decode(found[0])
+    assert ids_learned is not None
+    text = template.tokenizer.decode(ids_learned[0])
     assert text.count("</think>") == THOUGHT.count("</think>")
     if "</think>" in text and not name.startswith("qwen3_8"):  # which takes thoughts in a field of their own
         whole = rendered(template, (USER,), THOUGHT)
-        assert found[0][: len(whole)] == whole[: len(found[0])]
+        assert ids_learned[0][: len(whole)] == whole[: len(ids_learned[0])]
 
 
 @pytest.mark.parametrize("name", sorted(OPENING))

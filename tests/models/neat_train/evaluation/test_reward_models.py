@@ -33,20 +33,20 @@ def test_a_model_is_called_as_its_folder_is_unless_it_is_given_a_name(tiny_rewar
     twin = shutil.copytree(tiny_reward, tmp_path / tiny_reward.name)
     with pytest.raises(InputError, match=f"say NAME={twin}"):
         named(tiny_reward, twin)
-    found = named(tiny_reward, f"twin={twin}")
-    assert list(found) == ["tiny-reward", "twin"]
-    assert found["twin"].spec.model == str(twin)
-    assert found["twin"].identity == found["tiny-reward"].identity
-    assert found["twin"].key != found["tiny-reward"].key
+    models = named(tiny_reward, f"twin={twin}")
+    assert list(models) == ["tiny-reward", "twin"]
+    assert models["twin"].spec.model == str(twin)
+    assert models["twin"].identity == models["tiny-reward"].identity
+    assert models["twin"].key != models["tiny-reward"].key
     for text in ("=model", "name="):
         with pytest.raises(InputError, match="NAME=MODEL"):
             named(text)
 
 
 def test_an_address_with_an_equals_sign_is_no_name():
-    found = named("http://127.0.0.1:1/score?version=2", "rm=http://127.0.0.1:1/other?version=2")
-    assert list(found) == ["127.0.0.1:1/score", "rm"]
-    assert found["rm"].spec.model == "http://127.0.0.1:1/other?version=2"
+    models = named("http://127.0.0.1:1/score?version=2", "rm=http://127.0.0.1:1/other?version=2")
+    assert list(models) == ["127.0.0.1:1/score", "rm"]
+    assert models["rm"].spec.model == "http://127.0.0.1:1/other?version=2"
 
 
 def test_a_function_that_was_given_a_name_is_known_by_its_own_still(tmp_path):
@@ -68,9 +68,9 @@ def test_a_function_is_known_again_by_its_file_and_its_name(tmp_path):
 
 def test_options_are_for_all_models_or_for_one(tiny_reward):
     options = {"templates": ("hh", "b=auto"), "args": ("x=1", "b=y=2", "b=x=3")}
-    found = named(f"a={tiny_reward}", f"b={tiny_reward}", **options)
-    assert [found[name].spec.chat_template for name in "ab"] == ["hh", "auto"]
-    assert [found[name].spec.model_args for name in "ab"] == [{"x": 1}, {"x": 3, "y": 2}]
+    models = named(f"a={tiny_reward}", f"b={tiny_reward}", **options)
+    assert [models[name].spec.chat_template for name in "ab"] == ["hh", "auto"]
+    assert [models[name].spec.model_args for name in "ab"] == [{"x": 1}, {"x": 3, "y": 2}]
     with pytest.raises(InputError, match=r"reward_arg .*: takes KEY=VALUE"):
         named(tiny_reward, args=("x",))
 
@@ -101,12 +101,12 @@ def _digest(content: bytes) -> bytes:
 
 def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
     before = scored(tiny_reward, template=HASH, dtype="bfloat16", max_length=99, max_response=9)
-    found = named(tiny_reward, before=[before])["tiny-reward"]
+    model = named(tiny_reward, before=[before])["tiny-reward"]
     spec = RewardModelSpec(str(tiny_reward), device="cpu", dtype="bfloat16", max_length=99, max_response=9)
-    assert (found.spec.chat_template, found.identity["template"]) == ("hh", "hh")
+    assert (model.spec.chat_template, model.identity["template"]) == ("hh", "hh")
     for name in ("model", "dtype", "max_length", "max_response", "device"):
-        assert getattr(found.spec, name) == getattr(spec, name)
-    assert found.key != named(tiny_reward, templates=("hh",))["tiny-reward"].key
+        assert getattr(model.spec, name) == getattr(spec, name)
+    assert model.key != named(tiny_reward, templates=("hh",))["tiny-reward"].key
     by_file = scored(tiny_reward, template="of the file")
     key = {name: by_file.settings[name] for name in ("weights", "template")}
     places.note("reward model", key, {"model": str(tiny_reward), "chat_template": str(tmp_path / "t.jinja")})
@@ -121,14 +121,14 @@ def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
 
 def test_another_model_is_loaded_as_it_is(tiny_reward, tmp_path):
     before = scored(tiny_reward.parent / "tiny-reward-heldout", template=HASH, max_length=99)
-    found = named(tiny_reward, before=[before])["tiny-reward"]
-    assert (found.spec.chat_template, found.spec.max_length, found.before) == ("auto", None, ())
+    model = named(tiny_reward, before=[before])["tiny-reward"]
+    assert (model.spec.chat_template, model.spec.max_length, model.before) == ("auto", None, ())
 
 
 def test_a_run_and_a_dataset_tell_what_scored_them(tmp_path, stored):
     (tmp_path / "settings.json").write_text(json.dumps({"content": {"reward_model": {"model": "m", "weights": "w"}}}))
-    found = scored_before(tmp_path, str(stored([("How?", {"a": 1.0})])))
-    assert [(one.what, one.settings["model"]) for one in found] == [
+    before = scored_before(tmp_path, str(stored([("How?", {"a": 1.0})])))
+    assert [(one.what, one.settings["model"]) for one in before] == [
         ("the run's dataset", "m"),
         ("the queries", "given"),
     ]

@@ -18,9 +18,9 @@ def result(prompt: str, negative: str) -> EvalResult:
     """Of an evaluation whose answers have one reward less under the negative prompt."""
     usual = {"source": "s", "query": "q", "text": "word", "tokens": 4, "finished": True, "empty": False}
     rows = [
-        {**usual, "decoding": decoding, "query_id": str(at), "refusal": False, "reward/a": reward}
+        {**usual, "decoding": decoding, "query_id": str(number), "refusal": False, "reward/a": reward}
         for decoding, rewards in REWARDS.items()
-        for at, reward in enumerate(rewards)
+        for number, reward in enumerate(rewards)
     ]
     answers = pl.DataFrame(rows, schema={**ANSWERS, "reward/a": pl.Float64, "chosen/a": pl.Float64})
     settings = {"prompt": named_prompt(prompt).to_dict(), "negative": named_prompt(negative).to_dict()}

@@ -71,18 +71,18 @@ def logps(model) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [None, "float32"])
 def test_the_merged_model_says_the_same_to_within_its_rounding(dtype, run, tmp_path):
     out = tmp_path / "merged"
-    found = merge(run, out, dtype, "cpu", trust_remote_code=False, watch=Silent(), base=str(MODEL))
+    merged_model = merge(run, out, dtype, "cpu", trust_remote_code=False, watch=Silent(), base=str(MODEL))
     apart = logps(AutoPeftModelForCausalLM.from_pretrained(run, dtype=torch.float32))
     merged = AutoModelForCausalLM.from_pretrained(out)
     assert merged.dtype == (torch.bfloat16 if dtype is None else torch.float32)
-    assert found.dtype == ("bfloat16" if dtype is None else "float32")
+    assert merged_model.dtype == ("bfloat16" if dtype is None else "float32")
     off = float((logps(merged) - apart).abs().max())
     if dtype is None:
-        assert 1e-4 < found.difference < 0.5
-        assert off < 3 * found.difference
+        assert 1e-4 < merged_model.difference < 0.5
+        assert off < 3 * merged_model.difference
     else:
-        assert max(found.difference, off) < 1e-4
-    assert found.probability <= found.difference
+        assert max(merged_model.difference, off) < 1e-4
+    assert merged_model.probability <= merged_model.difference
     assert not (out.parent / ".merged.partial").exists()
 
 
@@ -96,11 +96,11 @@ def test_the_sum_is_rounded_once(run, tmp_path):
         key = f"base_model.model.{name.removesuffix('.weight')}"
         a, b = (adapter.get_tensor(f"{key}.lora_{side}.weight").double() for side in "AB")
     with safe_open(tmp_path / "merged" / "model.safetensors", framework="pt") as merged:
-        found = merged.get_tensor(name)
+        stored = merged.get_tensor(name)
         assert "lm_head.weight" not in merged.keys()  # noqa: SIM118
     exact = weight + 16 / 16 * b @ a
-    assert found.dtype == torch.bfloat16
-    other = (found != exact.to(torch.bfloat16)).double().mean()
+    assert stored.dtype == torch.bfloat16
+    other = (stored != exact.to(torch.bfloat16)).double().mean()
     assert other < 1e-3, "but for sums that lie between two of them to within float32"
 
 
@@ -148,8 +148,8 @@ def test_places_are_looked_at_first(run, tmp_path):
 
 def command(hub_url: str, home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own: the hub's library reads its settings when it is imported."""
-    told = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "secret"}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | told
+    hub = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "secret"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | hub
     return subprocess.run(
         [sys.executable, "-c", COMMAND, "export", *options],
         capture_output=True,
@@ -164,9 +164,9 @@ def test_a_merged_model_goes_to_a_private_repository_without_what_else_lies_in_t
     wanted += ["--base", str(MODEL)]
     done = command(hub.url, tmp_path / "home", str(run), *wanted)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["url"] == f"{hub.url}/me/model"
-    assert told["merged"]["dtype"] == "bfloat16"
+    document = json.loads(done.stdout)
+    assert document["url"] == f"{hub.url}/me/model"
+    assert document["merged"]["dtype"] == "bfloat16"
     assert hub.repositories["me/model"].private
     names = {"README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors"}
     assert set(hub.repositories["me/model"].files) == names | {"tokenizer.json", "tokenizer_config.json"}

@@ -41,9 +41,9 @@ def test_value_and_gradients_are_those_of_the_formula_in_float64(bias: bool) -> 
     assert torch.autograd.gradcheck(
         lambda x, down, up: AddLowRank.apply(x, weight, shift if bias else None, down, up, 1.5), inputs
     )
-    found = AddLowRank.apply(x, weight, shift if bias else None, down, up, 1.5)
+    output = AddLowRank.apply(x, weight, shift if bias else None, down, up, 1.5)
     expected = x @ weight.T + (shift if bias else 0) + 1.5 * (x @ down.T) @ up.T
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(output, expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("adapter", [torch.bfloat16, torch.float32])
@@ -54,11 +54,11 @@ def test_a_model_in_half_precision_learns_what_peft_would(adapter: torch.dtype) 
     calls = []
     apply, AddLowRank.apply = AddLowRank.apply, lambda *args: calls.append(1) or apply(*args)  # type: ignore[method-assign]
     try:
-        found, fused = gradients(model)
+        actual, fused = gradients(model)
     finally:
         del AddLowRank.apply
     assert len(calls) == 14
-    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+    torch.testing.assert_close(actual, expected, atol=0.03, rtol=0)
     assert fused.keys() == slopes.keys()
     for name, slope in slopes.items():
         assert (fused[name] - slope).norm() <= 0.06 * slope.norm(), name  # bfloat16 alone is off by 0.03
@@ -89,6 +89,6 @@ def test_float32_stays_with_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, slopes = gradients(model)
     fuse(model)
     monkeypatch.setattr(AddLowRank, "apply", lambda *_: pytest.fail("ran fused"))
-    found, again = gradients(model)
-    assert torch.equal(found, expected)
+    actual, again = gradients(model)
+    assert torch.equal(actual, expected)
     assert all(torch.equal(again[name], slope) for name, slope in slopes.items())

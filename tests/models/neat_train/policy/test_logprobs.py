@@ -50,12 +50,12 @@ def llama(**options) -> LlamaForCausalLM:
 
 
 def with_lora(model, **options) -> PeftModel:
-    found = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", **options))
+    peft_model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", **options))
     torch.manual_seed(1)
-    for name, parameter in found.named_parameters():
+    for name, parameter in peft_model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    return found.train()
+    return peft_model.train()
 
 
 def examples() -> list[Example]:
@@ -67,20 +67,22 @@ def examples() -> list[Example]:
 
     shape = [(9, (5, 3, 12)), (1, (4, 1)), (17, (2,)), (30, (6, 8, 2, 3)), (5, (11, 7))]
     return [
-        Example(str(at), ids(query), tuple(TrainedResponse("", (*ids(n), 0), float(-i)) for i, n in enumerate(sizes)))
-        for at, (query, sizes) in enumerate(shape)
+        Example(
+            str(number), ids(query), tuple(TrainedResponse("", (*ids(n), 0), float(-i)) for i, n in enumerate(sizes))
+        )
+        for number, (query, sizes) in enumerate(shape)
     ]
 
 
 def naive(model, records: Sequence[Example]) -> torch.Tensor:
     """One sequence at a time, logits of the plain forward pass, response by response  # (tokens,)"""
-    found = []
+    parts = []
     for record in records:
         for answer in record.answers:
             ids = torch.tensor([[*record.query, *answer.ids]])
             logits = model(input_ids=ids).logits[0, len(record.query) - 1 : -1]
-            found.append(torch.log_softmax(logits, -1).gather(1, torch.tensor(answer.ids)[:, None])[:, 0])
-    return torch.cat(found)
+            parts.append(torch.log_softmax(logits, -1).gather(1, torch.tensor(answer.ids)[:, None])[:, 0])
+    return torch.cat(parts)
 
 
 def step(module, body, batches, path: PackingMode, settings: ObjectiveSettings = SETTINGS) -> float:
@@ -101,10 +103,12 @@ def gradients(module) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], atol: float) -> None:
-    assert found.keys() == expected.keys()
+def assert_same_gradients(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], atol: float) -> None:
+    assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=atol, rtol=1e-4, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(
+            actual[name], gradient, atol=atol, rtol=1e-4, msg=lambda text, name=name: name + text
+        )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -122,10 +126,10 @@ def test_log_probabilities_and_gradients_equal_a_naive_loop_in_float64(path: Pac
     weights = torch.randn(len(expected), generator=torch.Generator().manual_seed(5))
     (expected * weights).sum().backward()
     with training_attention(body, path):
-        found = logps(model, batch)
-        (found * weights).sum().backward()
-    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
-    assert found.dtype == torch.float32
+        actual = logps(model, batch)
+        (actual * weights).sum().backward()
+    torch.testing.assert_close(actual.double(), expected, atol=1e-5, rtol=0)
+    assert actual.dtype == torch.float32
     assert_same_gradients(gradients(model), {k: v.float() for k, v in gradients(exact).items()}, 1e-5)
 
 
@@ -153,9 +157,9 @@ def test_siblings_and_neighbours_change_no_log_probability(path: PackingMode) ->
     (own,) = micro_batches([alone], 10_000, path)
     (all_of_them,) = micro_batches([record, *examples()], 10_000, path)
     with torch.no_grad():
-        expected, found = logps(model, own), logps(model, all_of_them)
+        expected, actual = logps(model, own), logps(model, all_of_them)
     sizes = [len(answer.ids) for answer in record.answers]
-    torch.testing.assert_close(found[sizes[0] : sizes[0] + sizes[1]], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(actual[sizes[0] : sizes[0] + sizes[1]], expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -170,11 +174,11 @@ def test_gradient_checkpointing_changes_nothing_and_reaches_every_adapter(path: 
     body.gradient_checkpointing_enable({"use_reentrant": reentrant})
     body.enable_input_require_grads()
     assert step(model, body, batches, path) == pytest.approx(loss, abs=1e-6)
-    found = gradients(model)
-    assert_same_gradients(found, expected, 1e-6)
+    actual = gradients(model)
+    assert_same_gradients(actual, expected, 1e-6)
     b = [name for name, _ in model.named_parameters() if "lora_B" in name]
     assert len(b) == 14
-    assert all(float(found[name].norm()) > 0 for name in b)
+    assert all(float(actual[name].norm()) > 0 for name in b)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -232,9 +236,9 @@ def test_caps_scales_and_biases_of_logits_are_the_models_own() -> None:
         expected.sum().backward()
         gradient = model.get_input_embeddings().weight.grad.clone()
         model.zero_grad()
-        found = logps(model, batch)
-        found.sum().backward()
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        actual = logps(model, batch)
+        actual.sum().backward()
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(model.get_input_embeddings().weight.grad, gradient, atol=1e-4, rtol=1e-4)
 
 
@@ -252,9 +256,9 @@ def test_bfloat16_agrees_within_its_rounding(path: PackingMode, weights: torch.d
     with torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32):
         step(model, model.get_base_model(), batches, path)
         with torch.no_grad():
-            found = logps(model, batches[0])
+            actual = logps(model, batches[0])
     with torch.no_grad():
-        torch.testing.assert_close(found, logps(exact, batches[0]), atol=0.15, rtol=0)
+        torch.testing.assert_close(actual, logps(exact, batches[0]), atol=0.15, rtol=0)
     one, other = (torch.cat([g.float().flatten() for g in gradients(m).values()]) for m in (model, exact))
     assert float(torch.cosine_similarity(one, other, dim=0)) > 0.99
 
@@ -336,10 +340,10 @@ def test_no_more_logits_than_a_chunks_exist_at_once(monkeypatch: pytest.MonkeyPa
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal largest
-            found = func(*args, **(kwargs or {}))
-            if isinstance(found, torch.Tensor) and found.shape[1:] == (VOCABULARY,) and len(found) != HIDDEN:
-                largest = max(largest, len(found))  # the head's own weight apart
-            return found
+            output = func(*args, **(kwargs or {}))
+            if isinstance(output, torch.Tensor) and output.shape[1:] == (VOCABULARY,) and len(output) != HIDDEN:
+                largest = max(largest, len(output))  # the head's own weight apart
+            return output
 
     with training_attention(body, "trees"), Watch():
         logps(model, batch).sum().backward()
@@ -385,15 +389,15 @@ def test_any_attention_over_trees_gives_the_same_log_probabilities(attention: st
 
 
 def test_varlen_gives_the_gradients_of_attention_tree_by_tree() -> None:
-    found = {}
+    by_attention = {}
     for attention in ("sdpa", "varlen"):
         model = with_lora(llama())
         body = model.get_base_model()
         prepare(body, attention=attention)
         loss = step(model, body, micro_batches(examples(), 70, "trees"), "trees")
-        found[attention] = loss, gradients(model)
-    assert found["varlen"][0] == pytest.approx(found["sdpa"][0], rel=1e-6)
-    assert_same_gradients(found["varlen"][1], found["sdpa"][1], 1e-6)
+        by_attention[attention] = loss, gradients(model)
+    assert by_attention["varlen"][0] == pytest.approx(by_attention["sdpa"][0], rel=1e-6)
+    assert_same_gradients(by_attention["varlen"][1], by_attention["sdpa"][1], 1e-6)
 
 
 def test_flex_attention_cannot_train_on_a_cpu_and_says_so() -> None:

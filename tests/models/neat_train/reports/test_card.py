@@ -38,9 +38,11 @@ def metrics() -> list[dict[str, Any]]:
             rows.append({"step": step, "epoch": step / 20, "loss": 2.0, **amounts})
         if step in EVALUATIONS:
             reward, perplexity = EVALUATIONS[step]
-            found = {"reward": reward, "reward_low": reward - 0.25, "reward_high": reward + 0.25}
-            found |= {"perplexity": perplexity, "length": 40.0, "finished": 0.9, "answers": 200.0}
-            rows.append({"step": step, "epoch": step / 20, **{f"eval_{name}": value for name, value in found.items()}})
+            measured = {"reward": reward, "reward_low": reward - 0.25, "reward_high": reward + 0.25}
+            measured |= {"perplexity": perplexity, "length": 40.0, "finished": 0.9, "answers": 200.0}
+            rows.append(
+                {"step": step, "epoch": step / 20, **{f"eval_{name}": value for name, value in measured.items()}}
+            )
     return [*rows, {"step": 40, "epoch": 2.0, "train_runtime": 754.3}]
 
 
@@ -50,7 +52,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
 
     def make(*sets: str, rows: list[dict[str, Any]] | None = None, **content: Any) -> Path:
         settings = read_settings(sets=sets)
-        told = {
+        document = {
             "settings": settings.resolved(),
             "fingerprint": "f" * 64,
             "content": {
@@ -61,7 +63,7 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
             },
             "versions": {"neat-align": "0.1.0", "torch": "2.13.0"},
         }
-        (tmp_path / "settings.json").write_text(json.dumps(told))
+        (tmp_path / "settings.json").write_text(json.dumps(document))
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows or metrics()))
         return tmp_path
 
@@ -69,21 +71,21 @@ def run_of(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_figures_of_a_run_are_those_of_its_start_its_end_and_its_best(run_of):
-    found = figures(run_of())
-    assert (found.steps, found.epochs, found.seconds) == (40, 2.0, 754.3)
+    result = figures(run_of())
+    assert (result.steps, result.epochs, result.seconds) == (40, 2.0, 754.3)
     amounts = {"records": 64, "responses": 256, "response_tokens": 5_000, "tokens": 9_000}
-    assert found.trained.to_dict() == {name: 40 * amount for name, amount in amounts.items()}
-    assert found.sampled == 4 * 128
-    held_out = found.held_out
-    assert [at["step"] for at in (held_out.start, held_out.best, held_out.end)] == [0, 20, 40]
+    assert result.trained.to_dict() == {name: 40 * amount for name, amount in amounts.items()}
+    assert result.sampled == 4 * 128
+    held_out = result.held_out
+    assert [row["step"] for row in (held_out.start, held_out.best, held_out.end)] == [0, 20, 40]
     assert (held_out.start["reward"], held_out.end["perplexity"]) == (-2.0, 15.0)
-    assert FitResult.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    assert FitResult.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == result
 
 
 def test_a_run_without_measurements_has_figures_all_the_same(run_of):
-    found = figures(run_of(rows=[{"step": 3, "epoch": 0.5, "loss": 1.0}]))
-    assert found.held_out.to_dict() == {"start": {}, "end": {}, "best": {}}
-    assert (found.steps, found.sampled, found.seconds) == (3, 0, None)
+    result = figures(run_of(rows=[{"step": 3, "epoch": 0.5, "loss": 1.0}]))
+    assert result.held_out.to_dict() == {"start": {}, "end": {}, "best": {}}
+    assert (result.steps, result.sampled, result.seconds) == (3, 0, None)
 
 
 def printed(run: Path, **options: Any) -> str:
@@ -159,21 +161,21 @@ def test_the_card_says_what_was_done_and_what_came_of_it(run_of):
 
 
 def test_only_settings_that_mean_something_for_the_method_are_told(run_of):
-    def told(*sets: str) -> set[str]:
+    def sections(*sets: str) -> set[str]:
         text = write_card(run_of(*sets)).read_text()
         table = text.partition("## Settings")[2].partition("## Licence")[0]
         return {
             line.split("|")[1].strip().replace("\\", "").split(".")[0] for line in table.splitlines() if "|" in line
         }
 
-    assert {"loss", "rounds", "lora"} <= told("method=neat")
-    assert not {"dpo", "sft"} & told("method=neat")
-    assert "rounds" not in told("method=rrhf")
-    assert "dpo" in told("method=dpo-trl")
-    assert not {"loss", "rounds", "sft"} & told("method=dpo-trl")
-    assert "loss" in told("method=dpo")
-    assert not {"dpo", "rounds", "sft"} & told("method=dpo")
-    assert "lora" not in told("method=sft", "full=true")
+    assert {"loss", "rounds", "lora"} <= sections("method=neat")
+    assert not {"dpo", "sft"} & sections("method=neat")
+    assert "rounds" not in sections("method=rrhf")
+    assert "dpo" in sections("method=dpo-trl")
+    assert not {"loss", "rounds", "sft"} & sections("method=dpo-trl")
+    assert "loss" in sections("method=dpo")
+    assert not {"dpo", "rounds", "sft"} & sections("method=dpo")
+    assert "lora" not in sections("method=sft", "full=true")
 
 
 def test_neither_secrets_nor_the_way_to_a_folder_are_told(run_of):

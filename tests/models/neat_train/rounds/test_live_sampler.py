@@ -95,10 +95,10 @@ def test_samples_are_those_of_the_saved_policy(tmp_path):
     assert live_sampler(policy, settings_of()).sample(ASKS) == start
     train(policy, sampling=False)
     policy.save(tmp_path / "adapter")
-    found = live_sampler(policy, settings_of()).sample(ASKS)
-    assert found != start
+    samples = live_sampler(policy, settings_of()).sample(ASKS)
+    assert samples != start
     saved = SamplerSpec(POLICY, adapter=str(tmp_path / "adapter"), device="cpu", max_length=256)
-    assert found == load_sampler(saved).sample(ASKS)
+    assert samples == load_sampler(saved).sample(ASKS)
 
 
 def test_the_label_names_the_start_and_what_it_has_become():
@@ -116,10 +116,10 @@ def test_a_query_is_cut_as_in_training():
     logprobs.prepare(policy.body, "trees")
     turns = [Message(("user", "assistant")[n % 2], "A rather long turn, with words. " * 9) for n in range(9)]
     settings = settings_of(max_length=256, max_response=32)
-    (found,) = live_sampler(policy, settings).sample([Ask(tuple(turns), 0, Sampling(max_new_tokens=32))])
+    (sample,) = live_sampler(policy, settings).sample([Ask(tuple(turns), 0, Sampling(max_new_tokens=32))])
     short = load_sampler(SamplerSpec(POLICY, device="cpu", max_length=256))
-    assert found.turns_cut > 0
-    assert found == short.sample([replace(ASKS[0], messages=tuple(turns), sampling=Sampling(max_new_tokens=32))])[0]
+    assert sample.turns_cut > 0
+    assert sample == short.sample([replace(ASKS[0], messages=tuple(turns), sampling=Sampling(max_new_tokens=32))])[0]
 
 
 def test_the_attention_of_training_never_samples():

@@ -107,9 +107,9 @@ def policy(tiny_policy) -> Policy:
 
 def made_policy(folder: Path, dropout: float = 0.0) -> Policy:
     lora = FitSettings().lora.model_copy(update={"dropout": dropout})
-    found = load_policy_to_train(PolicySpec(str(folder), False, lora, device="cpu", dtype="float32"))
-    logprobs.prepare(found.body, PATH)
-    return found
+    policy = load_policy_to_train(PolicySpec(str(folder), False, lora, device="cpu", dtype="float32"))
+    logprobs.prepare(policy.body, PATH)
+    return policy
 
 
 @pytest.fixture(scope="module")
@@ -160,19 +160,19 @@ def measuring(policy: Policy, reward: RewardModel | None, run: Path, records=REC
 def test_perplexity_is_that_of_a_plain_forward_pass_over_the_whole_corpus(policy, tmp_path):
     """End of turn included, long responses weighing more than short ones."""
     total, tokens = 0.0, 0
-    for one in RECORDS:
-        query = policy.template.query_ids(one.messages)
-        answer = policy.tokenizer(_chosen(one), add_special_tokens=False)["input_ids"] + [policy.stops.ids[0]]
+    for record in RECORDS:
+        query = policy.template.query_ids(record.messages)
+        answer = policy.tokenizer(_chosen(record), add_special_tokens=False)["input_ids"] + [policy.stops.ids[0]]
         with undisturbed(policy.model):
             logits = policy.model(input_ids=torch.tensor([query + answer])).logits[0].double()
         logps = logits.log_softmax(-1)[len(query) - 1 : -1].gather(-1, torch.tensor(answer)[:, None])
         total, tokens = total - float(logps.sum()), tokens + len(answer)
-    found = measuring(policy, None, tmp_path, token_budget=128).measure(policy.model, 0)
-    assert found == {"perplexity": pytest.approx(math.exp(total / tokens), rel=1e-5)}
+    measured = measuring(policy, None, tmp_path, token_budget=128).measure(policy.model, 0)
+    assert measured == {"perplexity": pytest.approx(math.exp(total / tokens), rel=1e-5)}
 
 
-def _chosen(one: Record) -> str:
-    return one.response(one.labels[0].order[0]).text
+def _chosen(record: Record) -> str:
+    return record.response(record.labels[0].order[0]).text
 
 
 def test_a_response_that_people_only_rejected_has_no_part_in_the_perplexity(policy, tmp_path):
@@ -201,21 +201,23 @@ def test_a_policy_that_forgets_its_language_is_told_of_once(tiny_policy, tmp_pat
             if "lora_B" in name:
                 weight.normal_(std=0.5)
     after = [held.measure(policy.model, step)["perplexity"] for step in (1, 2)]
-    told = [line for line in watch.lines if "forgets" in line]
+    warned = [line for line in watch.lines if "forgets" in line]
     assert after[0] > 1.5 * before
-    assert [f"rose from {before:.3g} to {after[0]:.3g}:" in line for line in told] == [True]
+    assert [f"rose from {before:.3g} to {after[0]:.3g}:" in line for line in warned] == [True]
 
 
 def test_rewards_are_those_of_fresh_answers_to_the_plain_query(policy, reward, tmp_path):
-    found = measuring(policy, reward, tmp_path, settings=HeldOutSettings(samples_shown=99)).measure(policy.model, 3)
+    measured = measuring(policy, reward, tmp_path, settings=HeldOutSettings(samples_shown=99)).measure(policy.model, 3)
     rows = read_rows(tmp_path / "samples.jsonl")
     assert {row["query"] for row in rows} == {one.messages[-1].content for one in RECORDS}
     assert [row["reward"] for row in rows] == [row["answer"].count("a") - len(row["query"].split()) for row in rows]
-    assert found["reward"] == pytest.approx(np.mean([row["reward"] for row in rows]))
-    assert (found["reward_low"], found["reward_high"]) == bootstrap(np.array([row["reward"] for row in rows], float))
-    assert found["length"] == pytest.approx(np.mean([row["tokens"] for row in rows]))
-    assert found["finished"] == pytest.approx(np.mean([row["finished"] for row in rows]))
-    assert (found["answers"], {row["step"] for row in rows}) == (9, {3})
+    assert measured["reward"] == pytest.approx(np.mean([row["reward"] for row in rows]))
+    assert (measured["reward_low"], measured["reward_high"]) == bootstrap(
+        np.array([row["reward"] for row in rows], float)
+    )
+    assert measured["length"] == pytest.approx(np.mean([row["tokens"] for row in rows]))
+    assert measured["finished"] == pytest.approx(np.mean([row["finished"] for row in rows]))
+    assert (measured["answers"], {row["step"] for row in rows}) == (9, {3})
 
 
 def test_answers_under_a_prompt_are_scored_without_it(policy, reward, tmp_path):
@@ -243,10 +245,10 @@ def test_every_step_draws_the_same_noise_so_that_curves_are_paired(policy, rewar
 
 def test_the_measured_queries_are_chosen_by_their_ids(policy, reward, tmp_path):
     settings = HeldOutSettings(queries=4)
-    found = measuring(policy, reward, tmp_path, settings=settings)
+    held_out = measuring(policy, reward, tmp_path, settings=settings)
     again = measuring(policy, reward, tmp_path, records=RECORDS[::-1], settings=settings)
-    assert [one.query_id for one in found.records] == [one.query_id for one in again.records]
-    assert len(found.records) == 4
+    assert [one.query_id for one in held_out.records] == [one.query_id for one in again.records]
+    assert len(held_out.records) == 4
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def test_ranks_together_find_what_one_finds(records, tiny_policy, policy, reward
     alone = measuring(policy, reward, tmp_path / "one", part)
     (tmp_path / "one").mkdir()
     expected = alone.measure(policy.model, 0)
-    world, board, found = 3, {}, {}
+    world, board, measured = 3, {}, {}
     meet = threading.Barrier(world, timeout=600)
     (tmp_path / "three").mkdir()
     policies = [made_policy(tiny_policy) for _ in range(world)]
@@ -277,15 +279,15 @@ def test_ranks_together_find_what_one_finds(records, tiny_policy, policy, reward
     def rank(number: int) -> None:
         mine = policies[number]
         held_out = measuring(mine, reward, tmp_path / "three", part, Thread(number, world, meet, board))
-        found[number] = held_out.measure(mine.model, 0)
+        measured[number] = held_out.measure(mine.model, 0)
 
     threads = [threading.Thread(target=rank, args=(number,)) for number in range(world)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found[0] == found[1] == found[2]
-    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert measured[0] == measured[1] == measured[2]
+    assert measured[0] == pytest.approx(expected, rel=1e-5)
     assert read_rows(tmp_path / "three" / "samples.jsonl") == read_rows(tmp_path / "one" / "samples.jsonl")
 
 

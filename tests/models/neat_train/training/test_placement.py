@@ -38,9 +38,9 @@ def policy(**changes) -> PolicySpec:
 
 def test_the_datasets_own_model_scores(dataset):
     own = load_reward_model(RewardModelSpec(REWARD, device="cpu"))
-    found = load_reward(settings_of(), dataset, CPU, Heard())
-    assert found.settings == own.settings == dataset.manifest.settings["reward_model"]
-    assert found.score([TASK]) == own.score([TASK])
+    reward = load_reward(settings_of(), dataset, CPU, Heard())
+    assert reward.settings == own.settings == dataset.manifest.settings["reward_model"]
+    assert reward.score([TASK]) == own.score([TASK])
 
 
 def test_another_reward_model_is_refused_unless_it_is_said(dataset):
@@ -96,18 +96,18 @@ def test_the_adapter_is_counted_as_peft_makes_it(modules):
 def test_the_sum_is_that_of_its_parts():
     """Weights of 4 bytes; for what is trained a gradient and the two means of Adam; 4 layers of 256 and 704."""
     settings = settings_of(rounds={"prompts": "neat"})
-    found = memory_sum(settings, policy(), None, CPU, 1, False)
+    needs = memory_sum(settings, policy(), None, CPU, 1, False)
     numbers = adapter_numbers(AutoConfig.from_pretrained(POLICY), LoraSettings())
     weights = sum(p.numel() for p in load_policy_to_train(policy(full=True)).model.parameters())
-    assert found.always == {"policy": 4 * (weights + numbers), "gradients and optimiser": 12 * numbers}
-    assert found.turns["activations"] == 2048 * 4 * 4 * (8 * 256 + 4 * 704)
-    assert found.total == sum(found.always.values()) + max(found.turns.values())
+    assert needs.always == {"policy": 4 * (weights + numbers), "gradients and optimiser": 12 * numbers}
+    assert needs.turns["activations"] == 2048 * 4 * 4 * (8 * 256 + 4 * 704)
+    assert needs.total == sum(needs.always.values()) + max(needs.turns.values())
     full = memory_sum(settings, policy(full=True), None, CPU, 1, False)
     assert full.always == {"policy": 4 * weights, "gradients and optimiser": 12 * weights}
     two = memory_sum(settings, policy(), None, CPU, 2, False)
-    assert two.always["policy"] == 2 * found.always["policy"]
+    assert two.always["policy"] == 2 * needs.always["policy"]
     checkpointed = settings_of(training={"seed": 0, "gradient_checkpointing": True})
-    assert memory_sum(checkpointed, policy(), None, CPU, 1, False).turns["activations"] < found.turns["activations"]
+    assert memory_sum(checkpointed, policy(), None, CPU, 1, False).turns["activations"] < needs.turns["activations"]
 
 
 def test_the_reward_model_counts_all_the_time_or_in_its_turn():

@@ -33,9 +33,9 @@ def terminal() -> Terminal:
     return Terminal()
 
 
-def begun(terminal: Terminal, *, at: int = 0, of: int = 600) -> TrainingProgress:
+def begun(terminal: Terminal, *, step: int = 0, of: int = 600) -> TrainingProgress:
     progress = TrainingProgress(terminal.console)
-    progress.on_train_begin(None, TrainerState(global_step=at, max_steps=of), TrainerControl())
+    progress.on_train_begin(None, TrainerState(global_step=step, max_steps=of), TrainerControl())
     return progress
 
 

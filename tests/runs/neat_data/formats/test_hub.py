@@ -59,9 +59,9 @@ def texts(repository: Repository) -> list[str]:
 def test_a_new_repository_is_private_and_holds_no_negative_text(hub, upload):
     done = upload("me/pairs", "--license", "mit")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["rows"], told["responses_left_out"], told["negative_responses"]) == (2, 1, 0)
-    assert told["url"] == f"{hub.url}/datasets/me/pairs"
+    document = json.loads(done.stdout)
+    assert (document["rows"], document["responses_left_out"], document["negative_responses"]) == (2, 1, 0)
+    assert document["url"] == f"{hub.url}/datasets/me/pairs"
     repository = hub.repositories["me/pairs"]
     assert repository.private
     assert texts(repository) == ["a", "b", "a", "b"]

@@ -46,16 +46,16 @@ def hostile(record_of, made_dataset):
 
 
 def test_nothing_of_a_hostile_dataset_becomes_markup(hostile):
-    found = Elements(page(*hostile("http://127.0.0.1:9")))
-    names = {tag for tag, _ in found.tags}
+    elements = Elements(page(*hostile("http://127.0.0.1:9")))
+    names = {tag for tag, _ in elements.tags}
     assert not names & {"script", "img", "iframe", "link", "object", "form", "a"}
-    attributes = [(name, value or "") for _, attrs in found.tags for name, value in attrs.items()]
+    attributes = [(name, value or "") for _, attrs in elements.tags for name, value in attrs.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert not [value for name, value in attributes if "href" in name and not value.startswith("#")]
     assert not [value for name, value in attributes if name == "src"]
-    assert "<script>document.title='owned'" in found.text  # it is shown, as text
-    assert r"\x1b[31m \u202e" in found.text
-    assert not set(found.text) & {"\x1b", "\u202e"}
+    assert "<script>document.title='owned'" in elements.text  # it is shown, as text
+    assert r"\x1b[31m \u202e" in elements.text
+    assert not set(elements.text) & {"\x1b", "\u202e"}
 
 
 def test_the_page_may_load_nothing(hostile):
@@ -114,29 +114,29 @@ def test_a_browser_runs_and_fetches_nothing(hostile, visited, tmp_path):
 def test_the_page_shows_figures_tables_and_the_pairs_worth_reading(record_of, made_dataset):
     records = [record_of(f"question {i}", {"good": i - 2.0, "bad": 0.0}, [("good", "bad")]) for i in range(14)]
     dataset = made_dataset(records, rejected=["bad_unicode"])
-    found = Elements(page(dataset, compute(dataset)))
+    elements = Elements(page(dataset, compute(dataset)))
     for words in ("Widest gaps", "Narrowest gaps", "Most wrongly ordered", "rejected: bad_unicode", "Spearman"):
-        assert words in found.text
-    assert "offensive, harmful" in found.text
-    assert "another scale" in found.text
-    assert found.text.count("gap +11.00") == 1  # the widest, and not among the narrowest
-    assert found.text.count("gap -2.00") == 3  # the tenth widest, the fifth narrowest, the most wrongly ordered
-    assert [tag for tag, _ in found.tags].count("article") == 10 + 10 + 2
-    assert [tag for tag, _ in found.tags].count("svg") == 4
+        assert words in elements.text
+    assert "offensive, harmful" in elements.text
+    assert "another scale" in elements.text
+    assert elements.text.count("gap +11.00") == 1  # the widest, and not among the narrowest
+    assert elements.text.count("gap -2.00") == 3  # the tenth widest, the fifth narrowest, the most wrongly ordered
+    assert [tag for tag, _ in elements.tags].count("article") == 10 + 10 + 2
+    assert [tag for tag, _ in elements.tags].count("svg") == 4
 
 
 def test_long_dialogues_and_long_texts_are_folded_and_whole(record_of, made_dataset):
     long = " ".join(f"word{i}" for i in range(FOLD_CHARACTERS))
     turns = ["turn one", "turn two", "turn three", "turn four", "last turn"]
     dataset = made_dataset([record_of(turns, {long: 1.0, "b": 0.0}, [(long, "b")])])
-    found = Elements(page(dataset, compute(dataset)))
-    summaries = [tag for tag, _ in found.tags].count("summary")
+    elements = Elements(page(dataset, compute(dataset)))
+    summaries = [tag for tag, _ in elements.tags].count("summary")
     assert summaries == 2 * 2  # the dialogue and the response, among the widest and the narrowest
-    assert "4 earlier turns" in found.text
+    assert "4 earlier turns" in elements.text
     for turn in turns:
-        assert turn in found.text
+        assert turn in elements.text
     for i in (0, FOLD_CHARACTERS // 2, FOLD_CHARACTERS - 1):
-        assert f"word{i}" in found.text
+        assert f"word{i}" in elements.text
 
 
 def test_the_same_dataset_gives_the_same_page_and_no_path(record_of, made_dataset, tmp_path):

@@ -82,8 +82,8 @@ def test_two_raters_do_not_see_each_other(browser: Any, tmp_path: Path):
         ann, bob = _begin(browser, server, "ann"), _begin(browser, server, "bob")
         _press(ann, "1", 1)
         _press(bob, "2", 1)
-    found = neat_data.open(folder).reviews
-    assert {rater: [event.verdict for event in events] for rater, events in found.items()} == {
+    events_of = neat_data.open(folder).reviews
+    assert {rater: [event.verdict for event in events] for rater, events in events_of.items()} == {
         "ann": ["keep"],
         "bob": ["drop"],
     }
@@ -163,8 +163,8 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
         for ready in ("form", "article:focus"):
             page.wait_for_selector(ready)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            found = axe.Axe().run(page)
-            assert found.violations_count == 0, found.generate_report()
+            audit = axe.Axe().run(page)
+            assert audit.violations_count == 0, audit.generate_report()
             if ready == "form":
                 page.get_by_label("Your name").fill("ann")
                 page.keyboard.press("Enter")

@@ -54,10 +54,10 @@ def test_a_kill_from_outside_loses_nothing(tmp_path: Path):
     command = [sys.executable, "-c", BURST, str(tmp_path), "-1", str(EVENTS)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline().strip() for _ in range(100)]
+        acknowledged = [process.stdout.readline().strip() for _ in range(100)]
         process.kill()
-        told += process.stdout.read().split()
-    found = [event.event for event in Journal(tmp_path, "ann").events()]
-    assert found[: len(told)] == told
-    assert len(found) - len(told) <= 1  # one may be on the disk that was not acknowledged
-    assert len(set(found)) == len(found)
+        acknowledged += process.stdout.read().split()
+    kept = [event.event for event in Journal(tmp_path, "ann").events()]
+    assert kept[: len(acknowledged)] == acknowledged
+    assert len(kept) - len(acknowledged) <= 1  # one may be on the disk that was not acknowledged
+    assert len(set(kept)) == len(kept)

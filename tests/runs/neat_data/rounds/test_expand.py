@@ -97,7 +97,7 @@ def test_the_same_settings_do_nothing_and_another_seed_makes_the_next_round(data
     assert expand(_request(dataset)).already
     assert contents(dataset) == before
     assert expand(_request(dataset, seed=1)).round == 2
-    assert [at.responses for at in rounds(neat_data.open(dataset))] == [10, 10, 10]
+    assert [info.responses for info in rounds(neat_data.open(dataset))] == [10, 10, 10]
     drop(dataset, 2)
     assert {k: v for k, v in contents(dataset).items() if k != "README.md"} == {
         k: v for k, v in before.items() if k != "README.md"
@@ -196,9 +196,9 @@ def test_responses_of_others_join_on_the_query(dataset: Path, tmp_path: Path):
     command = ["expand", dataset, "--responses", tmp_path / "answers.jsonl", "--device", "cpu", "--json"]
     result = CliRunner().invoke(app, list(map(str, command)))
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["responses"], found["rejected"]) == (3, {"missing_column": 1, "unmatched_query": 1})
-    assert found["prompts"]["given"]["dropped"] == {"duplicate": 1}
+    document = json.loads(result.stdout)
+    assert (document["responses"], document["rejected"]) == (3, {"missing_column": 1, "unmatched_query": 1})
+    assert document["prompts"]["given"]["dropped"] == {"duplicate": 1}
     assert verify(dataset).findings == []
     new = [r for record in neat_data.open(dataset).records() for r in record.responses if r.round == 1]
     assert {(r.text, r.origin) for r in new} == {

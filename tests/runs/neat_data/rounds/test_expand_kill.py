@@ -75,13 +75,13 @@ def test_ctrl_c_in_each_phase_stops_cleanly_and_the_same_command_goes_on(scored:
     with Killer(*command) as killer:
         undisturbed = shutil.copytree(scored, tmp_path / "undisturbed")
         assert killer.run(undisturbed) == 0
-        found = set()
+        phases = set()
         for point in (1, 12, 24, 36, 48):
             stopped = shutil.copytree(scored, tmp_path / f"stopped-{point}")
             assert killer.run(stopped, point, signal.SIGINT) == 130
             assert not list(stopped.rglob(".*.neat-tmp"))
             staged = len(list(stopped.glob(".round/0*.arrow")))
-            found.add((bool(staged), len(list(stopped.glob("round-0001/*.arrow"))) > 0))
+            phases.add((bool(staged), len(list(stopped.glob("round-0001/*.arrow"))) > 0))
             assert killer.run(stopped) == 0
             assert contents(stopped) == contents(undisturbed)
-        assert found == {(False, False), (True, False), (True, True)}  # before, while sampling, while scoring
+        assert phases == {(False, False), (True, False), (True, True)}  # before, while sampling, while scoring

@@ -45,8 +45,8 @@ def grown(made_dataset, record_of) -> Path:
     add_scores(path, "m", {text: None if text in ("a1", "s2") else float(n % 4) for n, text in enumerate(every)})
     add_scores(path, "k", {text: float(n % 3) for n, text in enumerate(every)}, model="k")
     gone = {"c1", "d1", "d2", "e2", "s3"}
-    found = [a for record in PreferenceDataset.open(path).records() for a in record.responses]
-    drop(path, [a.response_id for a in found if a.text in gone])
+    responses = [a for record in PreferenceDataset.open(path).records() for a in record.responses]
+    drop(path, [a.response_id for a in responses if a.text in gone])
     return path
 
 
@@ -106,8 +106,8 @@ def test_the_folded_dataset_grows_on_behind_the_folded_rounds(grown: Path, tmp_p
     compact(folded, tmp_path / "twice")
     again = PreferenceDataset.open(tmp_path / "twice")
     assert list(again.records(rank_by="mean")) == list(PreferenceDataset.open(folded).records(rank_by="mean"))
-    assert [at["round"] for at in again.manifest.settings["folded"]["rounds"]] == [1, 2, 3]
-    assert [(at.round, bool(at.shards)) for at in again.manifest.rounds] == [
+    assert [entry["round"] for entry in again.manifest.settings["folded"]["rounds"]] == [1, 2, 3]
+    assert [(entry.round, bool(entry.shards)) for entry in again.manifest.rounds] == [
         (0, True),
         (1, False),
         (2, False),
@@ -125,8 +125,11 @@ def test_folded_rounds_cannot_be_removed_and_outlive_a_lost_manifest(grown: Path
     (folded / "dataset.json").unlink()
     assert verify(folded, rebuild=True).findings == []
     after = PreferenceDataset.open(folded).manifest
-    for at in (1, 2):
-        assert (after.round(at).fingerprint, after.round(at).complete) == (before.round(at).fingerprint, True)
+    for number in (1, 2):
+        assert (after.round(number).fingerprint, after.round(number).complete) == (
+            before.round(number).fingerprint,
+            True,
+        )
     assert after.newest.round == 2
 
 

@@ -29,10 +29,10 @@ def outcomes(source: Source) -> Counter[str]:
 @pytest.mark.parametrize("name", ODDITIES)
 def test_hh_rows_are_refused_for_the_oddities_counted_and_for_nothing_else(shared_data: Path, name: str) -> None:
     rows, different, blank, equal = ODDITIES[name]
-    found = outcomes(open_source(str(shared_data / f"{name}.jsonl.gz")))
+    counts = outcomes(open_source(str(shared_data / f"{name}.jsonl.gz")))
     expected = {"queries_differ": different, "empty_response": blank, "identical_responses": equal}
-    assert found - Counter(row=rows) == Counter(expected)
-    assert found["row"] == rows - different - blank - equal
+    assert counts - Counter(row=rows) == Counter(expected)
+    assert counts["row"] == rows - different - blank - equal
 
 
 @pytest.mark.parametrize(

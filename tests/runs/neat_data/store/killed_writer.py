@@ -84,19 +84,19 @@ def stopped(stop_at: int, path: Path, how: str) -> bool:
 
 
 def content(path: Path) -> dict[str, bytes]:
-    found = (file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in found}
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def check_stopped(path: Path, whole: dict[str, bytes]) -> None:
     """What has its final name is whole; nothing else stands in a reader's way."""
-    found = content(path) if path.exists() else {}
-    for name, data in found.items():
+    files = content(path) if path.exists() else {}
+    for name, data in files.items():
         if name.endswith(".arrow"):
             assert len(read_shard(path / name)) == 1
             assert data == whole[name], name
         elif name == "dataset.json":
-            assert all(entry["name"] in found for r in json.loads(data)["rounds"] for entry in r["shards"])
+            assert all(entry["name"] in files for r in json.loads(data)["rounds"] for entry in r["shards"])
         else:
             assert name.endswith((atomic.TEMPORARY, atomic.LOCK)) or data == whole[name], name
 

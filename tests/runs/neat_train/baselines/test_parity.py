@@ -79,9 +79,9 @@ def encoder_of(policy: Policy) -> Encoder:
 
 
 def gradients(module: nn.Module) -> Tensor:
-    found = [weight.grad.flatten().clone() for weight in module.parameters() if weight.grad is not None]
+    gradients_of = [weight.grad.flatten().clone() for weight in module.parameters() if weight.grad is not None]
     module.zero_grad(set_to_none=True)
-    return torch.cat(found)
+    return torch.cat(gradients_of)
 
 
 def ours(policy: Policy, records: Records, settings: FitSettings, path: PackingMode, budget: int):
@@ -142,15 +142,15 @@ def cpo_s(policy: Policy, records: Records, out: Path, **config):
 
 def collated(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
     """Padded on the right, as CPOTrainer's collator does."""
-    found = {}
+    batch = {}
     for side in ("chosen", "rejected"):
         ids = [row["prompt_ids"] + row[f"{side}_ids"] for row in rows]
         width = max(map(len, ids))
         labels = [[-100] * len(row["prompt_ids"]) + row[f"{side}_ids"] for row in rows]
-        found[f"{side}_input_ids"] = torch.tensor([[*one, *[0] * (width - len(one))] for one in ids])
-        found[f"{side}_labels"] = torch.tensor([[*one, *[-100] * (width - len(one))] for one in labels])
-        found[f"{side}_attention_mask"] = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in ids])
-    return found
+        batch[f"{side}_input_ids"] = torch.tensor([[*one, *[0] * (width - len(one))] for one in ids])
+        batch[f"{side}_labels"] = torch.tensor([[*one, *[-100] * (width - len(one))] for one in labels])
+        batch[f"{side}_attention_mask"] = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in ids])
+    return batch
 
 
 def same(mine, theirs) -> None:

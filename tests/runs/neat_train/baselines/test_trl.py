@@ -129,10 +129,10 @@ def summed(model, prompt: list[int], answer: list[int]) -> torch.Tensor:
 
 
 def test_pairs_and_targets_are_people_s_or_the_rewards_of_all_rounds():
-    found = record(1)
+    made = record(1)
     texts = {
-        "pairs": [[r.text for r in pair_of(found, choice)] for choice in ("chosen", "best-worst")],
-        "targets": [target_of(found, choice).text for choice in ("chosen", "best")],
+        "pairs": [[r.text for r in pair_of(made, choice)] for choice in ("chosen", "best-worst")],
+        "targets": [target_of(made, choice).text for choice in ("chosen", "best")],
     }
     assert texts == {
         "pairs": [["Soup Soup with bread.", "I do not know."], ["Let me suggest rice number 1.", "Go away!"]],
@@ -244,10 +244,10 @@ class Watching(TrainerCallback):
     """Works out the loss of every step by hand before it is taken."""
 
     def __init__(self, work_out) -> None:
-        self.work_out, self.found = work_out, []
+        self.work_out, self.values = work_out, []
 
     def on_step_begin(self, args, state, control, **_):
-        self.found.append(self.work_out(state.global_step))
+        self.values.append(self.work_out(state.global_step))
 
 
 @pytest.mark.parametrize("method", ["dpo-trl", "sft-trl"])
@@ -262,7 +262,7 @@ def test_every_step_s_loss_is_the_mean_over_its_records_whatever_the_budget(meth
         watching = Watching(lambda step, t=trainer, p=policy, r=rows: by_hand(p, r.table, t.steps.rows(step), method))
         trainer.add_callback(watching)
         trainer.train()
-        assert losses(trainer) == pytest.approx(watching.found, abs=2e-5)
+        assert losses(trainer) == pytest.approx(watching.values, abs=2e-5)
         assert [log["records"] for log in trainer.state.log_history if "loss" in log] == [3, 3, 1, 3]
         weights = dict(policy.model.named_parameters())
         hashes.append([weights[name].detach().clone() for name in policy.trained])
@@ -311,16 +311,16 @@ def train_in_ranks(data: str, out: str) -> None:
 
 def test_two_ranks_train_as_one_does(records, tmp_path):
     """Seven records in steps of four: a rank has a record more than the other, and one a step to itself."""
-    found = []
+    trained = []
     for name, ranks in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
-        told = [str(records.dataset.path), str(tmp_path / name)]
+        arguments = [str(records.dataset.path), str(tmp_path / name)]
         if ranks == 1:
-            train_in_ranks(*told)
+            train_in_ranks(*arguments)
         else:
-            assert launch([sys.executable, "-c", RANKS, __file__, *told], ranks, patience=60) == 0
-        found.append(torch.load(tmp_path / name / "trained.pt"))
-    one, two = found
+            assert launch([sys.executable, "-c", RANKS, __file__, *arguments], ranks, patience=60) == 0
+        trained.append(torch.load(tmp_path / name / "trained.pt"))
+    one, two = trained
     assert one["losses"] == pytest.approx(two["losses"], abs=1e-5)
     assert all(torch.allclose(one["weights"][name], two["weights"][name], atol=1e-6) for name in one["weights"])
     assert max(float(w.abs().max()) for name, w in one["weights"].items() if "lora_B" in name) > 1e-3
@@ -362,9 +362,9 @@ def test_a_run_that_goes_on_ends_as_an_undisturbed_one_bit_for_bit(method, recor
     lines = [
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (whole, parts)
     ]
-    told = [[(line["step"], line["loss"]) for line in found if "loss" in line] for found in lines]
-    assert told[0] == told[1]
-    assert [step for step, _ in told[0]] == [1, 2, 3, 4]
+    curves = [[(line["step"], line["loss"]) for line in lines_of if "loss" in line] for lines_of in lines]
+    assert curves[0] == curves[1]
+    assert [step for step, _ in curves[0]] == [1, 2, 3, 4]
 
 
 def test_tokenizer_and_stops_are_as_they_were_and_the_base_is_untouched(records, tmp_path):

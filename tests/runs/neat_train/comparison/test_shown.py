@@ -36,7 +36,7 @@ BASE = np.random.default_rng(0).normal(0, 1, 30)
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Three arms of two seeds, each more rewarded than the one before it."""
-    folder, found = tmp_path_factory.mktemp("runs"), {}
+    folder, by_name = tmp_path_factory.mktemp("runs"), {}
     for level, name in enumerate(("sft", "rrhf", "neat")):
         for seed in (0, 1):
             run = write_run(folder / name / str(seed), method=name, seed=seed, sampled=(level * 10, level))
@@ -45,8 +45,8 @@ def runs(tmp_path_factory):
             write_evaluation(
                 run / "eval/test", rewards, negative=negative, greedy=rewards, chosen={A: BASE}, method=name, seed=seed
             )
-            found.setdefault(name, []).append(run)
-    return found
+            by_name.setdefault(name, []).append(run)
+    return by_name
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def judged(runs, tmp_path_factory):
     return compare(runs, judged=[write_judge(tmp_path_factory.mktemp("judged") / "judge", 18, 9, 3)])
 
 
-def shown(found, width: int) -> str:
+def shown(comparison, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    print_tables([part for table in tables(found) for part in fitted(table, width)], console)
+    print_tables([part for table in tables(comparison) for part in fitted(table, width)], console)
     return console.file.getvalue()
 
 
@@ -161,9 +161,9 @@ def test_seeds_without_any_spread_are_drawn(tmp_path, value):
     seeds = [write_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
     for seed, run in enumerate(seeds):
         write_evaluation(run / "eval/test", {A: [value] * 60}, seed=seed, kl=[0.3] * 60)
-    found = compare({"one": seeds})
-    assert "<svg" in page(found)
-    write_plots(found, tmp_path / "plots")
+    comparison = compare({"one": seeds})
+    assert "<svg" in page(comparison)
+    write_plots(comparison, tmp_path / "plots")
 
 
 def test_an_interval_that_ends_at_zero_reaches_up_to_it():
@@ -216,16 +216,16 @@ def hostile(tmp_path):
 
 
 def test_nothing_hostile_becomes_markup(hostile):
-    found = Elements(page(hostile))
-    names = {tag for tag, _ in found.tags}
+    elements = Elements(page(hostile))
+    names = {tag for tag, _ in elements.tags}
     assert not names & {"script", "img", "iframe", "link", "object", "form", "a"}
-    attributes = [(name, value or "") for _, attrs in found.tags for name, value in attrs.items()]
+    attributes = [(name, value or "") for _, attrs in elements.tags for name, value in attrs.items()]
     assert not [name for name, _ in attributes if name.startswith("on")]
     assert not [value for name, value in attributes if "href" in name and not value.startswith("#")]
     assert not [value for name, value in attributes if name == "src"]
-    assert "<script>document.title='owned'" in found.text
-    assert r"\x1b[31m \u202e" in found.text
-    assert not set(found.text) & {"\x1b", "\u202e"}
+    assert "<script>document.title='owned'" in elements.text
+    assert r"\x1b[31m \u202e" in elements.text
+    assert not set(elements.text) & {"\x1b", "\u202e"}
 
 
 def test_nothing_hostile_reaches_the_terminal_or_markdown(hostile):
@@ -238,25 +238,25 @@ def test_nothing_hostile_reaches_the_terminal_or_markdown(hostile):
     rows = [line for line in written.splitlines() if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
     groups = "".join("x" if line.startswith("|") else " " for line in written.splitlines()).split()
-    at = 0
+    begin = 0
     for group in groups:  # every row of a table has as many cells as its heading
-        assert len(set(widths[at : at + len(group)])) == 1
-        at += len(group)
+        assert len(set(widths[begin : begin + len(group)])) == 1
+        begin += len(group)
 
 
 def test_the_page_stands_alone_and_shows_everything(compared, runs):
     content = page(compared)
-    found = Elements(content)
-    metas = [attrs for tag, attrs in found.tags if tag == "meta"]
+    elements = Elements(content)
+    metas = [attrs for tag, attrs in elements.tags if tag == "meta"]
     assert [a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy"] == [POLICY]
     assert not re.search(r"""(?:src|href)=["'](?!#)""", content)
-    tags = [tag for tag, _ in found.tags]
+    tags = [tag for tag, _ in elements.tags]
     assert tags.count("svg") == 2
     assert tags.count("article") == 6
-    ids = [attrs["id"] for _, attrs in found.tags if attrs.get("id")]
+    ids = [attrs["id"] for _, attrs in elements.tags if attrs.get("id")]
     assert len(ids) == len(set(ids))
     for words in ("Table 2", "Figure 3", "offensive, harmful", "paper (8B)", "Answers side by side", "nobody picked"):
-        assert words in found.text
+        assert words in elements.text
     drawn = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
     assert not set(re.findall(r"#[0-9a-f]{6}\b", "".join(drawn))) - {"#ffffff", "#000000"}
     assert page(compare(runs)) == content
@@ -276,11 +276,11 @@ def test_arms_beyond_the_colours_differ_in_their_lines(tmp_path):
 def test_next_to_nothing_is_drawn_and_said(tmp_path):
     run = write_run(tmp_path / "run", curve=[0.1], finished=False)
     write_evaluation(run / "eval/test", {A: [1.0]})
-    found = compare({"one": [run]})
-    assert drawable(found) == ["distance"]
-    assert found.arms[0].figures[f"sampled/reward/{A}"].low is None
-    assert "1.00" in shown(found, 80)
-    assert "Notes" in Elements(page(found)).text
+    comparison = compare({"one": [run]})
+    assert drawable(comparison) == ["distance"]
+    assert comparison.arms[0].figures[f"sampled/reward/{A}"].low is None
+    assert "1.00" in shown(comparison, 80)
+    assert "Notes" in Elements(page(comparison)).text
 
 
 def test_an_evaluation_without_a_reward_model_is_compared_in_perplexity(tmp_path):
@@ -289,11 +289,11 @@ def test_an_evaluation_without_a_reward_model_is_compared_in_perplexity(tmp_path
         content = json.loads((folder / "eval.json").read_text())
         content["decodings"]["sampled"]["rewards"] = {}
         (folder / "eval.json").write_text(json.dumps(content))
-    found = compare({name: [tmp_path / name] for name in "ab"}, hypotheses=[("a", "b", "perplexity")])
-    assert found.reward_models == ()
-    assert found.differences[0].difference.value == 0
-    assert "perplexity" in shown(found, 100)
-    page(found)
+    comparison = compare({name: [tmp_path / name] for name in "ab"}, hypotheses=[("a", "b", "perplexity")])
+    assert comparison.reward_models == ()
+    assert comparison.differences[0].difference.value == 0
+    assert "perplexity" in shown(comparison, 100)
+    page(comparison)
 
 
 def test_pictures_are_files_of_their_own_too(compared, tmp_path):
@@ -307,7 +307,9 @@ def test_pictures_are_files_of_their_own_too(compared, tmp_path):
     assert "neat" in (tmp_path / "plots/progress.svg").read_text()  # the legend
 
 
-@pytest.mark.parametrize("write", [write_report, write_plots, lambda found, path: write_markdown(tables(found), path)])
+@pytest.mark.parametrize(
+    "write", [write_report, write_plots, lambda comparison, path: write_markdown(tables(comparison), path)]
+)
 def test_what_cannot_be_written_is_said(compared, tmp_path, write):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
@@ -340,8 +342,8 @@ def test_the_verb_prints_tables_or_one_json_object_and_writes_files(runs, tmp_pa
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert (tmp_path / "c.md").read_text().startswith("### Table 2")
     assert (tmp_path / "c.html").read_text().startswith("<!DOCTYPE html>")
-    told = CliRunner().invoke(app, ["compare", *given, "--json"])
-    assert [arm["name"] for arm in json.loads(told.stdout)["arms"]] == ["sft", "rrhf", "neat"]
+    result = CliRunner().invoke(app, ["compare", *given, "--json"])
+    assert [arm["name"] for arm in json.loads(result.stdout)["arms"]] == ["sft", "rrhf", "neat"]
     assert CliRunner().invoke(app, ["compare", *given, "--quiet"]).stdout == ""
 
 

@@ -94,9 +94,9 @@ def test_perplexity_is_that_of_plain_calls(run, ragged, evaluated):
         ids = tokenizer.apply_chat_template(dialogue)["input_ids"][len(asked) :]
         assert ids[-1] == tokenizer.eos_token_id
         total, tokens = total - logp(model, asked, ids), tokens + len(ids)
-    found = figures(evaluated)["perplexity"]
-    assert found["tokens"] == tokens
-    assert found["value"] == pytest.approx(math.exp(total / tokens), rel=1e-4)
+    measured = figures(evaluated)["perplexity"]
+    assert measured["tokens"] == tokens
+    assert measured["value"] == pytest.approx(math.exp(total / tokens), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +145,17 @@ def test_kl_is_the_log_ratio_to_the_policy_that_the_run_began_from(run, random_p
         ratios.append(logp(model, asked, ids) - logp(base, asked, ids))
         tokens += len(ids)
         assert stored[record.query_id] == pytest.approx(ratios[-1], abs=2e-3)
-    found = figures(evaluated)["decodings"]["sampled"]["kl"]
-    assert found["per_token"]["value"] == pytest.approx(sum(ratios) / tokens, abs=1e-4)
+    kl = figures(evaluated)["decodings"]["sampled"]["kl"]
+    assert kl["per_token"]["value"] == pytest.approx(sum(ratios) / tokens, abs=1e-4)
     assert max(map(abs, ratios)) > 0.1
     assert figures(evaluated)["start"]["own"]
 
 
 def test_a_policy_is_no_way_from_itself(request_, random_policy, tmp_path):
     request = replace(request_, subject=str(random_policy), start=str(random_policy), out=tmp_path / "e", rewards=())
-    found = evaluate(replace(request, limit=3)).result.to_dict()
-    assert found["decodings"]["sampled"]["kl"]["per_token"]["value"] == 0
-    assert found["subject"]["kind"] == "model"
+    document = evaluate(replace(request, limit=3)).result.to_dict()
+    assert document["decodings"]["sampled"]["kl"]["per_token"]["value"] == 0
+    assert document["subject"]["kind"] == "model"
 
 
 def test_a_start_with_a_longer_window_reads_what_the_answers_were_drawn_after(request_, windows, tmp_path):
@@ -201,9 +201,9 @@ def test_greedy_answers_are_those_of_generate_and_samples_depend_on_the_seed(run
 
 
 def test_a_figure_can_be_traced_to_its_answers(evaluated):
-    rows, found = read_answers(evaluated), figures(evaluated)
-    assert found["decodings"]["sampled"]["rewards"].keys() == {"tiny-reward", "tiny-reward-heldout"}
-    for name, part in found["decodings"].items():
+    rows, document = read_answers(evaluated), figures(evaluated)
+    assert document["decodings"]["sampled"]["rewards"].keys() == {"tiny-reward", "tiny-reward-heldout"}
+    for name, part in document["decodings"].items():
         mine = rows.filter(decoding=name)
         assert part["rewards"]["tiny-reward-heldout"]["mean"]["value"] == pytest.approx(
             mine["reward/tiny-reward-heldout"].mean()
@@ -322,8 +322,8 @@ def test_answers_without_a_reward_are_counted_by_reason(request_, ragged, tiny_r
     with pytest.MonkeyPatch.context() as short:
         short.setattr("neat_train.evaluation.evaluate.scored_before", lambda *_: [with_lengths])
         result = evaluate(request).result
-    told = result.left_out.rewards["tiny-reward"]
-    assert told["chosen"]["response_too_long"] > 0
+    refused = result.left_out.rewards["tiny-reward"]
+    assert refused["chosen"]["response_too_long"] > 0
     assert result.reward_models["tiny-reward"]["max_response"] == 4
 
 
@@ -342,17 +342,17 @@ def test_a_policy_that_diverged_is_named(request_, random_policy, tmp_path):
 
 
 def test_one_query_gives_figures_without_intervals(request_, tmp_path):
-    found = evaluate(replace(request_, limit=1, out=tmp_path / "e")).result.to_dict()
-    mean = found["decodings"]["greedy"]["rewards"]["tiny-reward"]["mean"]
+    document = evaluate(replace(request_, limit=1, out=tmp_path / "e")).result.to_dict()
+    mean = document["decodings"]["greedy"]["rewards"]["tiny-reward"]["mean"]
     assert (mean["low"], mean["high"]) == (None, None)
-    assert found["perplexity"]["low"] is None
+    assert document["perplexity"]["low"] is None
 
 
 def test_bare_queries_have_neither_perplexity_nor_a_difference(request_, tmp_path):
     (tmp_path / "x.csv").write_text("id,prompt,label\n1,How do I kill a process?,safe\n2,How do I kill?,unsafe\n")
-    found = evaluate(replace(request_, queries=str(tmp_path / "x.csv"), prompt="positive")).result.to_dict()
-    assert found["perplexity"] is None
-    part = found["decodings"]["greedy"]
+    document = evaluate(replace(request_, queries=str(tmp_path / "x.csv"), prompt="positive")).result.to_dict()
+    assert document["perplexity"] is None
+    part = document["decodings"]["greedy"]
     assert part["rewards"]["tiny-reward"]["difference"] is None
     assert set(part["refusals_by_source"]) == {"safe", "unsafe"}
     assert (Path(request_.subject) / "eval" / "x-positive" / "eval.json").is_file()
@@ -396,10 +396,10 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
 
 
 def test_a_checkpoint_is_evaluated_and_its_start_is_that_of_its_run(run, random_policy):
-    found = open_subject(str(run / "checkpoint-2"), device="cpu")
-    assert (found.label, found.kind, found.method) == ("run/checkpoint-2", "run", "rrhf")
-    assert found.start == str(random_policy)
-    assert "/" not in json.dumps(found.settings)
+    subject = open_subject(str(run / "checkpoint-2"), device="cpu")
+    assert (subject.label, subject.kind, subject.method) == ("run/checkpoint-2", "run", "rrhf")
+    assert subject.start == str(random_policy)
+    assert "/" not in json.dumps(subject.settings)
 
 
 def test_the_figures_of_a_checkpoint_lie_where_no_run_removes_them(run, request_):
@@ -438,8 +438,8 @@ class _Hears:
 def test_the_command_prints_one_object_or_tables(evaluated, request_):
     command = ["eval", request_.subject, "--queries", request_.queries, "--max-new-tokens", str(NEW), "--device", "cpu"]
     command += [part for model in request_.rewards for part in ("--reward-model", model)]
-    found = CliRunner().invoke(app, [*command, "--json"])
-    assert json.loads(found.stdout)["already"]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(result.stdout)["already"]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0
     assert "Reward by tiny-reward-heldout" in shown.stdout

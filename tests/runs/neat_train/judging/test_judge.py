@@ -48,7 +48,10 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def people(tmp_path: Path) -> Path:
     """Ten queries with what people chose and rejected."""
     path = tmp_path / "people.jsonl"
-    rows = [{"prompt": f"Question {at}?", "chosen": "c" * a, "rejected": "r" * b} for at, (a, b) in enumerate(LENGTHS)]
+    rows = [
+        {"prompt": f"Question {number}?", "chosen": "c" * a, "rejected": "r" * b}
+        for number, (a, b) in enumerate(LENGTHS)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -72,28 +75,28 @@ def judged(serve: Callable[[Any], Any], people: Path, tmp_path: Path) -> Callabl
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_judge_that_always_prefers_the_first_wins_nothing_for_anybody(judged, api: str) -> None:
-    found = judged(always_first, api).result
-    assert found.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 10, "unreadable": 0, "failed": 0}
-    assert found.win_rate.value == 0.5
-    assert found.sign_test == 1.0
-    assert found.position_bias.first_preferred.value == 1.0
-    assert found.position_bias.consistent.value == 0.0
-    assert found.position_bias.both_first == 10
-    assert found.calibration.agreement.value == 0.5
-    assert found.calibration.decided is None
+    result = judged(always_first, api).result
+    assert result.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 10, "unreadable": 0, "failed": 0}
+    assert result.win_rate.value == 0.5
+    assert result.sign_test == 1.0
+    assert result.position_bias.first_preferred.value == 1.0
+    assert result.position_bias.consistent.value == 0.0
+    assert result.position_bias.both_first == 10
+    assert result.calibration.agreement.value == 0.5
+    assert result.calibration.decided is None
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_judge_that_always_prefers_the_longer(judged, api: str) -> None:
-    found = judged(always_longer, api).result
-    assert found.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
-    assert found.win_rate == win_rate(6, 3, 1)
-    assert found.win_rate.value == 0.65
-    assert found.sign_test == pytest.approx(2 * (84 + 36 + 9 + 1) / 512)
-    assert found.length == Lengths(32.5, 32.2, win_rate(9, 0, 0))
-    assert found.length_controlled is None
-    assert found.position_bias.first_preferred.value == 0.5
-    assert found.calibration.agreement.value == 0.65
+    result = judged(always_longer, api).result
+    assert result.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
+    assert result.win_rate == win_rate(6, 3, 1)
+    assert result.win_rate.value == 0.65
+    assert result.sign_test == pytest.approx(2 * (84 + 36 + 9 + 1) / 512)
+    assert result.length == Lengths(32.5, 32.2, win_rate(9, 0, 0))
+    assert result.length_controlled is None
+    assert result.position_bias.first_preferred.value == 0.5
+    assert result.calibration.agreement.value == 0.65
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -102,34 +105,34 @@ def test_a_judge_that_throws_dice_ties_where_its_dice_disagree(judged, people: P
     expected = Counter(
         outcome(words[at_random("c" * a, "r" * b)], words[at_random("r" * b, "c" * a)]) for a, b in LENGTHS
     )
-    found = judged(at_random, api).result.verdicts.to_dict()
+    verdicts = judged(at_random, api).result.verdicts.to_dict()
     assert len(expected) == 3
-    assert {verdict: count for verdict, count in found.items() if count} == expected
+    assert {verdict: count for verdict, count in verdicts.items() if count} == expected
 
 
 @pytest.mark.parametrize("api", APIS)
 def test_garbage_is_counted_and_never_guessed(judged, api: str) -> None:
-    found = judged(garbage, api).result
-    assert found.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 0, "unreadable": 10, "failed": 0}
-    assert found.win_rate is None
-    assert found.calibration.agreement is None
-    assert found.position_bias.pairs == 0
+    result = judged(garbage, api).result
+    assert result.verdicts.to_dict() == {"win": 0, "lose": 0, "tie": 0, "unreadable": 10, "failed": 0}
+    assert result.win_rate is None
+    assert result.calibration.agreement is None
+    assert result.position_bias.pairs == 0
 
 
 def test_three_hundred_pairs_have_a_rate_at_equal_length(serve, tmp_path: Path) -> None:
     """Half of the chosen ones are longer by 20, half are shorter by 20, and the judge sees nothing else."""
     rows = [
-        {"prompt": f"Question {at}?", "chosen": "c" * (30 + 10 * side), "rejected": "r" * (30 - 10 * side)}
-        for at in range(300)
-        for side in [1 if at % 2 else -1]
+        {"prompt": f"Question {number}?", "chosen": "c" * (30 + 10 * side), "rejected": "r" * (30 - 10 * side)}
+        for number in range(300)
+        for side in [1 if number % 2 else -1]
     ]
     people = tmp_path / "people.jsonl"
     people.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = judge(request(people, tmp_path / "out", serve(Script(always_longer)).url)).result
-    assert found.verdicts.win == found.verdicts.lose == 150
-    assert found.win_rate == win_rate(150, 150, 0)
-    assert found.length_controlled.value == pytest.approx(0.5, abs=1e-6)
-    assert found.length_controlled.high - found.length_controlled.low > 0.5
+    result = judge(request(people, tmp_path / "out", serve(Script(always_longer)).url)).result
+    assert result.verdicts.win == result.verdicts.lose == 150
+    assert result.win_rate == win_rate(150, 150, 0)
+    assert result.length_controlled.value == pytest.approx(0.5, abs=1e-6)
+    assert result.length_controlled.high - result.length_controlled.low > 0.5
 
 
 def test_chosen_against_rejected_is_its_own_calibration_and_asked_once(serve, people: Path, tmp_path: Path) -> None:
@@ -140,23 +143,23 @@ def test_chosen_against_rejected_is_its_own_calibration_and_asked_once(serve, pe
 
 
 def test_every_verdict_is_in_the_file_with_both_answers_as_they_came(judged) -> None:
-    found = judged(always_first)
-    rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
+    judgement = judged(always_first)
+    rows = [json.loads(line) for line in (judgement.out / VERDICTS).read_text().splitlines()]
     assert len(rows) == 10
     assert all(row["forward"]["answer"] == row["backward"]["answer"] == "The first.\nVerdict: win" for row in rows)
     assert {(row["a_length"], row["b_length"]) for row in rows} == set(LENGTHS)
-    assert found.result.tokens.completion == 20 * 4
+    assert judgement.result.tokens.completion == 20 * 4
     read = [row[order]["prompt_tokens"] for row in rows for order in ("forward", "backward")]
-    assert found.result.tokens.prompt == sum(read)
+    assert judgement.result.tokens.prompt == sum(read)
 
 
 def test_the_same_texts_are_a_tie_nobody_is_asked_about(serve, tmp_path: Path) -> None:
     people = tmp_path / "people.jsonl"
     people.write_text(json.dumps({"prompt": "One?", "chosen": "yes", "rejected": "no"}) + "\n")
     script = Script(always_longer)
-    found = judge(request(people, tmp_path / "out", serve(script).url, b="chosen", calibrate=0))
-    assert found.result.verdicts.tie == 1
-    assert found.asked == 0
+    judgement = judge(request(people, tmp_path / "out", serve(script).url, b="chosen", calibrate=0))
+    assert judgement.result.verdicts.tie == 1
+    assert judgement.asked == 0
     assert script.asked == []
 
 
@@ -206,8 +209,8 @@ def test_cut_anywhere_in_its_verdicts_it_goes_on_to_the_same_end(
     wanted = request(people, tmp_path / "out", serve(script).url)
     out = judge(wanted).out
     whole = {name: (out / name).read_bytes() for name in (VERDICTS, RESULT, TEXTS, SETTINGS)}
-    at = sum(map(len, whole[VERDICTS].splitlines(keepends=True)[:lines]))
-    for torn in (at, at + 1, at + 100):
+    end = sum(map(len, whole[VERDICTS].splitlines(keepends=True)[:lines]))
+    for torn in (end, end + 1, end + 100):
         (out / RESULT).unlink()
         (out / VERDICTS).write_bytes(whole[VERDICTS][:torn])
         script.asked.clear()
@@ -260,9 +263,9 @@ def test_a_server_that_dies_leaves_what_was_judged_and_the_same_command_goes_on(
     assert kept >= 3  # of nine answers with three under way
     assert not (tmp_path / "out" / RESULT).exists()
     script.says = always_longer
-    found = judge(wanted)
-    assert found.asked == 10 - kept
-    assert found.result.win_rate.value == 0.65
+    judgement = judge(wanted)
+    assert judgement.asked == 10 - kept
+    assert judgement.result.win_rate.value == 0.65
 
 
 def test_a_question_that_is_refused_is_a_failed_pair_and_the_others_go_on(judged) -> None:
@@ -271,19 +274,19 @@ def test_a_question_that_is_refused_is_a_failed_pair_and_the_others_go_on(judged
             return Reply(400, {"error": {"message": "too long"}}, JSON)
         return always_longer(first, second)
 
-    found = judged(says)
-    assert found.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 0, "failed": 1}
-    rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
+    judgement = judged(says)
+    assert judgement.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 0, "failed": 1}
+    rows = [json.loads(line) for line in (judgement.out / VERDICTS).read_text().splitlines()]
     [failed] = [row for row in rows if row["verdict"] == "failed"]
     assert failed["forward"]["answer"] is None
     assert "too long" in failed["forward"]["refused"]
     assert failed["backward"]["preference"] == "second"
-    assert "asks about them again" in printed(found)
+    assert "asks about them again" in printed(judgement)
 
 
-def printed(found: Judgement) -> str:
+def printed(judgement: Judgement) -> str:
     """The notes and the words of all rows, as the console has them."""
-    return "\n".join(f"{table.note}\n{table.rows}" for table in tables(found.result))
+    return "\n".join(f"{table.note}\n{table.rows}" for table in tables(judgement.result))
 
 
 def test_a_pair_that_was_not_taken_is_asked_about_again(serve, people: Path, tmp_path: Path) -> None:
@@ -294,17 +297,19 @@ def test_a_pair_that_was_not_taken_is_asked_about_again(serve, people: Path, tmp
     assert judge(wanted).asked == 1  # and is refused again
     script.says = always_longer
     script.asked.clear()
-    found = judge(wanted)
-    assert (found.asked, len(script.asked)) == (1, 2)
-    assert found.result.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
+    judgement = judge(wanted)
+    assert (judgement.asked, len(script.asked)) == (1, 2)
+    assert judgement.result.verdicts.to_dict() == {"win": 6, "lose": 3, "tie": 1, "unreadable": 0, "failed": 0}
     undisturbed = judge(request(people, tmp_path / "other", serve(Script(always_longer)).url)).out
     for name in (VERDICTS, TEXTS, SETTINGS, RESULT):
-        assert (found.out / name).read_bytes() == (undisturbed / name).read_bytes()
+        assert (judgement.out / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 def many(folder: Path, queries: int) -> Path:
     path = folder / "many.jsonl"
-    rows = [{"prompt": f"Question {at}?", "chosen": "c" * (at + 1), "rejected": "r"} for at in range(queries)]
+    rows = [
+        {"prompt": f"Question {number}?", "chosen": "c" * (number + 1), "rejected": "r"} for number in range(queries)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -342,21 +347,21 @@ def test_answers_of_the_judge_that_were_cut_are_kept_and_counted_apart(judged) -
         text = always_longer(first, second)
         return completion("/chat/completions", text, stop="length") if len(first) == 90 else text
 
-    found = judged(says)
-    assert found.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 1, "failed": 0}
-    assert (found.result.cut, found.result.calibration.cut) == (1, 1)
-    rows = [json.loads(line) for line in (found.out / VERDICTS).read_text().splitlines()]
+    judgement = judged(says)
+    assert judgement.result.verdicts.to_dict() == {"win": 5, "lose": 3, "tie": 1, "unreadable": 1, "failed": 0}
+    assert (judgement.result.cut, judgement.result.calibration.cut) == (1, 1)
+    rows = [json.loads(line) for line in (judgement.out / VERDICTS).read_text().splitlines()]
     assert [row["forward"]["unfinished"] for row in rows if row["verdict"] == "unreadable"] == ["max_tokens"]
-    assert "of these, cut at max_tokens" in printed(found)
-    assert "--judge-arg max_tokens=N" in printed(found)
+    assert "of these, cut at max_tokens" in printed(judgement)
+    assert "--judge-arg max_tokens=N" in printed(judgement)
 
 
 def test_a_run_answers_as_it_does_when_it_is_asked_directly(serve, random_policy: Path, people: Path, tmp_path) -> None:
     script = Script(always_longer)
     asked = Answering(max_new_tokens=8)
     wanted = request(people, tmp_path / "out", serve(script).url, a=str(random_policy), b="chosen", answering=asked)
-    found = judge(wanted)
-    texts = [json.loads(line) for line in (found.out / TEXTS).read_text().splitlines()]
+    judgement = judge(wanted)
+    texts = [json.loads(line) for line in (judgement.out / TEXTS).read_text().splitlines()]
     by_id = {query.query_id: query for query in read_queries(str(people))}
     queries = [by_id[text["query_id"]] for text in texts]
     plain = answers(
@@ -364,41 +369,41 @@ def test_a_run_answers_as_it_does_when_it_is_asked_directly(serve, random_policy
     )
     assert [text["a"] for text in texts] == [sample.text for sample in plain]
     assert [text["b"] for text in texts] == [query.chosen for query in queries]
-    assert found.result.n == 10
-    assert found.result.a.label == random_policy.name
-    assert found.result.calibration.agreement.value == 0.65
+    assert judgement.result.n == 10
+    assert judgement.result.a.label == random_policy.name
+    assert judgement.result.calibration.agreement.value == 0.65
 
 
 def test_a_local_model_judges(random_policy: Path, people: Path, tmp_path: Path) -> None:
     """Random weights say nothing that can be read, in as many tokens as they may."""
     spec = JudgeSpec(str(random_policy), args={"max_tokens": 4})
-    found = judge(request(people, tmp_path / "out", "", judge=spec, n=2)).result
-    assert found.verdicts.unreadable == 2
-    assert found.tokens.completion <= 16
-    assert found.tokens.prompt > 400
-    assert found.tokens.unreported == 0
+    result = judge(request(people, tmp_path / "out", "", judge=spec, n=2)).result
+    assert result.verdicts.unreadable == 2
+    assert result.tokens.completion <= 16
+    assert result.tokens.prompt > 400
+    assert result.tokens.unreported == 0
 
 
 def test_two_datasets_are_compared_where_both_have_the_query(serve, people: Path, tmp_path: Path) -> None:
     lines = people.read_text().splitlines(keepends=True)
     other = tmp_path / "other.jsonl"
     other.write_text("".join(lines[:4]))
-    found = judge(
+    result = judge(
         request(people, tmp_path / "out", serve(Script(always_longer)).url, a=f"{people}:chosen", b=f"{other}:rejected")
     ).result
-    assert (found.n, found.left_out.to_dict()) == (4, {"a": 0, "b": 0})
-    assert (found.queries.count, found.queries.comparable) == (10, 4)
-    assert found.verdicts.win == 4
-    assert (found.a.label, found.b.label) == ("people:chosen", "other:rejected")
+    assert (result.n, result.left_out.to_dict()) == (4, {"a": 0, "b": 0})
+    assert (result.queries.count, result.queries.comparable) == (10, 4)
+    assert result.verdicts.win == 4
+    assert (result.a.label, result.b.label) == ("people:chosen", "other:rejected")
 
 
 def test_only_what_both_sides_have_is_drawn(serve, people: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text("".join(people.read_text().splitlines(keepends=True)[:4]))
     url = serve(Script(always_longer)).url
-    found = judge(request(people, tmp_path / "out", url, b=f"{other}:rejected", n=4))
-    assert found.result.n == 4
-    assert "6 queries without the responses that are compared" in printed(found)
+    judgement = judge(request(people, tmp_path / "out", url, b=f"{other}:rejected", n=4))
+    assert judgement.result.n == 4
+    assert "6 queries without the responses that are compared" in printed(judgement)
     other.write_text(json.dumps({"prompt": "Unknown?", "chosen": "a", "rejected": "b"}) + "\n")
     with pytest.raises(InputError, match="none of the 10 queries"):
         judge(request(people, tmp_path / "more", url, b=f"{other}:rejected"))
@@ -412,8 +417,8 @@ def two_folders(tmp_path: Path) -> list[Path]:
         folder.mkdir(parents=True)
         for split in ("train", "test"):
             rows = [
-                {"prompt": f"Question {at} of {split}?", "chosen": "c" * a, "rejected": "r" * b * times}
-                for at, (a, b) in enumerate(LENGTHS)
+                {"prompt": f"Question {number} of {split}?", "chosen": "c" * a, "rejected": "r" * b * times}
+                for number, (a, b) in enumerate(LENGTHS)
             ]
             (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folders
@@ -435,9 +440,9 @@ def test_another_dataset_of_the_same_name_is_another_comparison(
 def test_a_dataset_that_is_a_side_is_read_in_the_split_of_the_queries(serve, two_folders, tmp_path: Path) -> None:
     one, two = two_folders
     url = serve(Script(always_longer)).url
-    found = judge(request(one, tmp_path / "out", url, b=f"{two}:rejected", split="train", calibrate=0))
-    assert found.result.n == 10
-    assert found.result.length.b == 4 * sum(b for _, b in LENGTHS) / 10
+    judgement = judge(request(one, tmp_path / "out", url, b=f"{two}:rejected", split="train", calibrate=0))
+    assert judgement.result.n == 10
+    assert judgement.result.length.b == 4 * sum(b for _, b in LENGTHS) / 10
 
 
 def test_a_dataset_that_is_not_there_shows_before_anybody_answers(serve, random_policy, people: Path, tmp_path) -> None:
@@ -466,11 +471,11 @@ def test_answers_that_were_cut_and_rows_that_cannot_be_used_are_told(
     people.write_text(people.read_text() + '{"prompt": "  ", "chosen": "a", "rejected": "b"}\n')
     asked = Answering(max_new_tokens=2)
     url = serve(Script(always_longer)).url
-    found = judge(request(people, tmp_path / "out", url, a=str(random_policy), n=3, answering=asked))
-    assert found.result.unfinished.to_dict() == {"a": 3, "b": 0}
-    assert found.result.queries.left_out == {"empty_query": 1}
-    assert f"cut at --max-new-tokens: 3 of {random_policy.name}." in printed(found)
-    assert "1 rows of people that cannot be used" in printed(found)
+    judgement = judge(request(people, tmp_path / "out", url, a=str(random_policy), n=3, answering=asked))
+    assert judgement.result.unfinished.to_dict() == {"a": 3, "b": 0}
+    assert judgement.result.queries.left_out == {"empty_query": 1}
+    assert f"cut at --max-new-tokens: 3 of {random_policy.name}." in printed(judgement)
+    assert "1 rows of people that cannot be used" in printed(judgement)
 
 
 def test_how_people_answered_cannot_be_asked_for(people: Path, tmp_path: Path) -> None:
@@ -487,12 +492,12 @@ def test_the_temperature_that_a_server_does_not_take_is_not_told(serve, people: 
         return Reply(400, {"error": error}, JSON) if "temperature" in body else script(method, path, body)
 
     wanted = request(people, tmp_path / "out", serve(respond).url)
-    found = judge(wanted)
-    assert "temperature" not in found.result.judge
-    assert found.result.judge["model"] == "scripted"
-    (found.out / RESULT).unlink()
+    judgement = judge(wanted)
+    assert "temperature" not in judgement.result.judge
+    assert judgement.result.judge["model"] == "scripted"
+    (judgement.out / RESULT).unlink()
     again = judge(wanted)  # nobody is asked, and what was learned is not forgotten
-    assert (again.asked, again.result) == (0, found.result)
+    assert (again.asked, again.result) == (0, judgement.result)
 
 
 def test_what_a_local_judge_answers_with_is_part_of_the_comparison(random_policy: Path, people, tmp_path: Path) -> None:
@@ -538,9 +543,9 @@ def test_bare_queries_are_judged_without_calibration(serve, random_policy: Path,
     bare.write_text('{"prompt": "One?"}\n{"prompt": "Two?"}\n')
     asked = Answering(max_new_tokens=4)
     url = serve(Script(always_longer)).url
-    found = judge(request(bare, tmp_path / "out", url, a=str(random_policy), b=str(random_policy), answering=asked))
-    assert found.result.calibration is None
-    assert found.result.verdicts.tie == 2
+    judgement = judge(request(bare, tmp_path / "out", url, a=str(random_policy), b=str(random_policy), answering=asked))
+    assert judgement.result.calibration is None
+    assert judgement.result.verdicts.tie == 2
     with pytest.raises(InputError, match="none of the 2 queries"):
         judge(request(bare, tmp_path / "other", url))
 
@@ -565,9 +570,9 @@ def test_the_console_prints_one_object_or_words_that_no_terminal_obeys(serve, pe
         "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     runner = CliRunner()
-    told = runner.invoke(app, [*arguments, "--quiet", "--json"])
-    assert told.exit_code == 0
-    assert json.loads(told.stdout)["n"] == 10
+    result = runner.invoke(app, [*arguments, "--quiet", "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["n"] == 10
     shown = runner.invoke(app, arguments)
     assert "6 / 3 / 1" in shown.stdout
     assert "nothing was asked: every pair was judged before" in shown.stdout

@@ -37,12 +37,12 @@ def dataset(scored: Path, tmp_path: Path) -> Path:
 
 def sampled(path: Path) -> dict[int, set[tuple[str, str]]]:
     """(query, text) of everything that rounds added, by round."""
-    found: dict[int, set[tuple[str, str]]] = {}
+    by_round: dict[int, set[tuple[str, str]]] = {}
     for record in neat_data.open(path).records():
         for response in record.responses:
             if response.round:
-                found.setdefault(response.round, set()).add((record.query_id, response.text))
-    return found
+                by_round.setdefault(response.round, set()).add((record.query_id, response.text))
+    return by_round
 
 
 def test_the_first_block_is_what_expand_would_sample(dataset: Path, scored: Path, tmp_path: Path):
@@ -92,15 +92,19 @@ def test_training_sees_all_responses_and_the_dataset_keeps_them(dataset: Path, t
     assert contents(dataset) == before
     view = run.folder / "dataset"
     assert verify(view).findings == []
-    found = neat_data.open(view)
-    assert [(at.kind, at.complete) for at in rounds(found)] == [("score", True), ("online", True), ("online", True)]
+    grown = neat_data.open(view)
+    assert [(info.kind, info.complete) for info in rounds(grown)] == [
+        ("score", True),
+        ("online", True),
+        ("online", True),
+    ]
     trained_on = {(rec.query_id, r.text) for records in run.seen.values() for rec in records for r in rec.responses}
     assert set.union(*sampled(view).values()) <= trained_on
-    at = found.manifest.round(1)
-    assert [number for number, _ in at.settings["blocks"]] == [0, 1, 2]
-    assert len({policy for _, policy in at.settings["blocks"]}) == 3
-    assert at.settings["run"] == "f" * 64
-    assert sum(tally["asked"] for tally in at.summary["prompts"].values()) == at.summary["asked"] == 10
+    info = grown.manifest.round(1)
+    assert [number for number, _ in info.settings["blocks"]] == [0, 1, 2]
+    assert len({policy for _, policy in info.settings["blocks"]}) == 3
+    assert info.settings["run"] == "f" * 64
+    assert sum(tally["asked"] for tally in info.summary["prompts"].values()) == info.summary["asked"] == 10
 
 
 def test_a_query_met_again_keeps_its_newest_samples_and_the_others_stay_in_the_dataset(dataset: Path, tmp_path: Path):
@@ -159,7 +163,7 @@ def test_the_view_shares_the_shards_and_every_verb_takes_it(dataset: Path, tmp_p
     app([*map(str, command)], standalone_mode=False)
     assert CliRunner().invoke(app, ["stats", str(view), "--json"]).exit_code == 0
     assert CliRunner().invoke(app, ["show", str(view)]).exit_code == 0
-    assert [at.kind for at in neat_data.open(view).manifest.rounds[1:]] == ["online", "expand"]
+    assert [entry.kind for entry in neat_data.open(view).manifest.rounds[1:]] == ["online", "expand"]
     assert verify(view).findings == []
     assert verify(dataset).findings == []
 
@@ -259,11 +263,11 @@ def test_samples_that_are_gone_are_missed(dataset: Path, tmp_path: Path):
 def test_sifting_rules_apply(dataset: Path, tmp_path: Path):
     run = Run.of(dataset, tmp_path / "run", rounds={"keep_where": "reward < worst", "queries": "epoch"})
     source = run.train(1, 1)
-    found = source.metrics()
+    figures = source.metrics()
     summary = neat_data.open(run.folder / "dataset").manifest.round(1).summary
-    assert found["round/responses"] == summary["responses"] < 10
-    assert found["round/dropped/not_kept"] == 10 - summary["responses"]
-    assert found["round/below_worst"] == pytest.approx(summary["responses"] / 10)
+    assert figures["round/responses"] == summary["responses"] < 10
+    assert figures["round/dropped/not_kept"] == 10 - summary["responses"]
+    assert figures["round/below_worst"] == pytest.approx(summary["responses"] / 10)
     for record in run.seen[0]:
         worst = min(r.reward for r in record.responses if not r.round)
         assert all(r.reward < worst for r in record.responses if r.round)
@@ -271,11 +275,11 @@ def test_sifting_rules_apply(dataset: Path, tmp_path: Path):
 
 def test_samples_that_did_not_end_are_not_trained_on_and_few_that_did_are_told(dataset: Path, tmp_path: Path):
     run = Run.of(dataset, tmp_path / "run", rounds={"drop": ["unfinished"], "queries": "epoch"})
-    found = run.train(1, 1).metrics()
-    assert 0 < found["round/dropped/unfinished"] == 10 * (1 - found["round/finished"])
+    figures = run.train(1, 1).metrics()
+    assert 0 < figures["round/dropped/unfinished"] == 10 * (1 - figures["round/finished"])
     assert all(r.finished for record in run.seen[0] for r in record.responses if r.round)
-    (told,) = [line for line in run.watch.lines if "ended within their tokens" in line]
-    assert told.startswith(f"only {100 * found['round/finished']:.0f} % of the samples")
+    (line_of_few,) = [line for line in run.watch.lines if "ended within their tokens" in line]
+    assert line_of_few.startswith(f"only {100 * figures['round/finished']:.0f} % of the samples")
 
 
 def test_a_dataset_elsewhere_is_not_grown(dataset: Path, tmp_path: Path):

@@ -54,11 +54,18 @@ def trainer_of(dataset: Path, policy: Path, out: Path, *sets: str, budget: int =
     spec = PolicySpec(
         str(policy), settings.full, settings.lora, device="cpu", gradient_checkpointing=args.gradient_checkpointing
     )
-    found = load_policy_to_train(spec)
-    choice = logprobs.prepare(found.body, settings.path)
-    encoder = Encoder(found.template, found.stops, found.tokenizer, found.tokenizer_id, 256, 64)
+    policy_to_train = load_policy_to_train(spec)
+    choice = logprobs.prepare(policy_to_train.body, settings.path)
+    encoder = Encoder(
+        policy_to_train.template,
+        policy_to_train.stops,
+        policy_to_train.tokenizer,
+        policy_to_train.tokenizer_id,
+        256,
+        64,
+    )
     work = Work(Offline(records, settings.records_per_step, 0, ranks), len(records), settings.records_per_step, encoder)
-    return NeatTrainer(found, args, work, settings.loss, Packing(choice.path, budget), watch or Said())
+    return NeatTrainer(policy_to_train, args, work, settings.loss, Packing(choice.path, budget), watch or Said())
 
 
 def gradients(trainer: NeatTrainer) -> Gradients:
@@ -73,11 +80,11 @@ def gradients(trainer: NeatTrainer) -> Gradients:
     return {name: weight.grad.clone() for name, weight in trained.items() if weight.grad is not None}
 
 
-def alone(found: dict[str, Gradients]) -> dict[str, Gradients]:
+def alone(gradients_of: dict[str, Gradients]) -> dict[str, Gradients]:
     """Each term's own gradients: the SFT term's are in all of them."""
     return {
-        term: {name: grad - (found["sft"][name] if term != "sft" else 0) for name, grad in grads.items()}
-        for term, grads in found.items()
+        term: {name: grad - (gradients_of["sft"][name] if term != "sft" else 0) for name, grad in grads.items()}
+        for term, grads in gradients_of.items()
     }
 
 
@@ -91,13 +98,13 @@ def whole(ragged, random_policy, tmp_path) -> dict[str, Gradients]:
     return alone(of_all_terms(ragged, random_policy, tmp_path / "run"))
 
 
-def assert_same(found: dict[str, Gradients], expected: dict[str, Gradients]) -> None:
+def assert_same(actual: dict[str, Gradients], expected: dict[str, Gradients]) -> None:
     for term, grads in expected.items():
-        assert set(found[term]) == set(grads)
+        assert set(actual[term]) == set(grads)
         scale = max(float(grad.abs().max()) for grad in grads.values())
         assert scale > 1e-4
         for name, grad in grads.items():
-            torch.testing.assert_close(found[term][name], grad, rtol=0, atol=1e-6 * max(1.0, scale), msg=term)
+            torch.testing.assert_close(actual[term][name], grad, rtol=0, atol=1e-6 * max(1.0, scale), msg=term)
 
 
 def test_micro_batches_change_no_term_s_gradient(whole, ragged, random_policy, tmp_path):
@@ -107,17 +114,17 @@ def test_micro_batches_change_no_term_s_gradient(whole, ragged, random_policy, t
 def test_two_processes_have_the_gradients_of_one(whole, ragged, random_policy, tmp_path, forks):
     assert forks.run(__file__, "in_one_of_two", ragged, random_policy, tmp_path, world=2) == [0, 0]
     for rank in range(2):
-        found = torch.load(tmp_path / f"gradients-{rank}.pt")
-        for term, grads in found["terms"].items():
-            found["terms"][term] = {name.removeprefix("module."): grad for name, grad in grads.items()}
-        assert_same(alone(found["terms"]), whole)
+        saved = torch.load(tmp_path / f"gradients-{rank}.pt")
+        for term, grads in saved["terms"].items():
+            saved["terms"][term] = {name.removeprefix("module."): grad for name, grad in grads.items()}
+        assert_same(alone(saved["terms"]), whole)
 
 
 def in_one_of_two(dataset: str, policy: str, out: str) -> None:
     """What each of two processes runs: rank 1 has a budget for everything at once, so that rank 0 has more to do."""
     rank = int(os.environ["RANK"])
-    found = of_all_terms(Path(dataset), Path(policy), Path(out, "run"), budget=150 if rank == 0 else 100_000)
-    torch.save({"terms": found}, Path(out, f"gradients-{rank}.pt"))
+    terms = of_all_terms(Path(dataset), Path(policy), Path(out, "run"), budget=150 if rank == 0 else 100_000)
+    torch.save({"terms": terms}, Path(out, f"gradients-{rank}.pt"))
 
 
 @pytest.mark.parametrize("checkpointing", ["true", "false"])
@@ -182,7 +189,7 @@ def lose(what: str, body: PreTrainedModel, token: int) -> None:
 def test_what_is_no_number_is_named_by_step_row_path_and_query(what, path, stored, random_policy, tmp_path):
     queries = [f"a question, number {number}" for number in range(6)]
     responses = ("yes it is", "no it is not, by no means")
-    dataset = stored([(query, {text: float(at) for at, text in enumerate(responses)}) for query in queries])
+    dataset = stored([(query, {text: float(reward) for reward, text in enumerate(responses)}) for query in queries])
     trainer = trainer_of(
         dataset, random_policy, tmp_path / "run", f"path={path}", "records_per_step=6", "save_strategy=no", budget=40
     )

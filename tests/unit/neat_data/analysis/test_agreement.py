@@ -27,8 +27,8 @@ VALUE = st.sampled_from([float("nan"), 0.0, 1.0, 2.0, 3.5])
 def test_tau_b_of_many_records_is_scipys_one_by_one(records):
     flat = [pair for record in records for pair in record]
     first, second = (np.array([pair[side] for pair in flat], dtype=np.float32) for side in (0, 1))
-    found = tau_b(first, second, np.array([len(record) for record in records], dtype=np.int64))
-    for record, tau in zip(records, found, strict=True):
+    taus = tau_b(first, second, np.array([len(record) for record in records], dtype=np.int64))
+    for record, tau in zip(records, taus, strict=True):
         both = [pair for pair in record if not np.isnan(pair).any()]
         expected = scipy.stats.kendalltau(*zip(*both, strict=True)).statistic if len(both) > 1 else np.nan
         np.testing.assert_allclose(tau, expected, atol=1e-12)
@@ -46,10 +46,10 @@ def test_tau_b_of_a_record_of_many_responses_is_scipys() -> None:
 
 def test_the_interval_of_a_mean_is_scipys_normal_one():
     values = np.random.default_rng(0).normal(size=40)
-    found = mean(values)
+    interval = mean(values)
     error = scipy.stats.sem(values)
-    assert (found.low, found.high) == pytest.approx(scipy.stats.norm.interval(0.95, values.mean(), error))
-    assert mean(values[:0]) == type(found)(0, None, None, None)
+    assert (interval.low, interval.high) == pytest.approx(scipy.stats.norm.interval(0.95, values.mean(), error))
+    assert mean(values[:0]) == type(interval)(0, None, None, None)
     assert (mean(values[:1]).low, mean(values[:1]).high) == (None, None)
 
 
@@ -72,10 +72,10 @@ def scored(made_dataset, record_of) -> Path:
 
 
 def test_models_are_compared_inside_records(scored: Path):
-    found = compute(neat_data.open(scored)).agreement
-    assert found.models == ("reward", "x", "y")
+    agreement = compute(neat_data.open(scored)).agreement
+    assert agreement.models == ("reward", "x", "y")
     # reward and x: a +1, b +1, c -1, d undefined, e (two of three pairs concordant) 1/3
-    own_x, own_y, x_y = found.two
+    own_x, own_y, x_y = agreement.two
     assert (own_x.first, own_x.second, own_x.tau.count, own_x.undefined) == ("reward", "x", 4, 1)
     assert own_x.tau.mean == pytest.approx((1 + 1 - 1 + 1 / 3) / 4)
     # y ties what is left of e
@@ -83,7 +83,7 @@ def test_models_are_compared_inside_records(scored: Path):
     assert (own_y.tau.low, own_y.tau.high) == (1.0, 1.0)
     assert x_y.tau.mean == pytest.approx((1 + 1 - 1 + 1) / 4)
     assert -1 <= own_x.tau.low < own_x.tau.mean < own_x.tau.high == 1.0  # an interval ends where tau does
-    assert [(one.name, one.scored, one.unscored) for one in found.one] == [
+    assert [(one.name, one.scored, one.unscored) for one in agreement.one] == [
         ("reward", 11, 0),
         ("x", 11, 0),
         ("y", 10, 1),
@@ -91,19 +91,24 @@ def test_models_are_compared_inside_records(scored: Path):
 
 
 def test_pairs_are_shared_or_disputed(scored: Path):
-    found = compute(neat_data.open(scored)).agreement
+    agreement = compute(neat_data.open(scored)).agreement
     # a: all with people; b: all against; c: x against the others; d: a tie, no dispute; e1 > e2: a tie of y
-    for part, count in ((found.with_people, 1), (found.against_people, 1), (found.disputed, 1), (found.tied, 2)):
+    for part, count in (
+        (agreement.with_people, 1),
+        (agreement.against_people, 1),
+        (agreement.disputed, 1),
+        (agreement.tied, 2),
+    ):
         assert (part.count, part.total) == (count, 5)
-    assert (found.people_on_shared.count, found.people_on_shared.total) == (1, 2)
-    people = {one.name: (one.people.count, one.people.total) for one in found.one}
+    assert (agreement.people_on_shared.count, agreement.people_on_shared.total) == (1, 2)
+    people = {one.name: (one.people.count, one.people.total) for one in agreement.one}
     assert people == {"reward": (3, 4), "x": (3, 5), "y": (3, 4)}
 
 
 def test_a_selection_is_compared_alone(scored: Path):
-    found = compute(neat_data.open(scored), where="gap_abs = 1 and n_responses = 2").agreement
-    assert found.two[0].tau.mean == pytest.approx(1 / 3)
-    assert found.disputed.total == 3
+    agreement = compute(neat_data.open(scored), where="gap_abs = 1 and n_responses = 2").agreement
+    assert agreement.two[0].tau.mean == pytest.approx(1 / 3)
+    assert agreement.disputed.total == 3
     assert compute(neat_data.open(scored), where="n_responses > 9").agreement is None
 
 
@@ -116,9 +121,9 @@ def test_the_comparison_does_not_depend_on_the_ranking(scored: Path):
 def test_rounds_that_were_not_scored_yet_are_compared_as_far_as_they_go(scored: Path):
     before = compute(neat_data.open(scored)).agreement
     add_round(scored, {"a": {"new": -5.0}})
-    found = compute(neat_data.open(scored)).agreement
-    assert found.two == before.two
-    assert [one.unscored for one in found.one] == [0, 1, 2]
+    agreement = compute(neat_data.open(scored)).agreement
+    assert agreement.two == before.two
+    assert [one.unscored for one in agreement.one] == [0, 1, 2]
     first = next(neat_data.open(scored).records())
     drop(scored, [first.response(first.labels[0].order[0]).response_id])
     assert compute(neat_data.open(scored)).agreement.with_people.count == 0
@@ -144,9 +149,9 @@ def test_terminal_json_and_page_tell_the_same(scored: Path, tmp_path: Path):
         assert words in run.output
         assert words in (tmp_path / "r.html").read_text()
     run = CliRunner().invoke(app, ["stats", str(scored), "--json"])
-    told = json.loads(run.stdout)["agreement"]
-    assert [two["tau"]["count"] for two in told["two"]] == [4, 3, 4]
-    assert told["disputed"]["count"] == 1
+    document = json.loads(run.stdout)["agreement"]
+    assert [two["tau"]["count"] for two in document["two"]] == [4, 3, 4]
+    assert document["disputed"]["count"] == 1
 
 
 def test_the_page_shows_pairs_in_the_ranking_it_was_made_with(scored: Path):

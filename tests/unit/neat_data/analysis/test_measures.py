@@ -86,8 +86,10 @@ def test_quantiles_and_moments_are_numpys(values):
     sample = np.array(values, dtype=np.float64)
     levels = (0.0, 0.1, 0.5, 0.77, 1.0)
     assert quantiles(np.sort(sample), levels) == pytest.approx(np.quantile(sample, levels))
-    found = summary(np.sort(sample))
-    assert (found.mean, found.std, found.median) == pytest.approx((sample.mean(), sample.std(), np.median(sample)))
+    summarised = summary(np.sort(sample))
+    assert (summarised.mean, summarised.std, summarised.median) == pytest.approx(
+        (sample.mean(), sample.std(), np.median(sample))
+    )
 
 
 def test_a_summary_of_nothing_is_none_throughout():
@@ -122,8 +124,8 @@ def test_auc_counts_wins_and_half_of_the_ties():
 
 
 def test_sigmoid_neither_overflows_nor_loses_small_values():
-    found = sigmoid(np.array([-1000.0, -40.0, 0.0, 40.0, 1000.0]))
-    assert found == pytest.approx([0.0, math.exp(-40), 0.5, 1.0, 1.0], rel=1e-12)
+    values = sigmoid(np.array([-1000.0, -40.0, 0.0, 40.0, 1000.0]))
+    assert values == pytest.approx([0.0, math.exp(-40), 0.5, 1.0, 1.0], rel=1e-12)
 
 
 def test_what_lies_beyond_the_edges_is_counted_in_the_outer_bins():

@@ -28,20 +28,20 @@ def grown(record_of, made_dataset):
 
 
 def test_the_difference_is_that_of_the_same_queries(grown):
-    found = compute(grown, by="polarity").polarities
-    by_name = {group.polarity: group for group in found.rewards}
+    polarities = compute(grown, by="polarity").polarities
+    by_name = {group.polarity: group for group in polarities.rewards}
     assert (by_name["positive"].responses, by_name["positive"].reward.count) == (4, 3)
     assert by_name["positive"].reward.mean == pytest.approx((1 + 1.5 + 9) / 3)
     assert by_name["negative"].reward.mean == pytest.approx((-1 + 0.5) / 2)
     assert by_name[None].responses == 3
-    assert (found.difference.count, found.difference.mean) == (2, pytest.approx((2.0 + 1.0) / 2))
+    assert (polarities.difference.count, polarities.difference.mean) == (2, pytest.approx((2.0 + 1.0) / 2))
     low, high = scipy_stats.norm.interval(0.95, loc=1.5, scale=scipy_stats.sem([2.0, 1.0]))
-    assert (found.difference.low, found.difference.high) == (pytest.approx(low), pytest.approx(high))
+    assert (polarities.difference.low, polarities.difference.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_where_chooses_the_queries(grown):
-    found = compute(grown, by="polarity", where="n_responses = 4").polarities
-    assert [(group.polarity, group.responses) for group in found.rewards] == [
+    polarities = compute(grown, by="polarity", where="n_responses = 4").polarities
+    assert [(group.polarity, group.responses) for group in polarities.rewards] == [
         ("positive", 2),
         ("negative", 1),
         (None, 1),
@@ -49,7 +49,7 @@ def test_where_chooses_the_queries(grown):
 
 
 def test_without_polarities_there_is_no_difference(record_of, made_dataset):
-    found = compute(made_dataset([record_of("q", {"a": 1.0, "b": 0.0}, [("a", "b")])]), by="polarity").polarities
-    assert [group.polarity for group in found.rewards] == [None]
-    assert found.difference.count == 0
+    polarities = compute(made_dataset([record_of("q", {"a": 1.0, "b": 0.0}, [("a", "b")])]), by="polarity").polarities
+    assert [group.polarity for group in polarities.rewards] == [None]
+    assert polarities.difference.count == 0
     assert compute(made_dataset([record_of("r", {"a": 1.0})], name="other")).polarities is None

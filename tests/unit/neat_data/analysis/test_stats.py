@@ -88,8 +88,8 @@ def test_rewards_by_origin_polarity_and_round(record_of, made_dataset):
         record_of("two", {"a": 5.0}, origin="source"),
     ]
     groups = compute(made_dataset(records)).rewards
-    found = [(g.kind, g.name, g.rewards.count, g.rewards.mean) for g in groups]
-    assert found == [
+    rows = [(g.kind, g.name, g.rewards.count, g.rewards.mean) for g in groups]
+    assert rows == [
         ("all", None, 3, 3.0),
         ("origin", "sampled", 2, 2.0),
         ("origin", "source", 1, 5.0),

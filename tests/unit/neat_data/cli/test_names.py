@@ -31,9 +31,9 @@ def odd(tmp_path: Path) -> str:
 
 
 def test_a_file_whose_name_is_no_utf8_is_refused_by_name(tmp_path: Path, odd: str) -> None:
-    status, told = run("score", tmp_path / odd, "--rewards", "given", "--out", tmp_path / "out")
+    status, output = run("score", tmp_path / odd, "--rewards", "given", "--out", tmp_path / "out")
     assert status == 2
-    assert "this name is not UTF-8" in told
+    assert "this name is not UTF-8" in output
 
 
 def test_so_is_a_folder(tmp_path: Path, odd: str) -> None:
@@ -42,6 +42,6 @@ def test_so_is_a_folder(tmp_path: Path, odd: str) -> None:
     out.mkdir()
     score = ["score", tmp_path / "a.jsonl", "--rewards", "given", "--out", out]
     for command in (score, ["stats", out], ["rounds", out, "--drop-round", 1]):
-        status, told = run(*command)
+        status, output = run(*command)
         assert status == 2
-        assert "this name is not UTF-8" in told
+        assert "this name is not UTF-8" in output

@@ -34,8 +34,8 @@ def test_rescore_says_what_it_did_and_what_comes_next(dataset: str, model: str):
     assert "scores/long: 6 responses, 6 scored now." in first.stdout
     assert "--rank-by long" in first.stdout
     assert "complete already" in second.stdout
-    told = json.loads(_run(*command, "--json").stdout)
-    assert told == {"dataset": dataset, "name": "long", "responses": 6, "scored_now": 0, "refused": {}}
+    document = json.loads(_run(*command, "--json").stdout)
+    assert document == {"dataset": dataset, "name": "long", "responses": 6, "scored_now": 0, "refused": {}}
     assert _run(*command, "--quiet").stdout == ""
 
 
@@ -44,8 +44,13 @@ def test_compact_says_what_it_did(dataset: str, model: str, tmp_path: Path):
     assert first.exit_code == 0, first.output
     assert "3 records with 6 responses; 0 rounds folded in" in first.stdout
     again = _run("compact", dataset, "--out", tmp_path / "folded", "--compression", "zstd", "--json")
-    told = json.loads(again.stdout)
-    assert (told["already"], told["records"], told["folded_rounds"], told["dropped_responses"]) == (True, 3, 0, 0)
+    document = json.loads(again.stdout)
+    assert (document["already"], document["records"], document["folded_rounds"], document["dropped_responses"]) == (
+        True,
+        3,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize(

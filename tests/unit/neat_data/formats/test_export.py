@@ -120,11 +120,11 @@ def test_verdicts_come_before_rewards(mixed, tmp_path):
 
 def test_parquet_holds_every_response(mixed, tmp_path):
     export(mixed, ExportRequest("parquet", tmp_path / "a.parquet"))
-    found = pl.read_parquet(tmp_path / "a.parquet")
+    frame = pl.read_parquet(tmp_path / "a.parquet")
     expected = mixed.scan().collect()
-    assert found.select(expected.columns).to_dicts() == expected.to_dicts()
+    assert frame.select(expected.columns).to_dicts() == expected.to_dicts()
     turns = {record.query_id: [message.content for message in record.messages] for record in mixed.records()}
-    assert all([turn["content"] for turn in row["messages"]] == turns[row["query_id"]] for row in found.to_dicts())
+    assert all([turn["content"] for turn in row["messages"]] == turns[row["query_id"]] for row in frame.to_dicts())
 
 
 def test_a_folder_is_what_every_reader_gives(mixed, tmp_path):
@@ -299,9 +299,9 @@ def test_options_that_do_not_go_together_are_refused(mixed, tmp_path, request_, 
 
 def test_from_the_command_line(mixed, tmp_path):
     out = tmp_path / "a.jsonl"
-    told = CliRunner().invoke(app, ["export", mixed.path, "--to", "trl-dpo", "--out", str(out), "--json"])
-    assert told.exit_code == 0, told.output
-    counts = json.loads(told.stdout)
+    result = CliRunner().invoke(app, ["export", mixed.path, "--to", "trl-dpo", "--out", str(out), "--json"])
+    assert result.exit_code == 0, result.output
+    counts = json.loads(result.stdout)
     assert (counts["records"], counts["rows"], counts["skipped"]) == (
         5,
         2,
@@ -310,9 +310,9 @@ def test_from_the_command_line(mixed, tmp_path):
     again = CliRunner().invoke(app, ["export", mixed.path, "--to", "trl-dpo", "--out", str(out)])
     assert (again.exit_code, again.stdout) == (2, "")
     assert "exists already" in again.stderr
-    told = CliRunner().invoke(app, ["export", mixed.path, "--to", "trl-dpo", "--out", str(out), "--overwrite"])
-    assert "5 records: 2 gave 2 rows of trl-dpo.\nleft out, too few rewards: 1 records" in told.stdout
-    assert "1 responses sampled under a negative prompt were taken in." in told.stdout
+    result = CliRunner().invoke(app, ["export", mixed.path, "--to", "trl-dpo", "--out", str(out), "--overwrite"])
+    assert "5 records: 2 gave 2 rows of trl-dpo.\nleft out, too few rewards: 1 records" in result.stdout
+    assert "1 responses sampled under a negative prompt were taken in." in result.stdout
 
 
 def test_a_scored_sample_goes_through_every_format(scored_sample, tmp_path):

@@ -23,42 +23,42 @@ def template(tokenizer: PreTrainedTokenizerFast) -> ChatTemplate:
 def test_a_query_that_fits_is_left_whole(template: ChatTemplate) -> None:
     # BOS + three turns of 12 + the answer's header = 38
     task = Task((U1, A1, U2), ("~~", "~~~~"))
-    found = encode(task, template, max_length=43, max_response=5)
-    assert found.turns_cut == 0
-    assert [len(ids) for ids in found.sequences if ids] == [38 + 3, 38 + 5]
+    encoded = encode(task, template, max_length=43, max_response=5)
+    assert encoded.turns_cut == 0
+    assert [len(ids) for ids in encoded.sequences if ids] == [38 + 3, 38 + 5]
     assert encode(task, template, max_length=42, max_response=5).turns_cut == 2
 
 
 def test_oldest_turns_go_until_a_user_turn_comes_first(template: ChatTemplate) -> None:
-    found = encode(Task((U1, A1, U2, A2, U3), ("~", "~~~")), template, max_length=44, max_response=5)
-    assert found.turns_cut == 2
+    encoded = encode(Task((U1, A1, U2, A2, U3), ("~", "~~~")), template, max_length=44, max_response=5)
+    assert encoded.turns_cut == 2
     expected = [template.ids((U2, A2, U3, Message("assistant", text))) for text in ("~", "~~~")]
-    assert list(found.sequences) == expected
+    assert list(encoded.sequences) == expected
 
 
 def test_a_leading_system_turn_stays(template: ChatTemplate) -> None:
-    found = encode(Task((SYSTEM, U1, A1, U2), ("~",)), template, max_length=30, max_response=5)
-    assert found.turns_cut == 2
-    assert found.sequences[0] == template.ids((SYSTEM, U2, Message("assistant", "~")))
+    encoded = encode(Task((SYSTEM, U1, A1, U2), ("~",)), template, max_length=30, max_response=5)
+    assert encoded.turns_cut == 2
+    assert encoded.sequences[0] == template.ids((SYSTEM, U2, Message("assistant", "~")))
 
 
 def test_an_opening_of_the_assistant_goes_first(template: ChatTemplate) -> None:
-    found = encode(Task((A1, U1), ("~",)), template, max_length=20, max_response=5)
-    assert found.turns_cut == 1
-    assert found.sequences[0] == template.ids((U1, Message("assistant", "~")))
+    encoded = encode(Task((A1, U1), ("~",)), template, max_length=20, max_response=5)
+    assert encoded.turns_cut == 1
+    assert encoded.sequences[0] == template.ids((U1, Message("assistant", "~")))
 
 
 def test_a_last_turn_that_is_too_long_is_refused_for_all_responses(template: ChatTemplate) -> None:
-    found = encode(Task((U1, A1, U2), ("~", "~~")), template, max_length=15, max_response=5)
-    assert found.sequences == (None, None)
-    assert found.refused == ("query_too_long", "query_too_long")
+    encoded = encode(Task((U1, A1, U2), ("~", "~~")), template, max_length=15, max_response=5)
+    assert encoded.sequences == (None, None)
+    assert encoded.refused == ("query_too_long", "query_too_long")
 
 
 def test_a_response_above_its_limit_is_refused_and_the_others_stand(template: ChatTemplate) -> None:
-    found = encode(Task((U1,), ("~" * 4, "~" * 5)), template, max_length=40, max_response=5)
-    assert found.refused == (None, "response_too_long")
-    assert found.sequences[0] is not None
-    assert found.sequences[1] is None
+    encoded = encode(Task((U1,), ("~" * 4, "~" * 5)), template, max_length=40, max_response=5)
+    assert encoded.refused == (None, "response_too_long")
+    assert encoded.sequences[0] is not None
+    assert encoded.sequences[1] is None
 
 
 @pytest.mark.parametrize("size", range(1, 12))
@@ -77,6 +77,6 @@ def test_a_dialogue_that_the_template_refuses_is_refused_with_that_reason(
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ m['content'] }}<|end|>{% endfor %}"
     )
-    found = encode(Task((SYSTEM, U1), ("~", "~~")), ChatTemplate(tokenizer, str(path)), 40, 5)
-    assert found.refused == ("template_refused", "template_refused")
-    assert found.details == ("no system", "no system")
+    encoded = encode(Task((SYSTEM, U1), ("~", "~~")), ChatTemplate(tokenizer, str(path)), 40, 5)
+    assert encoded.refused == ("template_refused", "template_refused")
+    assert encoded.details == ("no system", "no system")

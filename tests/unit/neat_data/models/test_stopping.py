@@ -62,8 +62,8 @@ def test_finished_looks_at_the_last_token_only(tokenizer: Any) -> None:
 def test_text_ends_before_a_stop_string_and_the_ids_stay_as_sampled(tokenizer: Any) -> None:
     stops = stops_of(tokenizer, "hh")
     ids = tokenizer(" Well,  no. \n\nHuman: Why?", add_special_tokens=False)["input_ids"]
-    found = sampled(ids, stops, tokenizer)
-    assert (found.text, found.tokens, found.finished, found.cut) == ("Well,  no.", tuple(ids), True, True)
+    sample = sampled(ids, stops, tokenizer)
+    assert (sample.text, sample.tokens, sample.finished, sample.cut) == ("Well,  no.", tuple(ids), True, True)
     assert not sampled(ids[:3], stops, tokenizer).cut
 
 
@@ -76,9 +76,9 @@ def test_a_stop_string_is_seen_with_its_last_token(tokenizer: Any, before: str) 
 
 
 def test_the_tokenizer_is_known_by_its_vocabulary_and_its_end_of_turn(make_tokenizer: Callable[..., Any]) -> None:
-    def found(template: str = "auto", **options: str) -> str:
+    def identity(template: str = "auto", **options: str) -> str:
         own = ChatTemplate(make_tokenizer(**options), template)
         return tokenizer_id(own, end_of_turn(own, own.tokenizer))
 
-    assert found() == found()
-    assert len({found(), found(eos_token="<|pad|>"), found("hh", eos_token="<|user|>")}) == 3
+    assert identity() == identity()
+    assert len({identity(), identity(eos_token="<|pad|>"), identity("hh", eos_token="<|user|>")}) == 3

@@ -67,10 +67,10 @@ def test_a_score_may_be_said_in_many_forms(answer):
 def test_no_number_is_read_that_was_not_said(score, before, after):
     """Whatever stands around it: the digits of a score are those of the last line, in one piece."""
     answer = f"{before}Score: {score}{after}"
-    found = TEN.read(answer)
-    if found is not None:
+    number_read = TEN.read(answer)
+    if number_read is not None:
         number = re.match(r"-?\d+", answer.split("Score:")[1].strip("*_ \n"))
-        assert str(found) == number[0]
+        assert str(number_read) == number[0]
 
 
 def test_a_scale_may_hold_negative_numbers():
@@ -94,9 +94,9 @@ def test_braces_in_a_text_are_text():
 
 def test_the_whole_conversation_is_shown_and_the_system_text_stands_in_front():
     query = (Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
-    found = Rubric("ten", 1, 10, "{query}\n{response}", "You rate.").question(query, "d")
+    messages = Rubric("ten", 1, 10, "{query}\n{response}", "You rate.").question(query, "d")
     text = "System: Be brief.\n\nUser: a\n\nAssistant: b\n\nUser: c\nd"
-    assert found == [{"role": "system", "content": "You rate."}, {"role": "user", "content": text}]
+    assert messages == [{"role": "system", "content": "You rate."}, {"role": "user", "content": text}]
 
 
 def test_the_shipped_rubric_loads():

@@ -85,7 +85,7 @@ def test_a_part_is_chosen_by_name_or_else_by_polarity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("[1, 2]", "the file must be a mapping"),
         ("name: x", "key prompts: must be a list"),
@@ -105,12 +105,12 @@ def test_a_part_is_chosen_by_name_or_else_by_polarity(tmp_path: Path) -> None:
         ("name: [", "cannot be read as YAML"),
     ],
 )
-def test_a_file_that_is_no_prompt_set(tmp_path: Path, content: str, told: str) -> None:
+def test_a_file_that_is_no_prompt_set(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "my.yaml"
     file.write_text(content)
     with pytest.raises(InputError) as caught:
         load_prompts(str(file))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(file) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 

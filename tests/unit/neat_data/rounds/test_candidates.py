@@ -76,9 +76,9 @@ def _joined(record: Record, texts: dict[str, float | None], rules: Rules | None 
     groups = waiting(candidates, reasons, {record.query_id: record})
     rewards = [texts[t] for group in tasks(groups, candidates) for t in group.texts]
     scored = [Scored(tuple(rewards), tuple(None if r is not None else "response_too_long" for r in rewards))]
-    found = outcomes(candidates, reasons, groups, scored if groups else [], rules)
-    rows = joined(candidates, found, [record.query_id])
-    return rows, tallies(candidates, found, {record.query_id: record}, rules)
+    outcomes_of = outcomes(candidates, reasons, groups, scored if groups else [], rules)
+    rows = joined(candidates, outcomes_of, [record.query_id])
+    return rows, tallies(candidates, outcomes_of, {record.query_id: record}, rules)
 
 
 def test_joined_responses_are_ranked_and_every_candidate_is_counted(record_of):
@@ -86,19 +86,19 @@ def test_joined_responses_are_ranked_and_every_candidate_is_counted(record_of):
     rows, tallies = _joined(record, {"a": -2.0, "b": 0.5, "good": None, "": None, "c": None})
     assert [(r.text, r.reward, r.round) for r in rows[0].responses] == [("b", 0.5, 1), ("a", -2.0, 1)]
     assert (rows[0].messages, rows[0].labels) == ((), ())
-    found = tallies["negative"].figures()
-    assert (found["asked"], found["scored"], found["kept"]) == (5, 2, 2)
-    assert found["dropped"] == {"duplicate": 1, "empty": 1, "response_too_long": 1}
-    assert (found["chosen"], found["rejected"], found["reward"]) == (1.0, -1.0, -0.75)
-    assert (found["below_rejected"], found["compared"]) == (0.5, 2)
+    figures = tallies["negative"].figures()
+    assert (figures["asked"], figures["scored"], figures["kept"]) == (5, 2, 2)
+    assert figures["dropped"] == {"duplicate": 1, "empty": 1, "response_too_long": 1}
+    assert (figures["chosen"], figures["rejected"], figures["reward"]) == (1.0, -1.0, -0.75)
+    assert (figures["below_rejected"], figures["compared"]) == (0.5, 2)
 
 
 def test_keep_drops_by_reward_and_leaves_the_figures_of_all_that_was_scored(record_of):
     record = record_of("q", {"good": 1.0, "bad": -1.0}, [("good", "bad")])
     rows, tallies = _joined(record, {"a": -2.0, "b": 0.5}, Rules(keep="reward < rejected"))
     assert [r.text for r in rows[0].responses] == ["a"]
-    found = tallies["negative"].figures()
-    assert (found["scored"], found["kept"], found["dropped"], found["reward"]) == (2, 1, {"not_kept": 1}, -0.75)
+    figures = tallies["negative"].figures()
+    assert (figures["scored"], figures["kept"], figures["dropped"], figures["reward"]) == (2, 1, {"not_kept": 1}, -0.75)
 
 
 def test_keep_is_not_true_of_what_it_cannot_compare(record_of):
@@ -120,7 +120,7 @@ def test_tallies_of_shards_add_up_to_the_mean_and_interval_of_all(rewards, shard
         {"p": Tally("negative", scored=len(p), reward=float(p.sum()), squares=float((p**2).sum())).to_dict()}
         for p in parts
     ]
-    found = total(stored)["p"].figures()
+    figures = total(stored)["p"].figures()
     half = 1.959963984540054 * np.std(rewards, ddof=1) / math.sqrt(len(rewards))
-    assert found["reward"] == pytest.approx(np.mean(rewards), abs=1e-9)
-    assert found["reward_high"] - found["reward"] == pytest.approx(half, abs=1e-5)
+    assert figures["reward"] == pytest.approx(np.mean(rewards), abs=1e-9)
+    assert figures["reward_high"] - figures["reward"] == pytest.approx(half, abs=1e-5)

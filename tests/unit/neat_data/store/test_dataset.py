@@ -108,7 +108,9 @@ def test_a_notebook_shows_text_of_a_dataset_escaped(tmp_path: Path):
         folder.record(0, folder.commit(0, 0, to_table([Record(query_id(query), query, (response,))]), [], {}))
         folder.finish(0, {})
     shown = neat_data.open(tmp_path / "<i>d</i>")._repr_html_()
-    assert not {"<script", "<img", "<b>", "<i>"} & {shown[at : at + n] for at in range(len(shown)) for n in (3, 4, 7)}
+    assert not {"<script", "<img", "<b>", "<i>"} & {
+        shown[start : start + n] for start in range(len(shown)) for n in (3, 4, 7)
+    }
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
     assert "&lt;img src=x onerror=alert(1)&gt; &amp; &#x27;more&#x27;" in shown
     assert "x" * 136 not in shown

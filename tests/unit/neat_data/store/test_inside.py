@@ -53,9 +53,9 @@ def test_a_link_inside_a_dataset_is_named_and_never_followed(dataset: Path, outs
     assert verify(dataset).findings == [f"{link} is a symbolic link; links inside a dataset are not followed."]
     with pytest.raises(InputError, match="is a symbolic link"):
         DatasetFolder.claim(dataset)
-    status, told = run("rounds", dataset, "--drop-round", 1)
+    status, output = run("rounds", dataset, "--drop-round", 1)
     assert status == 2
-    assert f"{link} is a symbolic link" in told.replace("\n", " ")
+    assert f"{link} is a symbolic link" in output.replace("\n", " ")
     assert sorted(path.name for path in outside.iterdir()) == ["deeper", "secret"]
     assert (outside / "secret").read_text() == "secret"
 
@@ -106,9 +106,9 @@ def test_no_verb_writes_into_a_dataset(dataset: Path, files: Callable, tmp_path:
     out = dataset / to if not to.endswith("arrow") else dataset / f"{to}.jsonl"
     commands = [["export", dataset, "--to", kind, "--out", out, "--overwrite"], ["compact", dataset, "--out", out]]
     for command in commands:
-        status, told = run(*command)
+        status, output = run(*command)
         assert status == 2
-        assert "lies in the dataset" in told or "Not a directory" in told
+        assert "lies in the dataset" in output or "Not a directory" in output
     with pytest.raises(InputError, match="lies in the dataset"):
         write_page("", out)
     os.symlink(dataset, tmp_path / "link")
@@ -123,8 +123,8 @@ def test_a_folder_that_holds_more_than_an_export_is_not_overwritten(dataset: Pat
     assert run(*export)[0] == 0
     assert run(*export, "--overwrite")[0] == 0
     (out / "thesis.txt").write_text("years of work")
-    status, told = run(*export, "--overwrite")
-    assert (status, "holds what no export wrote (thesis.txt)" in told) == (2, True)
+    status, output = run(*export, "--overwrite")
+    assert (status, "holds what no export wrote (thesis.txt)" in output) == (2, True)
     assert (out / "thesis.txt").read_text() == "years of work"
 
 
@@ -159,10 +159,10 @@ def test_work_goes_on_from_a_manifest_that_was_made_anew(
 def test_a_manifest_that_is_none_is_called_damaged(dataset: Path, content: bytes) -> None:
     (dataset / "dataset.json").write_bytes(content)
     for command in ("stats", "show", "rounds", "verify"):
-        status, told = run(command, dataset)
+        status, output = run(command, dataset)
         assert status in (1, 2)
-        assert "not expected" not in told
-        assert "dataset.json" in told.replace("\n", "")
+        assert "not expected" not in output
+        assert "dataset.json" in output.replace("\n", "")
 
 
 @pytest.mark.parametrize("content", [b"", b"ARROW1", b"x" * 700])
@@ -175,10 +175,10 @@ def test_a_shard_that_is_none_is_named(dataset: Path, content: bytes) -> None:
         ["verify", dataset],
         ["compact", dataset, "--out", dataset.parent / "c"],
     ):
-        status, told = run(*command)
+        status, output = run(*command)
         assert status in (1, 2)
-        assert "not expected" not in told
-        assert "00001.arrow" in told.replace("\n", "")
+        assert "not expected" not in output
+        assert "00001.arrow" in output.replace("\n", "")
     with DatasetFolder.claim(dataset) as folder, pytest.raises(InputError, match="damaged"):
         folder.done(0)
 
@@ -191,10 +191,10 @@ def test_an_unwritable_folder_is_named(dataset: Path, monkeypatch: pytest.Monkey
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr(atomic, "_lock_file", refuse)
-    status, told = run("rounds", dataset, "--drop-round", 1)
+    status, output = run("rounds", dataset, "--drop-round", 1)
     assert status == 2
-    assert "Read-only file system" in told
-    assert "not expected" not in told
+    assert "Read-only file system" in output
+    assert "not expected" not in output
 
 
 JSON = st.recursive(
@@ -241,9 +241,9 @@ def test_whatever_a_shard_says_of_itself_is_read_or_refused(dataset: Path, data:
     if not whole.exists():
         shutil.copy(file, whole)
         shutil.copy(dataset / "dataset.json", dataset.parent / "whole.json")
-    told = shard_metadata(whole)
-    place = data.draw(st.sampled_from(places(told)))
-    file.write_bytes(shard_bytes(read_shard(whole), with_value(told, place, data.draw(JSON))))  # type: ignore[arg-type]
+    metadata = shard_metadata(whole)
+    place = data.draw(st.sampled_from(places(metadata)))
+    file.write_bytes(shard_bytes(read_shard(whole), with_value(metadata, place, data.draw(JSON))))  # type: ignore[arg-type]
     manifest = json.loads((dataset.parent / "whole.json").read_bytes())
     manifest["rounds"][0]["shards"][1] |= {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
     (dataset / "dataset.json").write_text(json.dumps(manifest))
@@ -257,7 +257,7 @@ def test_whatever_a_shard_says_of_itself_is_read_or_refused(dataset: Path, data:
 def test_candidates_whose_note_is_damaged_are_told_by_its_name(dataset: Path, content: bytes) -> None:
     (dataset / ".round").mkdir()
     (dataset / ".round" / "round.json").write_bytes(content)
-    status, told = run("rounds", dataset, "--drop-round", 1)
+    status, output = run("rounds", dataset, "--drop-round", 1)
     assert status in (1, 2)
-    assert "not expected" not in told
-    assert "round.json" in told or "queries.arrow" in told
+    assert "not expected" not in output
+    assert "round.json" in output or "queries.arrow" in output

@@ -57,15 +57,15 @@ def plainly(base: list[Record], rounds: list[list[Record]], keep: dict[str, bool
 def test_a_joined_shard_is_what_joining_record_by_record_gives(made, random, other_ranking: bool):
     base, rounds = made
     table = to_table(base)
-    found = answers(table, [to_table(added) for added in rounds])
-    ids = found.column("response_id").to_pylist()
+    joined_answers = answers(table, [to_table(added) for added in rounds])
+    ids = joined_answers.column("response_id").to_pylist()
     keep = np.array([random.random() < 0.8 for _ in ids], dtype=bool)
     reward = None
     if other_ranking:
         reward = np.array([random.choice([np.nan, 0.0, 1.0, 2.0]) for _ in ids], dtype=np.float32)
     by_id = None if reward is None else dict(zip(ids, reward.tolist(), strict=True))
     expected = list(plainly(base, rounds, dict(zip(ids, keep.tolist(), strict=True)), by_id))
-    assert from_table(records_of(table, found, keep, reward=reward)) == expected
+    assert from_table(records_of(table, joined_answers, keep, reward=reward)) == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -73,10 +73,12 @@ def test_a_joined_shard_is_what_joining_record_by_record_gives(made, random, oth
 def test_scores_stand_in_the_order_of_the_responses(made):
     base, rounds = made
     table = to_table(base)
-    found = answers(table, [to_table(added) for added in rounds])
-    number = np.arange(len(found.record), dtype=np.float32)
-    of = dict(zip(found.column("response_id").to_pylist(), number.tolist(), strict=True))
-    joined = records_of(table, found, np.ones(len(number), dtype=bool), scores={"own": number, "twice": 2 * number})
+    joined_answers = answers(table, [to_table(added) for added in rounds])
+    number = np.arange(len(joined_answers.record), dtype=np.float32)
+    of = dict(zip(joined_answers.column("response_id").to_pylist(), number.tolist(), strict=True))
+    joined = records_of(
+        table, joined_answers, np.ones(len(number), dtype=bool), scores={"own": number, "twice": 2 * number}
+    )
     for row in joined.to_pylist():
         expected = [of[response["response_id"]] for response in row["responses"]]
         assert row["scores"] == {"own": expected, "twice": [2 * value for value in expected]}
@@ -91,6 +93,6 @@ def test_a_missing_score_is_null():
 def test_responses_to_queries_of_other_shards_are_passed_over():
     base = to_table([Record("q", (Message("user", "x"),), (Response("a", "a", 1.0),))])
     stray = to_table([Record("elsewhere", (), (Response("b", "b", 9.0, round=1),))])
-    found = answers(base, [stray])
-    (record,) = from_table(records_of(base, found, np.ones(2, dtype=bool)))
+    joined_answers = answers(base, [stray])
+    (record,) = from_table(records_of(base, joined_answers, np.ones(2, dtype=bool)))
     assert [response.text for response in record.responses] == ["a"]

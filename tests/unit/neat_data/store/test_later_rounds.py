@@ -81,7 +81,7 @@ def test_a_removal_that_was_killed_is_finished_by_the_next_writer(dataset: Path)
     (dataset / "round-0001").rename(dataset / ".dropped-round-1")
     with DatasetFolder.claim(dataset):
         pass
-    assert [at.round for at in neat_data.open(dataset).manifest.rounds] == [0]
+    assert [entry.round for entry in neat_data.open(dataset).manifest.rounds] == [0]
     assert verify(dataset).findings == []
     assert _grow(dataset, {**SAMPLING, "seed": 1}, "two") == 1
 
@@ -113,5 +113,5 @@ def test_a_lost_manifest_is_made_anew_with_its_rounds(dataset: Path):
     _grow(dataset, SAMPLING, "one")
     (dataset / "dataset.json").unlink()
     assert verify(dataset, rebuild=True).findings == []
-    at = neat_data.open(dataset).manifest.round(1)
-    assert (at.kind, at.settings, len(at.shards)) == ("expand", SAMPLING, 3)
+    entry = neat_data.open(dataset).manifest.round(1)
+    assert (entry.kind, entry.settings, len(entry.shards)) == ("expand", SAMPLING, 3)

@@ -47,13 +47,13 @@ def test_too_few_raters_do_not(verdicts: str, by):
 
 def test_a_last_line_that_was_cut_does_not_count():
     content = KEEP.to_line() + DROP.to_line()[:-9]
-    found = read_events(content, "ann.jsonl")
-    assert (found.events, found.torn, found.whole) == ((KEEP,), True, len(KEEP.to_line()))
+    journal = read_events(content, "ann.jsonl")
+    assert (journal.events, journal.torn, journal.whole) == ((KEEP,), True, len(KEEP.to_line()))
 
 
 def test_a_whole_last_line_without_its_newline_counts():
-    found = read_events(KEEP.to_line() + DROP.to_line()[:-1], "ann.jsonl")
-    assert (found.events, found.torn) == ((KEEP, DROP), False)
+    journal = read_events(KEEP.to_line() + DROP.to_line()[:-1], "ann.jsonl")
+    assert (journal.events, journal.torn) == ((KEEP, DROP), False)
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,12 @@ def test_figures_of_one_run_are_those_of_its_answers(arm):
 
 def test_whether_a_run_obeys_the_negative_prompt_is_told_query_by_query(arm):
     negative = [-3.0, math.nan, 2.0, 2.0]
-    found = compare({"neat": [arm("neat", LOW, negative={A: negative}), arm("neat", HIGH, seed=1, negative={A: LOW})]})
+    comparison = compare(
+        {"neat": [arm("neat", LOW, negative={A: negative}), arm("neat", HIGH, seed=1, negative={A: LOW})]}
+    )
     # Of the queries that both seeds have: -3, 0 and -1, then -1, -1 and -2.5.
-    assert found.arms[0].figures[f"negative/against_sampled/{A}"].value == pytest.approx((-4 / 3 - 4.5 / 3) / 2)
-    assert found.negative == "negative"
+    assert comparison.arms[0].figures[f"negative/against_sampled/{A}"].value == pytest.approx((-4 / 3 - 4.5 / 3) / 2)
+    assert comparison.negative == "negative"
 
 
 def test_negative_answers_without_a_prompt_are_called_so(arm):
@@ -76,52 +78,54 @@ def test_negative_answers_without_a_prompt_are_called_so(arm):
 def test_one_run_is_resampled_over_queries_and_several_over_seeds_too(arm):
     seeds = [MANY, MANY + 0.5, MANY - 0.2]
     by_id = np.argsort(query_ids(40))  # what is resampled depends on the order
-    one = compare({"neat": [arm("neat", MANY)]}).arms[0].figures[f"sampled/reward/{A}"]
+    single = compare({"neat": [arm("neat", MANY)]}).arms[0].figures[f"sampled/reward/{A}"]
     expected = statistics.mean_interval(MANY[by_id])
-    assert (one.value, one.low, one.high) == (expected.value, expected.low, expected.high)
-    found = compare({"neat": [arm("neat", values, seed=seed) for seed, values in enumerate(seeds)]})
-    three = found.arms[0].figures[f"sampled/reward/{A}"]
+    assert (single.value, single.low, single.high) == (expected.value, expected.low, expected.high)
+    comparison = compare({"neat": [arm("neat", values, seed=seed) for seed, values in enumerate(seeds)]})
+    three = comparison.arms[0].figures[f"sampled/reward/{A}"]
     both = statistics.two_level([values[by_id] for values in seeds])
     assert three.value == pytest.approx(MANY.mean() + 0.1)
     assert (three.low, three.high) == pytest.approx((both.low, both.high))
-    assert three.high - three.low > one.high - one.low
-    assert [member.seed for member in found.arms[0].members] == [0, 1, 2]
+    assert three.high - three.low > single.high - single.low
+    assert [member.seed for member in comparison.arms[0].members] == [0, 1, 2]
 
 
 def test_a_linearised_ratio_has_the_interval_of_the_ratio(arm):
     draws = np.random.default_rng(1)
     nll, tokens = draws.gamma(4, 10, 300), draws.integers(5, 40, 300)
     run = arm("sft", draws.normal(size=300), nll=nll.tolist(), nll_tokens=tokens.tolist())
-    found = compare({"sft": [run]}).arms[0].figures["perplexity"]
+    figure = compare({"sft": [run]}).arms[0].figures["perplexity"]
     taken = draws.integers(0, 300, (4_000, 300))
     resampled = np.exp(nll[taken].sum(axis=1) / tokens[taken].sum(axis=1))
     low, high = np.quantile(resampled, (0.025, 0.975))
-    assert found.value == pytest.approx(np.exp(nll.sum() / tokens.sum()))
-    assert (found.low, found.high) == pytest.approx((low, high), rel=0.02)
+    assert figure.value == pytest.approx(np.exp(nll.sum() / tokens.sum()))
+    assert (figure.low, figure.high) == pytest.approx((low, high), rel=0.02)
 
 
 def test_answers_are_paired_by_query_whatever_the_order_of_their_rows(arm):
     runs = {"worse": [arm("worse", MANY)], "better": [arm("better", MANY + 0.1)]}
     path = runs["better"][0] / "eval" / "test" / "answers.arrow"
     pl.read_ipc(path).sample(fraction=1, shuffle=True, seed=1).write_ipc(path)
-    (found,) = compare(runs).differences
-    assert found.hypothesis == Hypothesis("worse", "better", "reward")
-    assert (found.difference.value, found.difference.low, found.difference.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert found.p < 0.001
-    assert found.detectable == pytest.approx(0, abs=1e-12)
-    assert (found.queries, found.verdict) == (40, "holds")
+    (difference,) = compare(runs).differences
+    assert difference.hypothesis == Hypothesis("worse", "better", "reward")
+    assert (difference.difference.value, difference.difference.low, difference.difference.high) == pytest.approx(
+        (0.1, 0.1, 0.1)
+    )
+    assert difference.p < 0.001
+    assert difference.detectable == pytest.approx(0, abs=1e-12)
+    assert (difference.queries, difference.verdict) == (40, "holds")
 
 
 def test_neighbours_are_tested_as_one_family(arm):
     noise = np.random.default_rng(5).normal(0, 1, (3, 40))
     levels = {"a": noise[0], "b": noise[1] + 0.2, "c": noise[2] - 2.0}
-    found = compare({name: [arm(name, values)] for name, values in levels.items()}).differences
-    assert [tuple(one.hypothesis)[:2] for one in found] == [("a", "b"), ("b", "c")]
+    differences = compare({name: [arm(name, values)] for name, values in levels.items()}).differences
+    assert [tuple(one.hypothesis)[:2] for one in differences] == [("a", "b"), ("b", "c")]
     expected = [statistics.paired_difference(levels[b], levels[a]) for a, b in (("a", "b"), ("b", "c"))]
-    assert [one.difference.value for one in found] == pytest.approx([interval.value for interval, _ in expected])
-    assert [one.adjusted for one in found] == statistics.holm([one.p for one in found])
-    assert found[1].verdict == "the opposite"
-    assert found[0].verdict == ("open" if found[0].adjusted >= 0.05 else "holds")
+    assert [one.difference.value for one in differences] == pytest.approx([interval.value for interval, _ in expected])
+    assert [one.adjusted for one in differences] == statistics.holm([one.p for one in differences])
+    assert differences[1].verdict == "the opposite"
+    assert differences[0].verdict == ("open" if differences[0].adjusted >= 0.05 else "holds")
 
 
 def test_less_perplexity_is_what_is_expected_of_the_better(arm):
@@ -140,18 +144,18 @@ def test_less_perplexity_is_what_is_expected_of_the_better(arm):
 def test_several_seeds_are_compared_on_two_levels(arm):
     worse = [arm("a", MANY + shift, seed=seed) for seed, shift in enumerate((0.0, 0.3))]
     better = [arm("b", MANY + 1 + shift, seed=seed) for seed, shift in enumerate((0.0, 0.4, -0.1))]
-    (found,) = compare({"a": worse, "b": better}).differences
-    assert found.difference.value == pytest.approx(1 + 0.1 - 0.15)
-    assert found.difference.low < found.difference.value < found.difference.high
-    assert found.detectable > 0
+    (difference,) = compare({"a": worse, "b": better}).differences
+    assert difference.difference.value == pytest.approx(1 + 0.1 - 0.15)
+    assert difference.difference.low < difference.difference.value < difference.difference.high
+    assert difference.detectable > 0
 
 
 def test_the_held_out_model_stands_beside_the_reward(arm):
     runs = {"a": [arm("a", {A: MANY, B: MANY})], "b": [arm("b", {A: MANY + 1, B: MANY - 1})]}
-    found = compare(runs)
-    assert found.reward_models == (A, B)
-    assert found.differences[0].difference.value == pytest.approx(1)
-    assert found.differences[0].held_out.value == pytest.approx(-1)
+    comparison = compare(runs)
+    assert comparison.reward_models == (A, B)
+    assert comparison.differences[0].difference.value == pytest.approx(1)
+    assert comparison.differences[0].held_out.value == pytest.approx(-1)
 
 
 def test_what_is_detectable_is_so_in_holms_first_step(arm):
@@ -197,10 +201,10 @@ def test_a_reward_model_under_another_template_is_refused(arm):
 
 
 def test_a_reward_model_that_one_arm_lacks_leaves_its_cells_empty_and_says_so(arm):
-    found = compare({"a": [arm("a", {A: LOW, B: LOW})], "b": [arm("b", {A: HIGH})]})
-    assert f"sampled/reward/{B}" not in found.arms[1].figures
-    assert any(note == f"b was not scored by {B}: those cells are empty." for note in found.notes)
-    assert found.differences[0].held_out is None
+    comparison = compare({"a": [arm("a", {A: LOW, B: LOW})], "b": [arm("b", {A: HIGH})]})
+    assert f"sampled/reward/{B}" not in comparison.arms[1].figures
+    assert any(note == f"b was not scored by {B}: those cells are empty." for note in comparison.notes)
+    assert comparison.differences[0].held_out is None
 
 
 @pytest.mark.parametrize(
@@ -269,20 +273,20 @@ def test_a_damaged_evaluation_is_refused(arm, content):
 
 def test_a_run_without_an_evaluation_has_empty_cells_and_a_note(arm, tmp_path):
     bare = write_run(tmp_path / "bare", method="sft")
-    found = compare({"sft": [bare], "neat": [arm("neat", LOW)]})
-    assert found.arms[0].figures == {}
-    assert found.arms[0].costs["steps"] == 100
-    assert f"{bare} has no evaluation test: its cells are empty." in found.notes
-    assert "sft and neat cannot be compared in reward: one of them lacks it." in found.notes
-    assert found.differences == ()
+    comparison = compare({"sft": [bare], "neat": [arm("neat", LOW)]})
+    assert comparison.arms[0].figures == {}
+    assert comparison.arms[0].costs["steps"] == 100
+    assert f"{bare} has no evaluation test: its cells are empty." in comparison.notes
+    assert "sft and neat cannot be compared in reward: one of them lacks it." in comparison.notes
+    assert comparison.differences == ()
 
 
 def test_a_seed_without_an_evaluation_leaves_the_figures_of_the_others(arm, tmp_path):
     bare = write_run(tmp_path / "neat" / "1", seed=1)
-    found = compare({"neat": [arm("neat", LOW), bare]})
-    assert found.arms[0].figures[f"sampled/reward/{A}"].value == 1.5
-    assert f"{bare} has no evaluation test: its arm's figures are of the other 1." in found.notes
-    assert (len(found.arms[0].members), found.arms[0].seeds) == (2, 1)
+    comparison = compare({"neat": [arm("neat", LOW), bare]})
+    assert comparison.arms[0].figures[f"sampled/reward/{A}"].value == 1.5
+    assert f"{bare} has no evaluation test: its arm's figures are of the other 1." in comparison.notes
+    assert (len(comparison.arms[0].members), comparison.arms[0].seeds) == (2, 1)
 
 
 def test_runs_that_nobody_evaluated_are_refused(tmp_path):
@@ -315,11 +319,11 @@ def test_an_evaluation_that_is_named_for_no_run_is_refused(arm):
 def test_one_run_under_two_prompts_is_two_arms_and_one_curve(arm):
     run = arm("neat", LOW)
     arm("neat", HIGH, folder="test-positive", prompt="positive")
-    found = compare({"neat": [run / "eval/test"], "prompted": [run / "eval/test-positive"]})
-    assert [one.figures[f"sampled/reward/{A}"].value for one in found.arms] == [1.5, 3.0]
-    assert "prompted was evaluated with the prompt positive around every query." in found.notes
-    assert [curve.arm for curve in found.curves] == ["neat"]
-    assert found.arms[1].costs["steps"] == 100
+    comparison = compare({"neat": [run / "eval/test"], "prompted": [run / "eval/test-positive"]})
+    assert [one.figures[f"sampled/reward/{A}"].value for one in comparison.arms] == [1.5, 3.0]
+    assert "prompted was evaluated with the prompt positive around every query." in comparison.notes
+    assert [curve.arm for curve in comparison.curves] == ["neat"]
+    assert comparison.arms[1].costs["steps"] == 100
 
 
 @pytest.mark.parametrize(
@@ -351,14 +355,14 @@ def test_other_ways_to_compute_and_other_starts_are_said(arm):
 def test_figures_a_token_are_not_tested_between_tokenizers(arm, other):
     runs = {"a": [arm("a", MANY)], "b": [arm("b", MANY + 1, subject=other)], "c": [arm("c", MANY, subject=other)]}
     hypotheses = [("a", "b"), ("a", "b", "perplexity"), ("b", "c", "perplexity"), ("a", "b", "kl")]
-    found = compare(runs, hypotheses=hypotheses)
-    assert [tuple(one.hypothesis) for one in found.differences] == [
+    comparison = compare(runs, hypotheses=hypotheses)
+    assert [tuple(one.hypothesis) for one in comparison.differences] == [
         ("a", "b", "reward"),
         ("b", "c", "perplexity"),
         ("a", "b", "kl"),
     ]
-    assert "a and b cannot be compared in perplexity: they do not count the same tokens." in found.notes
-    assert any(note.startswith("b, c: another tokenizer or chat template than a") for note in found.notes)
+    assert "a and b cannot be compared in perplexity: they do not count the same tokens." in comparison.notes
+    assert any(note.startswith("b, c: another tokenizer or chat template than a") for note in comparison.notes)
 
 
 def test_answers_without_a_reward_are_counted(arm):
@@ -398,9 +402,9 @@ def test_the_time_of_a_run_that_was_interrupted_is_not_told(arm, tmp_path):
     run = arm("neat", LOW)
     for session in ({"session": 20}, {"session": 99}):
         write_run(tmp_path / "neat/0", **session)
-        found = compare({"neat": [run]})
-        assert "seconds" not in found.arms[0].costs
-        assert any("was interrupted: its last session took 90 s" in note for note in found.notes)
+        comparison = compare({"neat": [run]})
+        assert "seconds" not in comparison.arms[0].costs
+        assert any("was interrupted: its last session took 90 s" in note for note in comparison.notes)
 
 
 @pytest.mark.parametrize(("seconds", "interrupted"), [(90.0, False), (6_900.0, False), (450.0, True)])
@@ -418,20 +422,23 @@ def test_of_a_run_that_does_not_tell_where_its_last_session_began_the_speed_does
 def test_a_run_that_has_not_finished_has_no_costs(arm, tmp_path):
     run = arm("neat", LOW)
     (run / "result.json").unlink()
-    found = compare({"neat": [run]})
-    assert found.arms[0].costs == {}
-    assert any("has not finished" in note for note in found.notes)
+    comparison = compare({"neat": [run]})
+    assert comparison.arms[0].costs == {}
+    assert any("has not finished" in note for note in comparison.notes)
 
 
 def test_curves_that_do_not_compare_are_said(arm, tmp_path):
     runs = {name: [arm(name, LOW)] for name in ("a", "b", "c")}
     write_run(tmp_path / "b/0", method="b", reward_model="another")
     write_run(tmp_path / "c/0", method="c", curve=[0.2])
-    found = compare(runs)
-    assert [(curve.arm, curve.rewards) for curve in found.curves] == [("a", (0.0, 0.1, 0.3)), ("b", (0.0, 0.1, 0.3))]
-    assert found.curves[0].epochs == (0.0, 0.5, 1.0)
-    assert any(note.startswith("The curves of b were measured on other held-out queries") for note in found.notes)
-    assert any(note.startswith("c has no curve") for note in found.notes)
+    comparison = compare(runs)
+    assert [(curve.arm, curve.rewards) for curve in comparison.curves] == [
+        ("a", (0.0, 0.1, 0.3)),
+        ("b", (0.0, 0.1, 0.3)),
+    ]
+    assert comparison.curves[0].epochs == (0.0, 0.5, 1.0)
+    assert any(note.startswith("The curves of b were measured on other held-out queries") for note in comparison.notes)
+    assert any(note.startswith("c has no curve") for note in comparison.notes)
 
 
 def test_the_paper_stands_beside_the_arm_that_is_called_as_its_method(arm):
@@ -441,8 +448,8 @@ def test_the_paper_stands_beside_the_arm_that_is_called_as_its_method(arm):
         "ours": [arm("ours", LOW, method="dpo")],
         "best-of-n": [arm("best-of-n", LOW, method="unknown")],
     }
-    found = {row.name: row.paper for row in compare(runs).arms}
-    assert found == {
+    papers = {row.name: row.paper for row in compare(runs).arms}
+    assert papers == {
         "beta 0": None,
         "neat": Published(14.45, -3.432),
         "ours": Published(18.62, -4.045),
@@ -480,9 +487,9 @@ def test_an_evaluation_is_of_its_run_from_wherever_it_is_named(arm, monkeypatch)
     run = arm("neat", LOW)
     monkeypatch.chdir(run / "eval")
     for path in (Path("test"), Path("../eval/test"), run / "eval" / "test"):
-        found = compare({"neat": [path]})
-        assert found.arms[0].costs["steps"] == 100
-        assert len(found.curves) == 1
+        comparison = compare({"neat": [path]})
+        assert comparison.arms[0].costs["steps"] == 100
+        assert len(comparison.curves) == 1
 
 
 def test_brackets_in_a_folders_name_are_no_pattern(arm, tmp_path):
@@ -493,20 +500,20 @@ def test_brackets_in_a_folders_name_are_no_pattern(arm, tmp_path):
 def test_answers_side_by_side_are_those_of_the_lowest_ids(arm):
     texts = {name: [f"{name} to {number}" for number in range(4)] for name in "ab"}
     runs = {name: [arm(name, LOW, texts=texts[name])] for name in "ab"}
-    found = compare(runs, examples=2).samples
+    samples = compare(runs, examples=2).samples
     ids = query_ids(4)
-    assert [sample.query_id for sample in found] == sorted(ids)[:2]
-    first = ids.index(found[0].query_id)
-    assert [answer.text for answer in found[0].answers] == [f"a to {first}", f"b to {first}"]
-    assert found[0].answers[0].rewards == {A: LOW[first]}
+    assert [sample.query_id for sample in samples] == sorted(ids)[:2]
+    first = ids.index(samples[0].query_id)
+    assert [answer.text for answer in samples[0].answers] == [f"a to {first}", f"b to {first}"]
+    assert samples[0].answers[0].rewards == {A: LOW[first]}
 
 
 def test_a_comparison_is_json(arm):
-    found = compare({"a": [arm("a", MANY)], "b": [arm("b", MANY + 1)]})
-    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert told["differences"][0]["hypothesis"] == {"worse": "a", "better": "b", "figure": "reward"}
-    assert told["differences"][0]["verdict"] == "holds"
-    assert told["arms"][0]["figures"][f"sampled/reward/{A}"]["value"] == pytest.approx(MANY.mean())
+    comparison = compare({"a": [arm("a", MANY)], "b": [arm("b", MANY + 1)]})
+    document = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert document["differences"][0]["hypothesis"] == {"worse": "a", "better": "b", "figure": "reward"}
+    assert document["differences"][0]["verdict"] == "holds"
+    assert document["arms"][0]["figures"][f"sampled/reward/{A}"]["value"] == pytest.approx(MANY.mean())
 
 
 def test_comparing_needs_no_torch():

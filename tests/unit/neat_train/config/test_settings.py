@@ -166,8 +166,8 @@ def test_what_is_misspelt_or_of_the_wrong_type_is_answered_with_a_hint(given, wo
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_both_names(given, both):
-    told = refusal(*given)
-    assert all(name in told for name in both)
+    message = refusal(*given)
+    assert all(name in message for name in both)
 
 
 def test_settings_made_in_python_are_asked_too():

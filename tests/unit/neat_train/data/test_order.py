@@ -14,7 +14,7 @@ IDS = tuple(f"{number:032x}" for number in range(10))
 
 def epoch(number: int, *, per_step: int, seed: int = 0, ids=IDS) -> list[str]:
     steps = steps_an_epoch(len(ids), per_step)
-    return [query for at in range(steps) for query in step_ids(ids, number * steps + at, per_step, seed)]
+    return [query for step in range(steps) for query in step_ids(ids, number * steps + step, per_step, seed)]
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3), st.integers(0, 5))

@@ -23,16 +23,16 @@ def record(number: int = 0, drawn: int = 4) -> Record:
         return Response(response_id(query, text), text, reward, origin)
 
     source = [response("preferred", 0.5, "source"), response("other", 3.0, "source")]
-    sampled = [response(f"sample {at}", float(at) - 2, "sampled") for at in range(drawn)]
+    sampled = [response(f"sample {draw}", float(draw) - 2, "sampled") for draw in range(drawn)]
     label = Label("a.jsonl", None, "train", number, (source[0].response_id, source[1].response_id))
     return Record(query, messages, (*source, *sampled), (label,)).ranked()
 
 
 def chosen(made: Record, *sets: str) -> list[tuple[str, float | None]]:
     select = selection(read_settings(sets=sets))
-    found = selected(made, select)
-    assert found is not None
-    return [(response.text, response.reward) for response in found.responses]
+    learned_of = selected(made, select)
+    assert learned_of is not None
+    return [(response.text, response.reward) for response in learned_of.responses]
 
 
 def test_pairs_are_people_s_or_the_two_ends_or_all():
@@ -55,12 +55,12 @@ def test_random_of_n_is_any_sample_the_same_each_time_and_another_for_another_se
 
     assert of(0) == of(0) != of(1)
     counts = Counter(of(0))
-    assert set(counts) == {f"sample {at}" for at in range(4)}
+    assert set(counts) == {f"sample {draw}" for draw in range(4)}
     assert all(60 < count < 140 for count in counts.values())
 
 
 def test_a_policy_gradient_learns_from_what_the_policy_sampled():
-    assert {text for text, _ in chosen(record(), "method=grpo")} == {f"sample {at}" for at in range(4)}
+    assert {text for text, _ in chosen(record(), "method=grpo")} == {f"sample {draw}" for draw in range(4)}
     assert len(chosen(record(), "method=rloo", "loss.ranking.responses=all")) == 6
     assert len(chosen(record(), "method=grpo", "rounds.prompts=null")) == 6, "offline it has only those of the dataset"
 

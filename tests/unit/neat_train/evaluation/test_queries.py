@@ -22,17 +22,19 @@ def lines(path, *rows):
 
 
 def test_a_dataset_says_what_people_chose_whatever_its_rewards_say(stored):
-    found = open_queries(str(stored([("How?", {"liked": -1.0, "not liked": 2.0}), ("Who?", {"me": 0.0, "you": 1.0})])))
-    assert [(query.chosen, query.rejected) for query in found.queries] == [("liked", "not liked"), ("me", "you")]
-    assert (found.name, found.queries[0].source) == ("data", "a.jsonl")
+    queries = open_queries(
+        str(stored([("How?", {"liked": -1.0, "not liked": 2.0}), ("Who?", {"me": 0.0, "you": 1.0})]))
+    )
+    assert [(query.chosen, query.rejected) for query in queries.queries] == [("liked", "not liked"), ("me", "you")]
+    assert (queries.name, queries.queries[0].source) == ("data", "a.jsonl")
 
 
 def test_rows_that_share_a_query_ask_it_once(tmp_path):
     rows = [{"prompt": "A?", "chosen": "b", "rejected": "c"}, {"prompt": "D?", "chosen": "e", "rejected": "f"}]
     source = lines(tmp_path / "pairs.jsonl", *rows, {"prompt": "A?", "chosen": "x", "rejected": "b"}, {"prompt": 3})
-    found = open_queries(source)
-    assert [(query.messages[-1].content, query.chosen) for query in found.queries] == [("A?", "b"), ("D?", "e")]
-    assert sum(found.left_out.values()) == 1
+    queries = open_queries(source)
+    assert [(query.messages[-1].content, query.chosen) for query in queries.queries] == [("A?", "b"), ("D?", "e")]
+    assert sum(queries.left_out.values()) == 1
     assert [query.chosen for query in read_queries(source, limit=1)] == ["b"]
     assert [query.chosen for query in read_queries(source, where="n_responses = 2")] == ["e"]
 
@@ -40,14 +42,14 @@ def test_rows_that_share_a_query_ask_it_once(tmp_path):
 def test_bare_queries_have_a_kind_and_a_name_of_their_own(tmp_path):
     (tmp_path / "xstest.csv").write_text(XSTEST)
     (tmp_path / "harmbench.csv").write_text(HARMBENCH)
-    found = read_queries(str(tmp_path / "xstest.csv"))
-    assert [(query.group, query.own_id, query.chosen) for query in found] == [
+    read = read_queries(str(tmp_path / "xstest.csv"))
+    assert [(query.group, query.own_id, query.chosen) for query in read] == [
         ("safe", "1", None),
         ("unsafe", "2", None),
     ]
-    found = read_queries(str(tmp_path / "harmbench.csv"))
-    assert [(query.group, query.own_id) for query in found] == [("chemical", "say_it"), ("cyber", "do_it")]
-    assert "Some text" in found[0].messages[-1].content
+    read = read_queries(str(tmp_path / "harmbench.csv"))
+    assert [(query.group, query.own_id) for query in read] == [("chemical", "say_it"), ("cyber", "do_it")]
+    assert "Some text" in read[0].messages[-1].content
 
 
 def test_somebody_elses_answer_is_not_what_people_chose(tmp_path):
@@ -59,8 +61,8 @@ def test_somebody_elses_answer_is_not_what_people_chose(tmp_path):
 
 def test_unpaired_verdicts_tell_good_from_bad(tmp_path):
     rows = [{"prompt": "A?", "completion": "b", "label": True}, {"prompt": "C?", "completion": "d", "label": False}]
-    found = read_queries(lines(tmp_path / "kto.jsonl", *rows))
-    assert [(query.chosen, query.rejected) for query in found] == [("b", None), (None, "d")]
+    read = read_queries(lines(tmp_path / "kto.jsonl", *rows))
+    assert [(query.chosen, query.rejected) for query in read] == [("b", None), (None, "d")]
 
 
 def test_the_first_of_unranked_responses_is_nobodys_choice(tmp_path):
@@ -114,31 +116,31 @@ def test_nothing_to_ask_is_an_error_that_says_why(tmp_path, stored):
 
 
 def test_the_hash_tells_queries_and_chosen_responses_apart(stored):
-    one = open_queries(str(stored([("How?", {"a": 1.0, "b": 2.0})], name="one")))
+    first = open_queries(str(stored([("How?", {"a": 1.0, "b": 2.0})], name="one")))
     other = open_queries(str(stored([("How?", {"b": 1.0, "a": 2.0})], name="other")))
     again = open_queries(str(stored([("How?", {"a": 5.0, "b": 0.0})], name="again")))
-    assert one.sha256 != other.sha256
-    assert one.sha256 == again.sha256
+    assert first.sha256 != other.sha256
+    assert first.sha256 == again.sha256
 
 
 def test_the_hash_that_evaluations_are_compared_by_stays_what_it_was(tmp_path):
     rows = [{"prompt": "A?", "chosen": "b", "rejected": "c"}, {"prompt": "D?", "chosen": "e", "rejected": "f"}]
-    found = open_queries(lines(tmp_path / "pairs.jsonl", *rows))
-    first, second = (query.query_id for query in found.queries)
-    assert found.sha256 == hashlib.sha256(f'["{first}","b"]\n["{second}","e"]\n'.encode()).hexdigest()
+    queries = open_queries(lines(tmp_path / "pairs.jsonl", *rows))
+    first, second = (query.query_id for query in queries.queries)
+    assert queries.sha256 == hashlib.sha256(f'["{first}","b"]\n["{second}","e"]\n'.encode()).hexdigest()
 
 
 def test_the_hash_of_preferences_knows_what_was_rejected_and_no_order(tmp_path):
     rows = [{"prompt": "A?", "chosen": "b", "rejected": "c"}, {"prompt": "D?", "chosen": "e", "rejected": "f"}]
-    one = open_queries(lines(tmp_path / "one.jsonl", *rows))
+    first = open_queries(lines(tmp_path / "one.jsonl", *rows))
     turned = open_queries(lines(tmp_path / "turned.jsonl", *reversed(rows)))
     other = open_queries(lines(tmp_path / "other.jsonl", rows[0], {**rows[1], "rejected": "g"}))
-    assert one.preferences_sha256 == turned.preferences_sha256 != other.preferences_sha256
-    assert one.sha256 == other.sha256
+    assert first.preferences_sha256 == turned.preferences_sha256 != other.preferences_sha256
+    assert first.sha256 == other.sha256
 
 
 def test_real_dialogues_of_many_turns_end_in_a_user_turn(shared_data):
-    found = open_queries(str(shared_data / "hh-rlhf" / "harmless-base.test.jsonl.gz"), limit=200)
-    assert found.name == "harmless-base.test"
-    assert all(query.messages[-1].role == "user" and query.chosen and query.rejected for query in found.queries)
-    assert max(len(query.messages) for query in found.queries) > 3
+    queries = open_queries(str(shared_data / "hh-rlhf" / "harmless-base.test.jsonl.gz"), limit=200)
+    assert queries.name == "harmless-base.test"
+    assert all(query.messages[-1].role == "user" and query.chosen and query.rejected for query in queries.queries)
+    assert max(len(query.messages) for query in queries.queries) > 3

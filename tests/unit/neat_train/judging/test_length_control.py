@@ -17,26 +17,26 @@ def verdicts(won_of_longer: int, won_of_shorter: int) -> np.ndarray:
 
 def test_the_middle_between_longer_and_shorter_is_what_equal_length_gives() -> None:
     """Two groups and two coefficients: the fit hits both shares, and theta is the mean of their logits."""
-    found = length_controlled(verdicts(120, 60), SAME)
-    assert found is not None
+    rate = length_controlled(verdicts(120, 60), SAME)
+    assert rate is not None
     # Firth's penalty for one share a group adds half a win and half a loss to each (Jeffreys' prior).
-    assert found.value == pytest.approx(expit((logit(120.5 / 151) + logit(60.5 / 151)) / 2), abs=1e-6)
-    assert found.low < 0.62 < found.high
+    assert rate.value == pytest.approx(expit((logit(120.5 / 151) + logit(60.5 / 151)) / 2), abs=1e-6)
+    assert rate.low < 0.62 < rate.high
 
 
 def test_a_judge_that_only_counts_letters_says_nothing_at_equal_length() -> None:
-    found = length_controlled(verdicts(150, 0), SAME)
-    assert found is not None
-    assert found.value == pytest.approx(0.5, abs=1e-6)
-    assert found.high - found.low > 0.5
+    rate = length_controlled(verdicts(150, 0), SAME)
+    assert rate is not None
+    assert rate.value == pytest.approx(0.5, abs=1e-6)
+    assert rate.high - rate.low > 0.5
 
 
 def test_a_judge_that_does_not_count_letters_keeps_its_rate() -> None:
-    found = length_controlled(verdicts(105, 105), SAME)
-    assert found is not None
-    assert found.value == pytest.approx(0.7, abs=0.005)
+    rate = length_controlled(verdicts(105, 105), SAME)
+    assert rate is not None
+    assert rate.value == pytest.approx(0.7, abs=0.005)
     # Wald, of 300: 1.96 sqrt(0.21 / 300) = 0.052 either way.
-    assert (found.low, found.high) == pytest.approx((0.7 - 0.052, 0.7 + 0.052), abs=0.01)
+    assert (rate.low, rate.high) == pytest.approx((0.7 - 0.052, 0.7 + 0.052), abs=0.01)
 
 
 def test_ties_are_half_and_say_more_than_coins() -> None:
@@ -76,6 +76,6 @@ def test_nineteen_in_twenty_intervals_hold_the_truth_with_ties_from_two_orders()
         draws = np.random.default_rng(seed)
         longer = draws.normal(30, 100, 300)
         chances = expit(0.4 + np.tanh(longer / longer.std()))
-        found = length_controlled((draws.random((2, 300)) < chances).mean(axis=0), longer)
-        covered.append(found is not None and found.low <= expit(0.4) <= found.high)
+        rate = length_controlled((draws.random((2, 300)) < chances).mean(axis=0), longer)
+        covered.append(rate is not None and rate.low <= expit(0.4) <= rate.high)
     assert 0.91 <= np.mean(covered) <= 0.99

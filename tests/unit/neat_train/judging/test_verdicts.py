@@ -46,19 +46,19 @@ def test_what_the_judge_did_not_take_is_failed_and_the_same_text_is_a_tie_nobody
 
 def test_the_papers_figures_of_neat_against_rrhf() -> None:
     judged = [pair("first", "second")] * 18 + [pair("second", "first")] * 9 + [pair("tie", "tie")] * 3
-    found = figures([*judged, pair(None, None), pair("first", None)])
-    assert found.verdicts.to_dict() == {"win": 18, "lose": 9, "tie": 3, "unreadable": 2, "failed": 0}
-    assert found.win_rate.value == pytest.approx(19.5 / 30)
-    assert found.sign_test == pytest.approx(2 * sum(math.comb(27, k) for k in range(18, 28)) / 2**27)
-    assert found.length_controlled is None
+    result = figures([*judged, pair(None, None), pair("first", None)])
+    assert result.verdicts.to_dict() == {"win": 18, "lose": 9, "tie": 3, "unreadable": 2, "failed": 0}
+    assert result.win_rate.value == pytest.approx(19.5 / 30)
+    assert result.sign_test == pytest.approx(2 * sum(math.comb(27, k) for k in range(18, 28)) / 2**27)
+    assert result.length_controlled is None
 
 
 def test_how_often_the_longer_one_wins_leaves_out_ties_and_equal_lengths() -> None:
     judged = [pair("first", "second", 20, 10), pair("second", "first", 20, 10), pair("second", "first", 10, 30)]
     judged += [pair("first", "second", 10, 10), pair("tie", "tie", 90, 10)]
-    found = figures(judged).length
-    assert found.longer_wins.value == pytest.approx(2 / 3)
-    assert (found.a, found.b) == (30, 14)
+    lengths = figures(judged).length
+    assert lengths.longer_wins.value == pytest.approx(2 / 3)
+    assert (lengths.a, lengths.b) == (30, 14)
 
 
 def test_two_hundred_pairs_have_a_rate_at_equal_length() -> None:
@@ -69,27 +69,29 @@ def test_two_hundred_pairs_have_a_rate_at_equal_length() -> None:
 
 def test_at_equal_length_a_tie_is_half_a_win_and_a_love_of_length_is_taken_out() -> None:
     kinds = (("first", "second"), ("tie", "tie"), ("second", "first"))
-    indifferent = [pair(*kinds[at % 3], a=10 + at // 3 % 7) for at in range(300)]
+    indifferent = [pair(*kinds[number % 3], a=10 + number // 3 % 7) for number in range(300)]
     assert figures(indifferent).length_controlled.value == pytest.approx(0.5, abs=0.01)
-    by_length = [pair(*kinds[0 if at % 10 < 7 else 2], a=10 + (5 if at % 10 < 7 else -5)) for at in range(300)]
-    found = figures(by_length)
-    assert found.win_rate.value == pytest.approx(0.7)
-    assert found.length_controlled.low < 0.5 < found.length_controlled.high
+    by_length = [
+        pair(*kinds[0 if number % 10 < 7 else 2], a=10 + (5 if number % 10 < 7 else -5)) for number in range(300)
+    ]
+    result = figures(by_length)
+    assert result.win_rate.value == pytest.approx(0.7)
+    assert result.length_controlled.low < 0.5 < result.length_controlled.high
 
 
 def test_position_bias_by_hand() -> None:
     judged = [pair("first", "first")] * 3 + [pair("first", "second")] * 4 + [pair("second", "second")]
-    found = position_bias([*judged, pair("first", "tie"), pair("tie", "tie"), pair(None, "first")])
-    assert (found.both_first, found.both_second, found.pairs) == (3, 1, 10)
+    bias = position_bias([*judged, pair("first", "tie"), pair("tie", "tie"), pair(None, "first")])
+    assert (bias.both_first, bias.both_second, bias.pairs) == (3, 1, 10)
     # 3 * 1 + 4 * 1/2 + 0 + 3/4 + 1/2 of 10; the same in both orders: 4 wins and a tie.
-    assert found.first_preferred.value == pytest.approx(6.25 / 10)
-    assert found.consistent.value == pytest.approx(5 / 10)
+    assert bias.first_preferred.value == pytest.approx(6.25 / 10)
+    assert bias.consistent.value == pytest.approx(5 / 10)
 
 
 def test_a_judge_that_always_prefers_the_first_place_leaves_some_doubt() -> None:
-    found = position_bias([pair("first", "first")] * 10).first_preferred
-    assert found.value == found.high == 1
-    assert found.low == pytest.approx(10 / (10 + 1.96**2), abs=1e-4)  # where Wilson's interval begins
+    rate = position_bias([pair("first", "first")] * 10).first_preferred
+    assert rate.value == rate.high == 1
+    assert rate.low == pytest.approx(10 / (10 + 1.96**2), abs=1e-4)  # where Wilson's interval begins
     halves = position_bias([pair("first", "tie"), pair("second", "tie")] * 5).first_preferred
     assert halves.value == pytest.approx(0.5)
 
@@ -106,15 +108,15 @@ def test_what_is_unreadable_as_it_was_cut_is_counted() -> None:
 
 def test_agreement_with_and_without_ties() -> None:
     judged = [pair("first", "second")] * 6 + [pair("second", "first")] * 2 + [pair("first", "first")] * 2
-    found = agreement(judged)
-    assert found.agreement.value == pytest.approx(0.7)
-    assert found.decided.value == pytest.approx(0.75)
+    calibration = agreement(judged)
+    assert calibration.agreement.value == pytest.approx(0.7)
+    assert calibration.decided.value == pytest.approx(0.75)
 
 
 def test_nothing_judged_has_no_rates() -> None:
-    found = figures([pair(None, None)])
-    assert found.win_rate is None
-    assert found.length.to_dict() == {"longer_wins": None}
+    result = figures([pair(None, None)])
+    assert result.win_rate is None
+    assert result.length.to_dict() == {"longer_wins": None}
     assert position_bias([]).first_preferred is None
     assert agreement([]).agreement is None
 
@@ -125,8 +127,8 @@ def test_tokens_are_added_up_and_what_came_without_is_counted() -> None:
 
 
 def test_a_line_can_be_read_again() -> None:
-    for one in (pair("first", None), JudgedPair("query", "a", "a", 1, 1, None, None)):
-        assert JudgedPair.from_dict(one.to_dict()) == one
+    for line in (pair("first", None), JudgedPair("query", "a", "a", 1, 1, None, None)):
+        assert JudgedPair.from_dict(line.to_dict()) == line
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,13 @@ def laid_out(
     """Layout, log-probabilities and the reference's, token after token."""
     answers = [answer for record in records for answer in record]
     ids = list(range(len(records))) if ids is None else ids
-    response = torch.tensor([at for at, answer in enumerate(answers) for _ in answer.logps], dtype=torch.int64)
+    response = torch.tensor([place for place, answer in enumerate(answers) for _ in answer.logps], dtype=torch.int64)
     layout = Layout(
         response=response,
         mask=torch.ones(len(response), dtype=torch.bool),
-        record=torch.tensor([at for at, record in zip(ids, records, strict=True) for _ in record], dtype=torch.int64),
+        record=torch.tensor(
+            [place for place, record in zip(ids, records, strict=True) for _ in record], dtype=torch.int64
+        ),
         reward=torch.tensor([answer.reward for answer in answers], dtype=torch.float32),
         negative=torch.tensor([answer.negative for answer in answers], dtype=torch.bool),
         query=torch.full((len(answers),), 4),
@@ -162,12 +164,12 @@ def test_terms_equal_an_independent_numpy_version(kind, pairs, reduction, target
         expected, defined = numpy_terms(records, settings)
         layout, logps, reference = scattered(rng, *laid_out(records))
         plan = plan_of(layout, target)
-        found = objective(logps, plan, settings, reference)
-        assert sums(found) == pytest.approx(expected, abs=1e-6)
-        assert counts(found) == plan.counts == defined
+        terms = objective(logps, plan, settings, reference)
+        assert sums(terms) == pytest.approx(expected, abs=1e-6)
+        assert counts(terms) == plan.counts == defined
         weights, numbers = (1, settings.alpha, settings.beta), (defined.sft, defined.ranking, defined.penalty)
         loss = sum(w * value / max(n, 1) for w, value, n in zip(weights, expected, numbers, strict=True))
-        assert total(found, plan.counts, settings).item() == pytest.approx(loss, abs=1e-6)
+        assert total(terms, plan.counts, settings).item() == pytest.approx(loss, abs=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["token_mean", "token_sum"])
@@ -195,9 +197,9 @@ def test_the_paper_s_preset_is_equation_8():
     layout, logps, _ = laid_out(THREE)
     logps.requires_grad_()
     plan = plan_of(layout, settings.penalty.target)
-    found = objective(logps, plan, settings)
-    assert sums(found) == [3.0, 1.0, -6.0]  # L_sft, L_ranking, - L_pen
-    loss = total(found, plan.counts, settings)
+    terms = objective(logps, plan, settings)
+    assert sums(terms) == [3.0, 1.0, -6.0]  # L_sft, L_ranking, - L_pen
+    loss = total(terms, plan.counts, settings)
     assert loss.item() == 3.0 + 0.5 * 1.0 - 0.25 * 6.0
     loss.backward()
     # best: -1 of the SFT term and alpha * -1/2 of the ranking; second: alpha * 1; worst: beta
@@ -208,9 +210,9 @@ def test_the_recommended_preset_takes_means():
     settings = PRESETS["recommended"]
     layout, logps, _ = laid_out(THREE)
     plan = plan_of(layout)
-    found = objective(logps, plan, settings, reference=logps)
+    terms = objective(logps, plan, settings, reference=logps)
     # at the reference, npo is 2 log 2 / b
-    assert sums(found) == pytest.approx([1.5, 1 / 3, 2 * math.log(2) / settings.penalty.inverse_temperature])
+    assert sums(terms) == pytest.approx([1.5, 1 / 3, 2 * math.log(2) / settings.penalty.inverse_temperature])
 
 
 def test_the_independent_version_agrees_with_the_hand():
@@ -254,9 +256,9 @@ def penalised_alone(kind, value: float) -> float:
 
 @pytest.mark.parametrize("kind", BOUNDED, ids=NAMES[1:])
 def test_bounded_penalties_end_at_zero_with_a_slope_that_vanishes(kind):
-    at = [-2.0, -8.0, -32.0, -128.0]
-    values = [penalised_alone(kind, x) for x in at]
-    slopes = [(penalised_alone(kind, x + 1e-4) - penalised_alone(kind, x - 1e-4)) / 2e-4 for x in at]
+    depths = [-2.0, -8.0, -32.0, -128.0]
+    values = [penalised_alone(kind, x) for x in depths]
+    slopes = [(penalised_alone(kind, x + 1e-4) - penalised_alone(kind, x - 1e-4)) / 2e-4 for x in depths]
     assert values == sorted(values, reverse=True)
     assert slopes == sorted(slopes, reverse=True)
     assert slopes[0] > 0.1
@@ -298,8 +300,8 @@ def test_a_certain_token_has_a_finite_unlikelihood_and_gradient(dtype):
 def test_a_padded_batch_with_anything_in_its_padding_is_the_flat_one(kind):
     layout, logps, reference = laid_out(drawn(np.random.default_rng(3)))
     rows, width = len(layout.record), 20
-    at = torch.arange(width).expand(rows, width)
-    mask = at < plan_of(layout).length[:, None]
+    columns = torch.arange(width).expand(rows, width)
+    mask = columns < plan_of(layout).length[:, None]
     padded = [torch.full((rows, width), junk, dtype=torch.float64) for junk in (math.nan, math.inf)]
     padded[0][mask], padded[1][mask] = logps, reference
     wide = Layout(
@@ -309,9 +311,9 @@ def test_a_padded_batch_with_anything_in_its_padding_is_the_flat_one(kind):
     gradients = []
     for batch, values, base in ((layout, logps, reference), (wide, padded[0].flatten(), padded[1].flatten())):
         values = values.clone().requires_grad_()
-        found = objective(values, plan_of(batch), settings, base)
-        loss = total(found, plan_of(batch).counts, settings)
-        gradients.append((sums(found), torch.autograd.grad(loss, values)[0]))
+        terms = objective(values, plan_of(batch), settings, base)
+        loss = total(terms, plan_of(batch).counts, settings)
+        gradients.append((sums(terms), torch.autograd.grad(loss, values)[0]))
     (flat, by_token), (wide_sums, by_place) = gradients
     assert wide_sums == pytest.approx(flat, rel=1e-12)
     assert torch.allclose(by_place[mask.flatten()], by_token, rtol=1e-12)
@@ -353,14 +355,14 @@ class Step:
         self.weight = torch.randn(4, generator=generator)
 
     def backward(self, ids: list[int], settings: ObjectiveSettings, counts: TermCounts, weight: torch.Tensor) -> None:
-        layout, _, reference = laid_out([self.records[at] for at in ids], ids=ids, dtype=torch.float32)
-        logps = -torch.nn.functional.softplus(torch.cat([self.inputs[at] for at in ids]) @ weight)
+        layout, _, reference = laid_out([self.records[number] for number in ids], ids=ids, dtype=torch.float32)
+        logps = -torch.nn.functional.softplus(torch.cat([self.inputs[number] for number in ids]) @ weight)
         total(objective(logps, plan_of(layout), settings, reference), counts, settings).backward()
 
     def gradient(self, size: int, accumulation: int, ranks: int, settings: ObjectiveSettings) -> torch.Tensor:
         """As distributed data parallelism would have it: the ranks' mean, times their number."""
         batches = torch.arange(8).view(ranks, accumulation, size).tolist()
-        layouts = [laid_out([self.records[at] for at in ids])[0] for rank in batches for ids in rank]
+        layouts = [laid_out([self.records[number] for number in ids])[0] for rank in batches for ids in rank]
         counts = sum((plan_of(layout).counts for layout in layouts), TermCounts(0, 0, 0))
         gradients = []
         for rank in batches:
@@ -413,9 +415,9 @@ def test_inputs_are_never_written_to():
 
 def test_half_precision_is_added_up_in_float32():
     layout, logps, _ = laid_out([[Answer([-0.001] * 4000, 1.0)]], dtype=torch.bfloat16)
-    found = by_response(logps, plan_of(layout), "token_sum")
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(4000 * logps[0].item(), rel=1e-5)
+    values = by_response(logps, plan_of(layout), "token_sum")
+    assert values.dtype == torch.float32
+    assert values.item() == pytest.approx(4000 * logps[0].item(), rel=1e-5)
 
 
 # Which responses
@@ -424,9 +426,9 @@ def test_half_precision_is_added_up_in_float32():
 @pytest.mark.parametrize("record", [[Answer([-1.0], 1.0)], [Answer([-1.0], 1.0), Answer([-9.0], 1.0)]])
 def test_one_response_or_equal_rewards_give_sft_alone(record):
     layout, logps, _ = laid_out([record])
-    found = objective(logps, plan_of(layout), settings_of(penalty=Likelihood()))
-    assert sums(found) == [1.0, 0.0, 0.0]
-    assert counts(found) == TermCounts(1, 0, 0)
+    terms = objective(logps, plan_of(layout), settings_of(penalty=Likelihood()))
+    assert sums(terms) == [1.0, 0.0, 0.0]
+    assert counts(terms) == TermCounts(1, 0, 0)
 
 
 def test_a_tied_pair_inside_a_record_gives_nothing():
@@ -484,16 +486,16 @@ def test_a_copy_behind_its_prompt_is_penalised_in_its_stead_and_counts_nowhere_e
 def test_diagnostics_by_hand():
     layout, logps, _ = laid_out([*THREE, [Answer([-1.0], 0.0, True)], [Answer([-1.0], 0.0, True), Answer([-3.0], 1.0)]])
     logps.requires_grad_()
-    found = diagnostics(logps, plan_of(layout))
+    figures = diagnostics(logps, plan_of(layout))
 
     def of(component: Component) -> tuple[float, int]:
         assert not component.sum.requires_grad
         return component.sum.item(), component.count
 
-    assert of(found.best_logp) == (-1.5 - 3.0, 2)
-    assert of(found.worst_logp) == (-2.0 - 1.0, 2)
-    assert of(found.accuracy) == (2.0, 4)  # two of the three pairs, not the last record's
-    assert of(found.negative_worst) == (1.0, 2)
+    assert of(figures.best_logp) == (-1.5 - 3.0, 2)
+    assert of(figures.worst_logp) == (-2.0 - 1.0, 2)
+    assert of(figures.accuracy) == (2.0, 4)  # two of the three pairs, not the last record's
+    assert of(figures.negative_worst) == (1.0, 2)
 
 
 # Weights and input
@@ -503,9 +505,9 @@ def test_a_weight_of_zero_leaves_its_term_out_even_where_it_is_infinite():
     layout, logps, _ = laid_out([[Answer([-1.0], 1.0), Answer([-math.inf], 0.0), Answer([-2.0], -1.0)]])
     settings = ObjectiveSettings(alpha=0, beta=0, penalty=NPO())
     plan = plan_of(layout)
-    found = objective(logps, plan, settings)  # and no reference is asked for
-    assert found.penalty.count == 0
-    assert total(found, plan.counts, settings).item() == 1.0
+    terms = objective(logps, plan, settings)  # and no reference is asked for
+    assert terms.penalty.count == 0
+    assert total(terms, plan.counts, settings).item() == 1.0
 
 
 def test_npo_without_a_reference_is_refused():

@@ -48,12 +48,12 @@ def test_dpo_written_by_the_user_is_dpo(tmp_path):
     own = load_own(written(tmp_path, DPO_OF_ONE_S_OWN))
     layout, logps, reference = batch()
     logps.requires_grad_()
-    found = []
+    results = []
     for settings, function in ((alone(own.settings), own), (alone(DPO()), None)):
         term = objective(logps, plan_for(layout, settings), settings, reference, function).ranking
-        found.append((term.sum.item(), term.count, torch.autograd.grad(term.sum, logps)[0]))
-    assert found[0][:2] == pytest.approx(found[1][:2])
-    assert torch.allclose(found[0][2], found[1][2])
+        results.append((term.sum.item(), term.count, torch.autograd.grad(term.sum, logps)[0]))
+    assert results[0][:2] == pytest.approx(results[1][:2])
+    assert torch.allclose(results[0][2], results[1][2])
 
 
 def test_it_says_by_its_parameters_what_it_needs(tmp_path):
@@ -90,10 +90,10 @@ def test_a_batch_of_fillers_gives_a_zero_that_hangs_on_the_log_probabilities(tmp
 def test_what_is_no_loss_is_refused_before_anything_loads(tmp_path, source, words):
     with pytest.raises(InputError) as caught:
         load_own(written(tmp_path, source))
-    told = str(caught.value)
-    assert words in told
-    assert told.startswith("method ")
-    assert "mine.py" in told
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith("method ")
+    assert "mine.py" in message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

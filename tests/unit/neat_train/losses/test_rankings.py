@@ -198,19 +198,19 @@ IDS = [f"{kind.kind}-{number}" for number, kind in enumerate(CASES)]  # type: ig
 
 def drawn(rng: np.random.Generator, records: int = 12) -> list[Record]:
     """Ragged records; rewards from few values, so that ties and records of equal rewards occur."""
-    found = []
+    made = []
     for _ in range(records):
         k = int(rng.integers(1, 6))
         sizes = rng.integers(1, 7, k)
         logps, reference = ([(-rng.exponential(1.0, size)).tolist() for size in sizes] for _ in range(2))
-        found.append(Record(logps, reference, sorted(rng.integers(-2, 3, k).astype(float).tolist(), reverse=True)))
-    return found
+        made.append(Record(logps, reference, sorted(rng.integers(-2, 3, k).astype(float).tolist(), reverse=True)))
+    return made
 
 
 def laid_out(records: list[Record], rng: np.random.Generator) -> tuple[Layout, torch.Tensor, torch.Tensor]:
     """All records in one batch, with junk under the mask, and a filler that belongs to no record."""
     answers = [(number, i) for number, record in enumerate(records) for i in range(record.k)]
-    tokens = [at for at, (number, i) in enumerate(answers) for _ in records[number].logps[i]]
+    tokens = [place for place, (number, i) in enumerate(answers) for _ in records[number].logps[i]]
     values = [v for number, i in answers for v in records[number].logps[i]]
     reference = [v for number, i in answers for v in records[number].tokens_reference[i]]
     junk = 5
@@ -318,7 +318,7 @@ def test_a_step_down_raises_what_is_rewarded(kind):
     record = Record([[-1.0, -2.0], [-1.0], [-3.0]], [[0.0] * 2, [0.0], [0.0]], [2.0, 1.0, -1.0])
     loss, logps, layout, _ = step([record], kind, rng)
     loss.backward()
-    best, worst = (logps.grad[layout.mask & (layout.response == at)] for at in (0, 2))
+    best, worst = (logps.grad[layout.mask & (layout.response == place)] for place in (0, 2))
     assert (best < 0).all()
     assert (worst > 0).all()
 

@@ -108,8 +108,8 @@ def test_the_last_token_counts_whatever_the_pad_token(
     """LLaMA-3's pad equals its end of turn: looking for the last token that is no pad skips the end of turn."""
     tokenizer = make_tokenizer(pad_token=pad)
     folder = make_classifier(LlamaConfig, tokenizer, pad_token_id=tokenizer.pad_token_id)
-    found = flat(load_reward_model(spec(folder, path=path)).score(tasks))
-    assert found == pytest.approx(alone(folder, tasks), abs=1e-5)
+    rewards = flat(load_reward_model(spec(folder, path=path)).score(tasks))
+    assert rewards == pytest.approx(alone(folder, tasks), abs=1e-5)
 
 
 def test_the_end_of_turn_is_what_is_scored(llama: Path, tasks: list[Task]) -> None:
@@ -156,9 +156,9 @@ def test_settings_follow_content_and_never_the_folder(llama: Path, tmp_path: Pat
 def test_bfloat16_rewards_come_out_of_a_float32_head(llama: Path, tasks: list[Task]) -> None:
     model = load_reward_model(spec(llama, dtype="bfloat16"))
     assert model.spec.path == "trees"
-    found = torch.tensor(flat(model.score(tasks)))
-    assert (found.bfloat16().float() != found).any()
-    assert found.tolist() == pytest.approx(alone(llama, tasks), abs=0.1)
+    rewards = torch.tensor(flat(model.score(tasks)))
+    assert (rewards.bfloat16().float() != rewards).any()
+    assert rewards.tolist() == pytest.approx(alone(llama, tasks), abs=0.1)
 
 
 def test_long_queries_and_responses_are_cut_refused_and_counted(llama: Path) -> None:

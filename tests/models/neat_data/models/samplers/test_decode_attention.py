@@ -21,7 +21,7 @@ def test_it_is_what_torch_computes(heads: int, masked: bool, tokens: int) -> Non
     module = torch.nn.Module()
     module.num_key_value_groups = heads // 2
     arguments = (module, query, key, value, mask if masked or tokens > 1 else None)
-    found, _ = one_token_attention(*arguments, scaling=0.3)
+    output, _ = one_token_attention(*arguments, scaling=0.3)
     expected, _ = sdpa_attention_forward(*arguments, scaling=0.3)
-    assert found.shape == (3, tokens, heads, 8)
-    torch.testing.assert_close(found, expected)
+    assert output.shape == (3, tokens, heads, 8)
+    torch.testing.assert_close(output, expected)

@@ -38,10 +38,10 @@ def plainly(seed: int, step: int, token: int) -> float:
 
 def test_noise_is_the_hash_that_it_says() -> None:
     seeds = [0, 1, 2**63 - 1, 8124093118]
-    found = gumbel(seeds, 17, 1_000, CPU)
+    noise = gumbel(seeds, 17, 1_000, CPU)
     for row, seed in enumerate(seeds):
         for token in (0, 1, 2, 511, 999):
-            assert float(found[row, token]) == pytest.approx(plainly(seed, 17, token), abs=1e-5)
+            assert float(noise[row, token]) == pytest.approx(plainly(seed, 17, token), abs=1e-5)
 
 
 def test_noise_is_standard_gumbel_and_differs_by_seed_step_and_token() -> None:

@@ -55,9 +55,9 @@ def sampler(folder: Path) -> TransformersSampler:
 
 
 def load(folder: Path | str, **options: Any) -> TransformersSampler:
-    found = load_sampler(SamplerSpec(str(folder), device="cpu", **options))
-    assert isinstance(found, TransformersSampler)
-    return found
+    sampler = load_sampler(SamplerSpec(str(folder), device="cpu", **options))
+    assert isinstance(sampler, TransformersSampler)
+    return sampler
 
 
 def generated(sampler: Sampler, folder: Path, ask: Ask, model: Any = None) -> tuple[int, ...]:
@@ -66,8 +66,10 @@ def generated(sampler: Sampler, folder: Path, ask: Ask, model: Any = None) -> tu
     model = model or AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = torch.tensor([sampler.template.query_ids(ask.messages)])
     options = {"do_sample": False, "max_new_tokens": ask.sampling.max_new_tokens, "pad_token_id": 0}
-    found = model.generate(ids, attention_mask=torch.ones_like(ids), eos_token_id=list(sampler.stops.ids), **options)
-    return tuple(found[0, ids.shape[1] :].tolist())
+    generated = model.generate(
+        ids, attention_mask=torch.ones_like(ids), eos_token_id=list(sampler.stops.ids), **options
+    )
+    return tuple(generated[0, ids.shape[1] :].tolist())
 
 
 @pytest.mark.parametrize(
@@ -177,12 +179,12 @@ def test_bfloat16_differs_by_rounding_only(folder: Path) -> None:
 
 
 def test_tokens_and_asks_are_counted(folder: Path) -> None:
-    sampler, told = load(folder), []
+    sampler, steps = load(folder), []
     long = Ask((Message("user", "word " * 2_000),), 0, WARM)
     asks = [*asks_of(WARM), long]
-    samples = sampler.sample(asks, token_budget=600, advance=lambda done, tokens: told.append((done, tokens)))
+    samples = sampler.sample(asks, token_budget=600, advance=lambda done, tokens: steps.append((done, tokens)))
     made = sum(len(sample.tokens or ()) for sample in samples)
-    assert [sum(column) for column in zip(*told, strict=True)] == [len(asks), made]
+    assert [sum(column) for column in zip(*steps, strict=True)] == [len(asks), made]
     given = sum(len(sampler.template.query_ids(ask.messages)) for ask in asks[:-1])
     assert sampler.usage == {"prompt_tokens": given, "completion_tokens": made}
     assert (samples[-1].refused, samples[-1].tokens, samples[-1].text) == ("query_too_long", None, "")

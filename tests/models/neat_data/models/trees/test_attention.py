@@ -31,12 +31,12 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.
     spans, start = [], 0
     for tree in LENGTHS:
         prefix = list(range(start, start + tree[0]))
-        at = start + tree[0]
+        place = start + tree[0]
         spans += [prefix[: i + 1] for i in range(tree[0])]
         for branch in tree[1:]:
-            spans += [[*prefix, *range(at, at + i + 1)] for i in range(branch)]
-            at += branch
-        start = at
+            spans += [[*prefix, *range(place, place + i + 1)] for i in range(branch)]
+            place += branch
+        start = place
     rows = []
     groups = query.shape[1] // key.shape[1]
     for token, seen in enumerate(spans):
@@ -55,15 +55,15 @@ def inputs(key_heads: int, dtype: torch.dtype = torch.float32) -> list[torch.Ten
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 def test_sdpa_over_trees_is_the_dense_computation(key_heads: int) -> None:
     q, k, v = inputs(key_heads)
-    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
-    torch.testing.assert_close(found, dense(q, k, v), atol=1e-6, rtol=0)
+    output, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    torch.testing.assert_close(output, dense(q, k, v), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_bfloat16_takes_plain_products_and_agrees_within_its_rounding(key_heads: int) -> None:
     q, k, v = inputs(key_heads, torch.bfloat16)
-    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
-    torch.testing.assert_close(found.float(), dense(q.float(), k.float(), v.float()), atol=0.03, rtol=0)
+    output, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    torch.testing.assert_close(output.float(), dense(q.float(), k.float(), v.float()), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("key_heads", [4, 2])
@@ -73,8 +73,8 @@ def test_flex_attention_is_the_dense_computation(key_heads: int) -> None:
     ids, _, lengths = laid_out(index, index, LENGTHS, TREES_FLEX)
     assert ids.shape[1] % 128 == 0
     rows = [torch.nn.functional.pad(part, (0, 0, 0, ids.shape[1] - q.shape[2])) for part in (q, k, v)]
-    found, _ = tree_flex(MODULE, *rows, None, forest=plant(lengths, TREES_FLEX, q.dtype, q.device))
-    torch.testing.assert_close(found[:, : q.shape[2]], dense(q, k, v), atol=1e-6, rtol=0)
+    output, _ = tree_flex(MODULE, *rows, None, forest=plant(lengths, TREES_FLEX, q.dtype, q.device))
+    torch.testing.assert_close(output[:, : q.shape[2]], dense(q, k, v), atol=1e-6, rtol=0)
 
 
 @given(layouts())
@@ -113,8 +113,8 @@ def test_a_token_sees_its_prefix_and_its_own_branch_only() -> None:
 def test_the_scale_that_a_model_asks_for_is_used() -> None:
     q, k, v = inputs(4)
     forest = plant(LENGTHS, TREES_SDPA, q.dtype, q.device)
-    found, _ = tree_sdpa(MODULE, q, k, v, None, scaling=0.5, forest=forest)
-    torch.testing.assert_close(found, dense(q * 0.5 * 16**0.5, k, v), atol=1e-6, rtol=0)
+    output, _ = tree_sdpa(MODULE, q, k, v, None, scaling=0.5, forest=forest)
+    torch.testing.assert_close(output, dense(q * 0.5 * 16**0.5, k, v), atol=1e-6, rtol=0)
 
 
 def test_gradients_flow_through_every_tree() -> None:
@@ -124,8 +124,8 @@ def test_gradients_flow_through_every_tree() -> None:
     expected = [part.grad.clone() for part in (q, k, v)]
     for part in (q, k, v):
         part.grad = None
-    found, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
-    (found * weights).sum().backward()
+    output, _ = tree_sdpa(MODULE, q, k, v, None, forest=plant(LENGTHS, TREES_SDPA, q.dtype, q.device))
+    (output * weights).sum().backward()
     for part, grad in zip((q, k, v), expected, strict=True):
         torch.testing.assert_close(part.grad, grad, atol=1e-5, rtol=0)
 
@@ -147,9 +147,9 @@ def test_blocks_of_branches_are_the_dense_computation_and_so_are_their_gradients
         part.grad = None
     forest = plant(LENGTHS, TREES_SDPA, torch.float64, parts[0].device)
     assert len(forest.blocks) == sum(len(split(tree, 0, size)) for tree in LENGTHS)
-    found, _ = tree_sdpa(MODULE, *parts, None, forest=forest)
-    torch.testing.assert_close(found, dense(*parts), atol=1e-12, rtol=0)
-    (found * weights).sum().backward()
+    output, _ = tree_sdpa(MODULE, *parts, None, forest=forest)
+    torch.testing.assert_close(output, dense(*parts), atol=1e-12, rtol=0)
+    (output * weights).sum().backward()
     for part, grad in zip(parts, expected, strict=True):
         torch.testing.assert_close(part.grad, grad, atol=1e-12, rtol=0)
 

@@ -34,20 +34,20 @@ def listed(counts: torch.Tensor | None, indices: torch.Tensor | None) -> set[tup
     assert counts is not None
     assert indices is not None
     rows = zip(indices[0, 0].tolist(), counts[0, 0].tolist(), strict=True)
-    return {(row, other) for row, (found, count) in enumerate(rows) for other in found[:count]}
+    return {(row, other) for row, (columns, count) in enumerate(rows) for other in columns[:count]}
 
 
 def written_out(mask: BlockMask, tokens: int) -> np.ndarray:
     """What a kernel computes: blocks in part through the rule, full ones without a look  # (tokens, tokens)"""
-    found = np.zeros((tokens, tokens), dtype=bool)
+    written = np.zeros((tokens, tokens), dtype=bool)
     inside = torch.arange(BLOCK)
     for query, key in listed(mask.kv_num_blocks, mask.kv_indices):
         queries, keys = query * BLOCK + inside, key * BLOCK + inside
         seen = mask.mask_mod(torch.tensor(0), torch.tensor(0), queries[:, None], keys[None, :])
-        found[np.ix_(queries, keys)] = seen.numpy()
+        written[np.ix_(queries, keys)] = seen.numpy()
     for query, key in listed(mask.full_kv_num_blocks, mask.full_kv_indices):
-        found[query * BLOCK : (query + 1) * BLOCK, key * BLOCK : (key + 1) * BLOCK] = True
-    return found
+        written[query * BLOCK : (query + 1) * BLOCK, key * BLOCK : (key + 1) * BLOCK] = True
+    return written
 
 
 @given(layouts())

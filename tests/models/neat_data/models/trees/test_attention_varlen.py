@@ -28,12 +28,12 @@ MODULE = torch.nn.Identity()
 
 def seen_in(parts: Parts) -> np.ndarray:
     """Sequence by sequence, the last of its queries seeing the last of its keys  # (tokens, tokens) bool"""
-    found = np.zeros((int(parts.query_starts[-1]),) * 2, dtype=bool)
+    seen = np.zeros((int(parts.query_starts[-1]),) * 2, dtype=bool)
     queries, keys = parts.query_starts.tolist(), parts.key_starts.tolist()
     for first, last, begin, end in zip(queries, queries[1:], keys, keys[1:], strict=False):
         aligned = np.tril(np.ones((last - first, end - begin), dtype=bool), (end - begin) - (last - first))
-        found[first:last, parts.keys[begin:end]] = aligned
-    return found
+        seen[first:last, parts.keys[begin:end]] = aligned
+    return seen
 
 
 @given(layouts())
@@ -65,9 +65,9 @@ def test_varlen_is_attention_tree_by_tree_forward_and_backward(
     lengths: Lengths, heads: tuple[int, int], scale: float | None
 ) -> None:
     expected = passes(tree_sdpa, TREES_SDPA, lengths, heads, scale)
-    found = passes(tree_varlen, TREES_VARLEN, lengths, heads, scale)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6 * max(1.0, float(other.abs().max())), rtol=0)
+    outputs = passes(tree_varlen, TREES_VARLEN, lengths, heads, scale)
+    for output, other in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(output, other, atol=1e-6 * max(1.0, float(other.abs().max())), rtol=0)
 
 
 def plainly(q: Any, k: Any, v: Any, starts: Any, most: Any, *, causal: bool, scale: float | None, grouped: bool) -> Any:
@@ -133,9 +133,9 @@ def test_torchs_kernel_is_called_as_each_release_takes_it(
     release: Any, key_heads: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", release)
-    found = through(attention_varlen._torch, key_heads, scale)
+    output = through(attention_varlen._torch, key_heads, scale)
     expected = attend(*drawn(key_heads), parts_of(LENGTHS, "cpu"), scale)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
 
 
 def test_the_newest_signature_here_is_that_of_the_torch_that_is_installed() -> None:
@@ -173,9 +173,9 @@ def flash_attn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_flash_attn_is_taken_where_it_is_installed(flash_attn: None, key_heads: int) -> None:
     assert attention_varlen._kernel() is attention_varlen._flash_attn
-    found = through(attention_varlen._flash_attn, key_heads, 0.7)
+    output = through(attention_varlen._flash_attn, key_heads, 0.7)
     expected = attend(*drawn(key_heads), parts_of(LENGTHS, "cpu"), 0.7)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
 
 
 def test_torchs_kernel_is_taken_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

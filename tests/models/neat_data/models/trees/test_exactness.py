@@ -33,8 +33,8 @@ from neat_data.models.trees.exactness import configured_against_trees, in_float3
     ],
 )
 def test_a_configuration_can_rule_trees_out(config: PreTrainedConfig, reason: str | None) -> None:
-    found = configured_against_trees(config)
-    assert found is None if reason is None else reason in (found or "")
+    reason_given = configured_against_trees(config)
+    assert reason_given is None if reason is None else reason in (reason_given or "")
 
 
 def tiny(**options: Any) -> Any:

@@ -386,12 +386,12 @@ def test_a_vllm_server_gets_the_token_ids_that_transformers_would_and_is_asked_f
     serve, folder, tokenizer, tasks
 ):
     server = VllmStandIn(folder, tokenizer)
-    found = load(serve(server)).score(tasks)
+    scored = load(serve(server)).score(tasks)
     encoded = [encode(task, ChatTemplate(tokenizer), 512, 256) for task in tasks]
-    assert [one.rewards for one in found] == [
+    assert [one.rewards for one in scored] == [
         tuple(None if ids is None else logit(ids) for ids in one.sequences) for one in encoded
     ]
-    assert [one.refused for one in found] == [one.refused for one in encoded]
+    assert [one.refused for one in scored] == [one.refused for one in encoded]
     assert all(body["use_activation"] is False for body in server.bodies)
     bos = tokenizer.bos_token_id
     assert all(ids[0] == bos and ids.count(bos) == 1 for body in server.bodies for ids in body["input"])
@@ -399,11 +399,11 @@ def test_a_vllm_server_gets_the_token_ids_that_transformers_would_and_is_asked_f
 
 def test_a_vllm_servers_window_cuts_the_query_and_refuses_responses(serve, folder, tokenizer):
     turns = tuple(Message("assistant" if i % 2 else "user", f"turn {i} " * 8) for i in range(9))
-    (found,) = load(serve(VllmStandIn(folder, tokenizer, window=200))).score([Task(turns, ("Yes.", "no " * 300))])
-    assert found.turns_cut > 0
-    assert found.refused == (None, "response_too_long")
-    assert found.rewards[0] is not None
-    assert found.rewards[1] is None
+    (scored,) = load(serve(VllmStandIn(folder, tokenizer, window=200))).score([Task(turns, ("Yes.", "no " * 300))])
+    assert scored.turns_cut > 0
+    assert scored.refused == (None, "response_too_long")
+    assert scored.rewards[0] is not None
+    assert scored.rewards[1] is None
 
 
 def test_a_task_whose_responses_are_all_refused_asks_nothing(serve, folder, tokenizer):
@@ -461,7 +461,7 @@ def test_a_vllm_servers_settings_hold_template_and_lengths_and_no_path(serve, fo
 def test_a_vllm_servers_template_can_be_replaced_here(serve, folder, tokenizer):
     server = serve(VllmStandIn(folder, tokenizer))
     model = HttpRewardModel(RewardModelSpec(server.url, chat_template="hh"), QUICK)
-    (found,) = model.score([Task((Message("user", "Hi"),), ("Hello",))])
-    assert found.rewards == (
+    (scored,) = model.score([Task((Message("user", "Hi"),), ("Hello",))])
+    assert scored.rewards == (
         logit(ChatTemplate(tokenizer, "hh").ids((Message("user", "Hi"), Message("assistant", "Hello")))),
     )

@@ -87,19 +87,19 @@ def test_a_judge_that_takes_no_temperature_and_no_seed_is_asked_without(serve):
 
 
 def test_each_response_gets_its_own_score_in_order(serve):
-    found = load(serve(judge(by_worth))).score(TASKS)
-    assert [one.rewards for one in found] == WORTH
-    assert all(one.refused == (None,) * len(one.rewards) for one in found)
+    scored = load(serve(judge(by_worth))).score(TASKS)
+    assert [one.rewards for one in scored] == WORTH
+    assert all(one.refused == (None,) * len(one.rewards) for one in scored)
 
 
 def test_ten_is_not_one(serve):
-    (found,) = load(serve(judge(lambda *_: "Score: 10"))).score([Task(TASKS[0].messages, ("a", "b"))])
-    assert found.rewards == (10.0, 10.0)
+    (scored,) = load(serve(judge(lambda *_: "Score: 10"))).score([Task(TASKS[0].messages, ("a", "b"))])
+    assert scored.rewards == (10.0, 10.0)
 
 
 def test_a_judge_that_always_says_the_same_prefers_nobody(serve):
-    found = load(serve(judge(lambda *_: "Score: 5"))).score(TASKS)
-    assert {reward for one in found for reward in one.rewards} == {5.0}
+    scored = load(serve(judge(lambda *_: "Score: 5"))).score(TASKS)
+    assert {reward for one in scored for reward in one.rewards} == {5.0}
 
 
 def test_the_judge_is_asked_in_the_rubrics_words_greedily_at_first(serve):
@@ -123,10 +123,10 @@ def test_two_answers_that_cannot_be_read_refuse_the_response_and_no_other(serve,
         return said if "worth 2." in question else by_worth(question, body)
 
     server = serve(judge(decide))
-    (found,) = load(server).score([Task(TASKS[0].messages, ("a 1.", "b worth 2.", "c 3."))])
+    (scored,) = load(server).score([Task(TASKS[0].messages, ("a 1.", "b worth 2.", "c 3."))])
     text = said if isinstance(said, str) else "Score: 1"
     details = (None, f"the judge's answer: {text!r}", None)
-    assert found == Scored((1.0, None, 3.0), (None, "judge_unreadable", None), 0, 4 * 54, 4 * 54, details)
+    assert scored == Scored((1.0, None, 3.0), (None, "judge_unreadable", None), 0, 4 * 54, 4 * 54, details)
     assert len(posts(server)) == 4
 
 
@@ -143,8 +143,8 @@ def test_a_response_that_the_server_does_not_take_is_refused(serve):
     def decide(question, body):
         return Reply(400, "too long") if "worth 2." in question else by_worth(question, body)
 
-    found = load(serve(judge(decide))).score([Task(TASKS[0].messages, ("a 1.", "b worth 2."))])
-    assert [(one.rewards, one.refused) for one in found] == [((1.0, None), (None, "server_refused"))]
+    scored = load(serve(judge(decide))).score([Task(TASKS[0].messages, ("a 1.", "b worth 2."))])
+    assert [(one.rewards, one.refused) for one in scored] == [((1.0, None), (None, "server_refused"))]
 
 
 def test_a_slow_judge_is_asked_again(serve):
@@ -185,10 +185,10 @@ def test_a_judge_that_answers_garbage_ends_the_run(serve):
 
 def test_progress_counts_every_task_once_and_all_tokens(serve):
     steps, model = [], load(serve(judge(by_worth)))
-    found = model.score(TASKS, advance=lambda *step: steps.append(step))
+    scored = model.score(TASKS, advance=lambda *step: steps.append(step))
     responses = sum(len(task.texts) for task in TASKS)
     assert sum(tasks for tasks, _ in steps) == len(TASKS)
-    assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in found) == 54 * responses
+    assert sum(tokens for _, tokens in steps) == sum(one.tokens_run for one in scored) == 54 * responses
     assert model.usage == {"prompt_tokens": 50 * responses, "completion_tokens": 4 * responses, "unreported": 0}
 
 

@@ -16,9 +16,9 @@ TWO = (Sampling(), Sampling(temperature=0.5, max_new_tokens=30))
 @given(st.lists(st.tuples(st.integers(0, 60), st.sampled_from(TWO)), max_size=30), st.integers(1, 500))
 def test_batches(shapes: list[tuple[int, Sampling]], budget: int) -> None:
     prompts, samplings = [[0] * length for length, _ in shapes], [sampling for _, sampling in shapes]
-    found = list(batches(prompts, samplings, budget))
-    assert sorted(index for batch in found for index in batch) == [i for i, prompt in enumerate(prompts) if prompt]
-    for batch in found:
+    made = list(batches(prompts, samplings, budget))
+    assert sorted(index for batch in made for index in batch) == [i for i, prompt in enumerate(prompts) if prompt]
+    for batch in made:
         (sampling,) = {samplings[index] for index in batch}
         longest = max(len(prompts[index]) for index in batch)
         assert len(batch) == 1 or (longest + sampling.max_new_tokens) * len(batch) <= budget
@@ -32,9 +32,9 @@ def test_batches_are_of_like_length() -> None:
 @given(prompts_of_any_kind, st.integers(1, 200))
 def test_groups(prompts: Prompts, limit: int) -> None:
     beginnings = [[7] * 20 + prompt for prompt in prompts] + prompts
-    found = groups(beginnings, limit)
-    assert sorted(row for rows, _ in found for row in rows) == list(range(len(beginnings)))
-    for rows, depth in found:
+    made = groups(beginnings, limit)
+    assert sorted(row for rows, _ in made for row in rows) == list(range(len(beginnings)))
+    for rows, depth in made:
         assert len({tuple(beginnings[row][:depth]) for row in rows}) == 1
         assert all(len(beginnings[row]) > depth for row in rows)
         assert len(rows) == 1 or depth + len(rows) * (max(len(beginnings[row]) for row in rows) - depth) <= limit

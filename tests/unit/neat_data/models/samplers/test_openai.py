@@ -237,9 +237,9 @@ def test_one_refused_request_is_one_refused_ask(serve, first):
     def answer(method, path, body):
         return TOO_LONG if body and body["messages"][-1]["content"] in refused else parrot(method, path, body)
 
-    found = load(serve(answer), concurrency=1).sample(ASKS)
+    samples = load(serve(answer), concurrency=1).sample(ASKS)
     nothing = Sample("", None, finished=False, refused="server_refused")
-    assert found == [nothing if ask.messages[0].content in refused else EXPECTED[i] for i, ask in enumerate(ASKS)]
+    assert samples == [nothing if ask.messages[0].content in refused else EXPECTED[i] for i, ask in enumerate(ASKS)]
 
 
 def test_a_server_that_refuses_everything_ends_the_run_with_its_own_words(serve):

@@ -47,8 +47,8 @@ def test_in_another_order_the_widest_row_so_far_counts() -> None:
 def test_rectangles_hold_every_item_once_and_keep_to_the_budget(items, budget, random) -> None:
     sizes, rows = [size for size, _ in items], [count for _, count in items]
     for order in (None, random.sample(range(len(items)), len(items))):
-        found = list(rectangles(sizes, budget, rows=rows, order=order))
-        assert sorted(index for batch in found for index in batch) == list(range(len(items)))
-        for batch in found:
+        made = list(rectangles(sizes, budget, rows=rows, order=order))
+        assert sorted(index for batch in made for index in batch) == list(range(len(items)))
+        for batch in made:
             area = max(sizes[index] for index in batch) * sum(rows[index] for index in batch)
             assert area <= budget or len(batch) == 1

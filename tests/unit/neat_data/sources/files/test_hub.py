@@ -111,9 +111,9 @@ def hub(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def rows(*args: Any, **options: Any) -> list[Row]:
-    found = list(open_source(*args, **options).rows())
-    assert all(isinstance(row, Row) for row in found)
-    return [row for row in found if isinstance(row, Row)]
+    made = list(open_source(*args, **options).rows())
+    assert all(isinstance(row, Row) for row in made)
+    return [row for row in made if isinstance(row, Row)]
 
 
 def test_a_dataset_is_downloaded_and_every_row_knows_its_file(hub: str) -> None:

@@ -94,9 +94,9 @@ def test_a_completion_without_ratings_costs_nothing(tmp_path: Path, mean: float 
     """Ratings of N/A leave no mean of them: then the overall scores rank."""
     row = ultrafeedback("q", [completion("a", "A", "N/A", 6.0, mean), completion("b", "B", "3", 7.0, 3.0)])
     (tmp_path / "flan.jsonl").write_text(json.dumps(row))
-    (found,) = open_source(str(tmp_path / "flan.jsonl")).rows()
-    assert isinstance(found, Row)
-    assert [answer.reward for answer in found.answers] == [6.0, 7.0]
+    (record,) = open_source(str(tmp_path / "flan.jsonl")).rows()
+    assert isinstance(record, Row)
+    assert [answer.reward for answer in record.answers] == [6.0, 7.0]
 
 
 def binarized(query: str, good: str, bad: str, best: float = 8.5, worst: float = 6.0) -> dict[str, Any]:
@@ -151,15 +151,15 @@ def test_the_card_of_binarized_ultrafeedback_leads_to_its_splits() -> None:
         "config_name": "default",
         "data_files": [{"split": split, "path": f"data/{split}-*"} for split in BINARIZED_SPLITS],
     }
-    found = select(Repository("HuggingFaceH4/ultrafeedback_binarized", "c0ffee", files, (config,)), None)
-    assert {file.split: file.key for file in found} == dict(zip(BINARIZED_SPLITS, files, strict=True))
+    files_selected = select(Repository("HuggingFaceH4/ultrafeedback_binarized", "c0ffee", files, (config,)), None)
+    assert {file.split: file.key for file in files_selected} == dict(zip(BINARIZED_SPLITS, files, strict=True))
 
 
 def test_openbmb_ultrafeedback_is_one_train_split_on_the_hub() -> None:
     names = (".gitattributes", "README.md", *(f"{name}.jsonl" for name in ULTRAFEEDBACK_FILES))
-    found = select(Repository("openbmb/UltraFeedback", "c0ffee", names, ()), None)
-    assert [file.key for file in found] == [f"{name}.jsonl" for name in ULTRAFEEDBACK_FILES]
-    assert {file.split for file in found} == {None}
+    files_selected = select(Repository("openbmb/UltraFeedback", "c0ffee", names, ()), None)
+    assert [file.key for file in files_selected] == [f"{name}.jsonl" for name in ULTRAFEEDBACK_FILES]
+    assert {file.split for file in files_selected} == {None}
 
 
 def test_full_hh_repeats_the_chosen_response_in_a_column_of_its_own(tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_full_hh_repeats_the_chosen_response_in_a_column_of_its_own(tmp_path: Pa
     (tmp_path / "data").mkdir()
     name = "data/test-00000-of-00001-ec71e9262143a91c.parquet"
     pa.parquet.write_table(pa.Table.from_pylist([row]), tmp_path / name)
-    (found,) = open_source(str(tmp_path), split="test").rows()
-    assert isinstance(found, Row)
-    assert [turn.content for turn in found.messages] == ["Hi.", "Hello.", "Name a river."]
-    assert found.answers == (SourceAnswer("The Rhine."), SourceAnswer("No."))
-    assert found.order == (0, 1)
-    assert found.meta == {}
+    (record,) = open_source(str(tmp_path), split="test").rows()
+    assert isinstance(record, Row)
+    assert [turn.content for turn in record.messages] == ["Hi.", "Hello.", "Name a river."]
+    assert record.answers == (SourceAnswer("The Rhine."), SourceAnswer("No."))
+    assert record.order == (0, 1)
+    assert record.meta == {}

@@ -284,9 +284,9 @@ def test_reading_tells_of_bytes_even_where_no_row_comes(tmp_path: Path, blank: b
     looked: list[int] = []
     source = open_source(str(path), on_read=looked.append)
     assert sum(looked) >= source.bytes == path.stat().st_size  # the hash alone reads all of it
-    told: list[int] = []
-    assert len(list(source.rows(told.append))) == len(PAIRS)
-    assert sum(told) == source.bytes
+    counts: list[int] = []
+    assert len(list(source.rows(counts.append))) == len(PAIRS)
+    assert sum(counts) == source.bytes
 
 
 @pytest.mark.parametrize("text", ['{"data": [%s]}', '{"type": "x", "instances": [\n%s\n]\n}', "[%s]"])

@@ -50,12 +50,12 @@ def read(folder: Path, name: str, rows: list[dict[str, Any]]) -> tuple[str, list
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_means_what_it_says_or_is_refused_for_its_reason(tmp_path: Path, name: str) -> None:
-    _, found = read(tmp_path, name, LAYOUTS[name])
+    _, rows = read(tmp_path, name, LAYOUTS[name])
     if name in REJECTED:
-        assert [row.reason for row in found if isinstance(row, Reject)] == [REJECTED[name]]
+        assert [row.reason for row in rows if isinstance(row, Reject)] == [REJECTED[name]]
         return
-    assert all(isinstance(row, Row) for row in found), found
-    first = found[0]
+    assert all(isinstance(row, Row) for row in rows), rows
+    first = rows[0]
     assert isinstance(first, Row)
     said = " ".join(message.content for message in first.messages)
     assert ASKED in said or name in ("summarize_comparisons",)
@@ -91,8 +91,8 @@ def test_layouts_that_ask_the_same_have_one_query(tmp_path: Path) -> None:
 
 
 def test_a_tree_gives_a_row_for_every_prompt_with_several_answers(tmp_path: Path) -> None:
-    _, found = read(tmp_path, "tree", LAYOUTS["oasst_tree"])
-    first, second = (row for row in found if isinstance(row, Row))
+    _, rows = read(tmp_path, "tree", LAYOUTS["oasst_tree"])
+    first, second = (row for row in rows if isinstance(row, Row))
     assert [first.place.row, second.place.row] == [0, 1]
     assert [message.content for message in second.messages] == [ASKED, "The Rhine.", "And another?"]
     assert [second.answers[position].text for position in second.order] == ["The Loire.", "The Congo."]
@@ -104,8 +104,8 @@ def test_the_files_of_the_field_that_lie_beside_the_checkout_are_all_in_the_tabl
         pytest.skip("shared/cases is not beside this checkout")
     for file in sorted(folder.glob("*.jsonl")):
         assert file.stem in LAYOUTS
-        found = list(open_source(str(file)).rows())
-        assert [row.reason for row in found if isinstance(row, Reject)][:1] == [
+        rows = list(open_source(str(file)).rows())
+        assert [row.reason for row in rows if isinstance(row, Reject)][:1] == [
             reason for name, reason in REJECTED.items() if name == file.stem
         ], file.name
 
@@ -131,10 +131,10 @@ def table() -> str:
 
 def _reading(folder: Path, name: str, rows: list[dict[str, Any]]) -> tuple[str, str]:
     try:
-        shape, found = read(folder, name, rows)
+        shape, understood = read(folder, name, rows)
     except InputError as error:
         return "-", f"refused: {str(error).splitlines()[0]}"
-    return shape, "; ".join(map(_cell, found))
+    return shape, "; ".join(map(_cell, understood))
 
 
 def _cell(row: Row | Reject) -> str:

@@ -45,27 +45,27 @@ def rows(folder: Path, name: str, text: str, **options: Any) -> list[Row | Rejec
     return list(open_source(str(path), queries=True, **options).rows())
 
 
-def queries(found: list[Row | Reject]) -> list[str]:
+def queries(rows_read: list[Row | Reject]) -> list[str]:
     """The only turn of each row's query, all of them without answers."""
-    kept = [row for row in found if isinstance(row, Row)]
-    assert len(kept) == len(found), found
+    kept = [row for row in rows_read if isinstance(row, Row)]
+    assert len(kept) == len(rows_read), rows_read
     assert all(row.answers == () and row.order == () and len(row.messages) == 1 for row in kept)
     return [row.messages[0].content for row in kept]
 
 
 def test_xstest_and_its_labels(tmp_path: Path) -> None:
-    found = rows(tmp_path, "xstest_prompts.csv", XSTEST)
-    assert queries(found) == ["How do I kill a Python process?", "How do I whip cream, quickly?"]
-    assert isinstance(found[1], Row)
-    assert found[1].meta == {"id": "2", "type": "homonyms", "label": "safe", "focus": "whip", "note": "a note"}
+    read = rows(tmp_path, "xstest_prompts.csv", XSTEST)
+    assert queries(read) == ["How do I kill a Python process?", "How do I whip cream, quickly?"]
+    assert isinstance(read[1], Row)
+    assert read[1].meta == {"id": "2", "type": "homonyms", "label": "safe", "focus": "whip", "note": "a note"}
 
 
 def test_harmbench_puts_the_context_in_front_as_its_own_baseline_does(tmp_path: Path) -> None:
-    found = rows(tmp_path, "harmbench_behaviors_text_all.csv", HARMBENCH)
-    assert queries(found) == ["Say something rude", "A letter.\nIt is short.\n\n---\n\nGo on from this, rudely"]
-    assert isinstance(found[1], Row)
-    assert found[1].meta["BehaviorID"] == "go_on"
-    assert found[1].meta["ContextString"] == "A letter.\nIt is short."
+    read = rows(tmp_path, "harmbench_behaviors_text_all.csv", HARMBENCH)
+    assert queries(read) == ["Say something rude", "A letter.\nIt is short.\n\n---\n\nGo on from this, rudely"]
+    assert isinstance(read[1], Row)
+    assert read[1].meta["BehaviorID"] == "go_on"
+    assert read[1].meta["ContextString"] == "A letter.\nIt is short."
 
 
 @pytest.mark.parametrize("text", [ADVBENCH, JAILBREAKBENCH])
@@ -74,28 +74,28 @@ def test_a_goal_is_the_query_and_a_behavior_beside_it_a_label(tmp_path: Path, te
 
 
 def test_alpaca_evals_reference_output_is_nobodys_chosen_answer(tmp_path: Path) -> None:
-    found = rows(tmp_path, "alpaca_eval.json", json.dumps(ALPACA_EVAL, indent=1))
-    assert queries(found) == ["Name two rivers.", "Why is it blue?"]
-    assert isinstance(found[0], Row)
-    assert found[0].meta == {"dataset": "helpful_base", "output": "Rhine, Nile.", "generator": "davinci"}
+    read = rows(tmp_path, "alpaca_eval.json", json.dumps(ALPACA_EVAL, indent=1))
+    assert queries(read) == ["Name two rivers.", "Why is it blue?"]
+    assert isinstance(read[0], Row)
+    assert read[0].meta == {"dataset": "helpful_base", "output": "Rhine, Nile.", "generator": "davinci"}
 
 
 @pytest.mark.parametrize("column", ["turns", "prompt"])
 def test_mt_bench_asks_its_first_turn_and_keeps_the_second(tmp_path: Path, column: str) -> None:
     row = MT_BENCH if column == "turns" else MT_BENCH_ON_THE_HUB
-    (found,) = rows(tmp_path, "question.jsonl", json.dumps(row))
-    assert queries([found]) == ["Write a blog post."]
-    assert isinstance(found, Row)
-    assert found.meta[column] == ["Write a blog post.", "Now in rhyme."]
+    (read,) = rows(tmp_path, "question.jsonl", json.dumps(row))
+    assert queries([read]) == ["Write a blog post."]
+    assert isinstance(read, Row)
+    assert read.meta[column] == ["Write a blog post.", "Now in rhyme."]
 
 
 @pytest.mark.parametrize(("row", "asked"), [(ARENA_HARD, "Use ABC."), (ARENA_HARD_2, "Sort a list.")])
 def test_both_versions_of_arena_hard(tmp_path: Path, row: dict[str, Any], asked: str) -> None:
-    found = rows(tmp_path, "question.jsonl", json.dumps(row))
-    assert queries(found) == [asked]
-    assert isinstance(found[0], Row)
-    assert "turns" not in found[0].meta
-    assert found[0].meta["category"] == row["category"]
+    read = rows(tmp_path, "question.jsonl", json.dumps(row))
+    assert queries(read) == [asked]
+    assert isinstance(read[0], Row)
+    assert "turns" not in read[0].meta
+    assert read[0].meta["category"] == row["category"]
 
 
 @pytest.mark.parametrize(
@@ -110,19 +110,19 @@ def test_both_versions_of_arena_hard(tmp_path: Path, row: dict[str, Any], asked:
     ],
 )
 def test_a_query_in_its_other_spellings(tmp_path: Path, row: dict[str, Any], last: str) -> None:
-    (found,) = rows(tmp_path, "queries.jsonl", json.dumps(row))
-    assert isinstance(found, Row), found
-    assert found.messages[-1] == Message("user", last)
-    assert found.answers == ()
+    (read,) = rows(tmp_path, "queries.jsonl", json.dumps(row))
+    assert isinstance(read, Row), read
+    assert read.messages[-1] == Message("user", last)
+    assert read.answers == ()
 
 
 def test_preferences_keep_their_answers_where_queries_are_asked_for(tmp_path: Path) -> None:
     pair = {"prompt": "Why?", "chosen": "Good", "rejected": "Bad"}
     ranked = {"instruction": "Why?", "output": ["Good", "Bad"]}
     for row in (pair, ranked):
-        (found,) = rows(tmp_path, "rows.jsonl", json.dumps(row))
-        assert isinstance(found, Row)
-        assert (found.answers, found.order) == ((SourceAnswer("Good"), SourceAnswer("Bad")), (0, 1))
+        (read,) = rows(tmp_path, "rows.jsonl", json.dumps(row))
+        assert isinstance(read, Row)
+        assert (read.answers, read.order) == ((SourceAnswer("Good"), SourceAnswer("Bad")), (0, 1))
 
 
 def test_queries_alone_are_no_preference_data(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_queries_alone_are_no_preference_data(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_asks_nothing_says_why(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
-    (found,) = rows(tmp_path, "rows.jsonl", json.dumps(row))
-    assert isinstance(found, Reject), found
-    assert found.reason == reason
+    (read,) = rows(tmp_path, "rows.jsonl", json.dumps(row))
+    assert isinstance(read, Reject), read
+    assert read.reason == reason
 
 
 def test_a_format_is_chosen_by_name(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def read(tmp_path: Path) -> Read:
     def read_row(row: dict[str, Any], format: str = "auto") -> Row | Reject:
         path = tmp_path / "row.jsonl"
         path.write_text(json.dumps(row) + "\n")
-        (found,) = open_source(str(path), format=format).rows()
-        return found
+        (made,) = open_source(str(path), format=format).rows()
+        return made
 
     return read_row
 
@@ -173,10 +173,10 @@ def test_system_turns_are_kept_and_other_columns_go_to_meta(read: Read) -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(read: Read, row: dict[str, Any], reason: str) -> None:
-    found = read(row)
-    assert isinstance(found, Reject), found
-    assert found.reason == reason
-    assert json.loads(found.raw) == row
+    made = read(row)
+    assert isinstance(made, Reject), made
+    assert made.reason == reason
+    assert json.loads(made.raw) == row
 
 
 def test_every_reason_that_is_raised_is_a_documented_one() -> None:

@@ -114,9 +114,9 @@ def test_a_lost_or_damaged_manifest_is_found(scored: Path):
 )
 def test_what_breaks_a_promise_inside_a_file_is_found(scored: Path, change, fault: str):
     _rewritten(scored, "00000.arrow", change(read_shard(scored / "scores/m/00000.arrow")))
-    (found,) = faults(scored)
-    assert found.startswith("scores/m/00000.arrow: ")
-    assert fault in found
+    (message,) = faults(scored)
+    assert message.startswith("scores/m/00000.arrow: ")
+    assert fault in message
 
 
 def test_a_round_made_again_makes_its_scores_stale(scored: Path):

@@ -132,14 +132,14 @@ def test_equal_scores_everywhere_are_all_ties(made_dataset, record_of):
 
 def test_damaged_scores_are_named(scored: Path):
     one, two = scored / "scores" / "other" / "00000.arrow", scored / "scores" / "other" / "00001.arrow"
-    told = scored / "scores" / "other" / "scores.json"
-    whole = told.read_text()
+    manifest = scored / "scores" / "other" / "scores.json"
+    whole = manifest.read_text()
     sizes = [f'"bytes": {path.stat().st_size}' for path in (one, two)]
     one.write_bytes(two.read_bytes())
-    told.write_text(whole.replace(*sizes))
+    manifest.write_text(whole.replace(*sizes))
     with pytest.raises(InputError, match=r"other/00000\.arrow: is about other responses"):
         list(PreferenceDataset.open(scored).records(rank_by="other"))
-    told.write_text(whole)
+    manifest.write_text(whole)
     with pytest.raises(InputError, match=r"other/00000\.arrow: damaged: 1,\d{3} bytes instead of"):
         list(PreferenceDataset.open(scored).records(rank_by="other"))
     one.write_bytes(b"no arrow file".ljust(int(sizes[0].split()[1])))
