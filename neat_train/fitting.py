@@ -89,6 +89,10 @@ class FitSummary:
         """JSON-able."""
         return {"run": str(self.run), "already": self.already, **self.result.to_dict()}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.result._repr_html_()
+
 
 def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[TrainerCallback] = ()) -> FitSummary:
     """Train a policy; every rank of a distributed run calls it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from neat_data.analysis.measures import (
 )
 from neat_data.analysis.polarity import Polarities, compare
 from neat_data.errors import InputError
+from neat_data.notebook import figure, html_of_facts
+from neat_data.plain import Plain
 from neat_data.store.manifest import reward_model
 from neat_data.store.scores.format import OWN
 
@@ -152,7 +154,7 @@ class PairAt:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the pictures draw; counts between edges, outermost bins holding what lies beyond.
+    """What the pictures draw; counts between edges, outermost bins holding what lies beyond. Empty where not known.
 
     Attributes:
         gap_edges, gap_counts: signed gap.
@@ -163,18 +165,18 @@ class Figures:
         length_mean: mean reward in each length bin, None where it is empty.
     """
 
-    gap_edges: tuple[float, ...]
-    gap_counts: tuple[int, ...]
-    cumulative: tuple[float, ...]
-    reward_edges: tuple[float, ...]
-    reward_counts: dict[str, tuple[int, ...]]
-    length_edges: tuple[float, ...]
-    density: tuple[tuple[int, ...], ...]
-    length_mean: tuple[float | None, ...]
+    gap_edges: tuple[float, ...] = ()
+    gap_counts: tuple[int, ...] = ()
+    cumulative: tuple[float, ...] = ()
+    reward_edges: tuple[float, ...] = ()
+    reward_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    length_edges: tuple[float, ...] = ()
+    density: tuple[tuple[int, ...], ...] = ()
+    length_mean: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Plain):
     """Every figure of `neat-data stats`.
 
     Attributes:
@@ -189,6 +191,7 @@ class Stats:
         groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
         agreement: how far the reward models agree; None where there is one.
         widest, narrowest, wrong: pairs worth reading, no more than one a record.
+        figures: not in the JSON, so empty after `from_dict`.
     """
 
     reward_model: str | None
@@ -214,13 +217,30 @@ class Stats:
     widest: tuple[PairAt, ...]
     narrowest: tuple[PairAt, ...]
     wrong: tuple[PairAt, ...]
-    figures: Figures
+    figures: Figures = field(default_factory=Figures)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python for JSON: finite numbers, None where a figure is not defined; without `figures`."""
-        content = asdict(self)
+        content = Plain.to_dict(self)
         del content["figures"]
         return content
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts = {
+            "records": f"{self.counts.records:,}",
+            "responses": f"{self.counts.responses:,}",
+            "pairs": f"{self.counts.pairs:,}",
+            "mean gap": figure(self.gaps.signed.mean),
+            **{f"gap beyond {t.threshold:g}": _of_pairs(t.absolute) for t in self.thresholds},
+            "ties": _of_pairs(self.ties),
+            "against people": _of_pairs(self.disagreement),
+        }
+        return html_of_facts(f"Stats by the rewards of {self.reward_model or 'an unknown model'}", facts)
+
+
+def _of_pairs(share: Share) -> str:
+    return figure(share.share, share.low, share.high)
 
 
 def compute(

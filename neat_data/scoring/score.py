@@ -17,6 +17,7 @@ from typing import Any
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
 from neat_data.models.reward_model import RewardModel, RewardModelSpec, Task
+from neat_data.notebook import html_of_facts
 from neat_data.progress import Silent, Watcher
 from neat_data.record import canonical_json, to_table
 from neat_data.report.card import write_card
@@ -84,6 +85,11 @@ class ScoreSummary:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {"out": str(self.out), "already": self.already, **self.counts, "notes": list(self.notes)}
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts = {name.replace("_", " "): f"{count:,}" for name, count in self.counts.items() if isinstance(count, int)}
+        return html_of_facts(f"Scored into {self.out}", facts)
 
 
 def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from neat_data.errors import InputError
+from neat_data.plain import Plain
 from neat_data.record import SCHEMA, Record, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
@@ -127,8 +128,8 @@ def _read(path: Path) -> tuple[dict[str, Any], ShardEntry]:
     return metadata_of(path), shard_entry(path)
 
 
-@dataclass
-class Verification:
+@dataclass(frozen=True, slots=True)
+class Verification(Plain):
     """What `verify` found.
 
     Attributes:
@@ -138,6 +139,28 @@ class Verification:
         rejected: rejected source rows by reason.
     """
 
+    findings: list[str]
+    notes: list[str]
+    shards: int
+    records: int
+    responses: int
+    labels: int
+    rejected: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: the fields, and before them `ok`."""
+        return {"ok": self.ok, **Plain.to_dict(self)}
+
+
+@dataclass
+class _Tally:
+    """A `Verification` in the making."""
+
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shards: int = 0
@@ -146,16 +169,8 @@ class Verification:
     labels: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        counts = {name: getattr(self, name) for name in ("shards", "records", "responses", "labels")}
-        summary = {"ok": self.ok, "findings": self.findings, "notes": self.notes}
-        return {**summary, **counts, "rejected": dict(sorted(self.rejected.items()))}
+    def result(self) -> Verification:
+        return Verification(**{**vars(self), "rejected": dict(sorted(self.rejected.items()))})
 
 
 def verify(path: str | Path, rebuild: bool = False) -> Verification:
@@ -171,17 +186,15 @@ def verify(path: str | Path, rebuild: bool = False) -> Verification:
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{path}: no such local folder. A dataset at a URL is verified after downloading it.")
-    result = Verification()
-    if names := list(links(root)):  # nothing is opened before they are gone
-        result.findings += [reaches_out(name) for name in names]
-        return result
-    manifest = _manifest(root, rebuild, result)
-    if manifest is not None:
-        _Verifier(root, manifest, result).run()
-    return result
+    tally = _Tally([reaches_out(name) for name in links(root)])
+    if not tally.findings:  # nothing is opened before the links are gone
+        manifest = _manifest(root, rebuild, tally)
+        if manifest is not None:
+            _Verifier(root, manifest, tally).run()
+    return tally.result()
 
 
-def _manifest(root: Path, rebuild: bool, result: Verification) -> Manifest | None:
+def _manifest(root: Path, rebuild: bool, tally: _Tally) -> Manifest | None:
     """The manifest, made anew if that is wanted and needed; None where there is none to go by."""
     file = regular_file(root, manifests.FILE)
     try:
@@ -194,17 +207,17 @@ def _manifest(root: Path, rebuild: bool, result: Verification) -> Manifest | Non
         trouble = str(error).splitlines()[0]
     else:
         if rebuild:
-            result.notes.append(f"{manifests.FILE} is there and can be read, so it was not made anew")
+            tally.notes.append(f"{manifests.FILE} is there and can be read, so it was not made anew")
         return manifest
     if not rebuild:
-        result.findings.append(f"{trouble} (`neat-data verify {root} --rebuild` makes it anew)")
+        tally.findings.append(f"{trouble} (`neat-data verify {root} --rebuild` makes it anew)")
         return None
     rebuilt = rebuild_manifest(root)
-    result.findings += rebuilt.left_out
+    tally.findings += rebuilt.left_out
     if rebuilt.manifest is None:
-        result.findings.append(f"{trouble}, and there is no shard to make it from")
+        tally.findings.append(f"{trouble}, and there is no shard to make it from")
     else:
-        result.notes += CAVEATS
+        tally.notes += CAVEATS
     return rebuilt.manifest
 
 
@@ -214,13 +227,13 @@ class _Verifier:
 
     root: Path
     manifest: Manifest
-    result: Verification
+    tally: _Tally
     queries: bytearray = field(default_factory=bytearray)  # 16 bytes a record of round 0
     source_rows: int = 0
     whole: bool = True  # no shard is missing or damaged, so that sums mean something
 
     def run(self) -> None:
-        findings = self.result.findings
+        findings = self.tally.findings
         if self.manifest.fingerprint != manifests.fingerprint_of(self.manifest.settings):
             findings.append(f"{manifests.FILE}: the fingerprint does not match the settings")
         for round in self.manifest.rounds:
@@ -234,10 +247,10 @@ class _Verifier:
         first = self.manifest.round(0)
         findings += self._sum_faults(first) if first.complete else ()
         unfinished = [round.round for round in self.manifest.rounds if not round.complete]
-        self.result.notes += [f"round {number} is not finished" for number in unfinished]
+        self.tally.notes += [f"round {number} is not finished" for number in unfinished]
         findings += scores.faults(self.root)
         findings += self._review_faults()
-        self.result.notes += scores.unfinished(self.root)
+        self.tally.notes += scores.unfinished(self.root)
 
     def _check_names(self) -> None:
         """Look for files that do not belong, and for gaps in the numbers of the shards."""
@@ -248,20 +261,20 @@ class _Verifier:
         } | _OWN_FILES
         for name in _files(self.root):
             if name.endswith(TEMPORARY):
-                self.result.notes.append(f"{name}: left by a killed writer; the next run removes it")
+                self.tally.notes.append(f"{name}: left by a killed writer; the next run removes it")
             elif shard_number(name) and name not in known:
-                self.result.findings.append(f"{name}: not in the manifest (the same command again adopts it)")
+                self.tally.findings.append(f"{name}: not in the manifest (the same command again adopts it)")
             elif name.startswith("rejects/") and name not in known and first.complete:
-                self.result.findings.append(f"{name}: belongs to no shard")
+                self.tally.findings.append(f"{name}: belongs to no shard")
             elif name not in known and name.split("/")[0] not in {"rejects", *_OWN_FOLDERS}:
-                self.result.notes.append(f"{name}: not a file of this dataset")
+                self.tally.notes.append(f"{name}: not a file of this dataset")
         missing = list(islice(_gaps(sorted(first.numbers())), _LINES_A_SHARD))
         if first.complete and missing:
             self.whole = False
-            self.result.findings += [f"{shard_name(0, n)}: not in the manifest" for n in missing]
+            self.tally.findings += [f"{shard_name(0, n)}: not in the manifest" for n in missing]
 
     def _shard_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
-        self.result.shards += 1
+        self.tally.shards += 1
         wrong = damage(self.root / entry.name, entry)
         if wrong:
             self.whole = False
@@ -281,13 +294,13 @@ class _Verifier:
             yield "its columns are not those of a record"
             return
         table.validate(full=True)
-        self.result.records += len(table) if round == 0 else 0
-        self.result.responses += elements(table, "responses")
+        self.tally.records += len(table) if round == 0 else 0
+        self.tally.responses += elements(table, "responses")
         if (len(table), elements(table, "responses")) != (entry.rows, entry.responses):
             yield "the manifest counts other rows or responses"
         yield from self._metadata_faults(round, number, metadata)
         if round == 0:
-            self.result.labels += elements(table, "labels")
+            self.tally.labels += elements(table, "labels")
             self.source_rows += metadata.get("source_rows", 0)
         yield from self._reject_faults(round, number, metadata)
         earlier = self._earlier(round, number)
@@ -319,7 +332,7 @@ class _Verifier:
         with path.open(encoding="utf-8") as lines:
             counted = Counter(json.loads(line)["reason"] for line in lines)
         if round == 0:
-            self.result.rejected += counted
+            self.tally.rejected += counted
         if counted != said:
             yield f"{name} holds {dict(counted)}, but the shard counts {said}"
 
@@ -338,7 +351,7 @@ class _Verifier:
             name = f"{reviews.FOLDER}/{path.name}"
             try:
                 if reviews.read_events(path.read_bytes(), name).torn:
-                    self.result.notes.append(f"{name}: its last line has no end (a killed writer); it does not count")
+                    self.tally.notes.append(f"{name}: its last line has no end (a killed writer); it does not count")
             except InputError as error:
                 yield str(error)
 
@@ -346,7 +359,7 @@ class _Verifier:
         """Rows in = rows in labels + rows rejected."""
         if not self.whole:
             return
-        labels, rejected = self.result.labels, sum(self.result.rejected.values())
+        labels, rejected = self.tally.labels, sum(self.tally.rejected.values())
         expected = {first.summary.get("source_rows", labels + rejected), self.source_rows}
         if expected != {labels + rejected}:
             yield (

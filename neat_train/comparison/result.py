@@ -7,8 +7,11 @@ known query by query.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from neat_data.notebook import figure, html_of_facts
+from neat_data.plain import Plain
 
 Cost = float | str
 
@@ -187,7 +190,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Plain):
     """Everything that is shown.
 
     Attributes:
@@ -211,7 +214,24 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        document = asdict(self)
+        document = Plain.to_dict(self)
         for entry, held in zip(document["differences"], self.differences, strict=True):
             entry.update(hypothesis=held.hypothesis._asdict(), verdict=held.verdict)
         return document
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: rewards at temperature 1, and what the tests say."""
+        facts = {f"{arm.name}, {model}": _of_arm(arm, model) for arm in self.arms for model in self.reward_models}
+        for difference in self.differences:
+            name = f"{difference.hypothesis.better} − {difference.hypothesis.worse}, {difference.hypothesis.figure}"
+            facts[name] = f"{_shown(difference.difference)}, {difference.verdict}"
+        return html_of_facts(f"{len(self.arms)} arms on {self.queries['count']:,} queries", facts)
+
+
+def _of_arm(arm: Arm, model: str) -> str:
+    reward = arm.figures.get(f"sampled/reward/{model}")
+    return figure(None) if reward is None else _shown(reward)
+
+
+def _shown(estimate: Figure) -> str:
+    return figure(estimate.value, estimate.low, estimate.high)

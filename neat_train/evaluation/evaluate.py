@@ -112,6 +112,10 @@ class EvalSummary:
         """JSON-able."""
         return {"out": str(self.out), "already": self.already, **self.result.to_dict()}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.result._repr_html_()
+
 
 @dataclass(frozen=True)
 class _Plan:

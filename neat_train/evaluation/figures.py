@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from neat_data.plain import parts
 from neat_train.evaluation.result import (
     KL,
     DecodingFigures,
@@ -29,7 +30,6 @@ from neat_train.evaluation.result import (
     SourceShare,
     WinRate,
 )
-from neat_train.plain import parts
 from neat_train.statistics import (
     FEW,
     RESAMPLES,

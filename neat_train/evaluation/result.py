@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neat_train.plain import WHERE_KNOWN, Plain
+from neat_data.notebook import figure, html_of_facts
+from neat_data.plain import WHERE_KNOWN, Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Estimate(Plain):
     value: float | None
     low: float | None = None
     high: float | None = None
+
+    def shown(self) -> str:
+        """In figures: the value, and its interval where there is one."""
+        return figure(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +234,10 @@ class EvalResult(Plain):
     perplexity: Perplexity | None = None
     decodings: Mapping[str, DecodingFigures]
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: perplexity, and the rewards of each decoding."""
+        facts = {} if self.perplexity is None else {"perplexity": self.perplexity.shown()}
+        for name, decoding in self.decodings.items():
+            facts |= {f"{name}, {model}": of_model.mean.shown() for model, of_model in decoding.rewards.items()}
+        return html_of_facts(f"{self.subject.label} on {self.queries.count:,} queries of {self.queries.name}", facts)

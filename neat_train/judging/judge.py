@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neat_data.errors import InputError
+from neat_data.plain import parts
 from neat_data.progress import Silent, Watcher
 from neat_train.evaluation.queries import EvalQuery, Queries, open_queries
 from neat_train.judging.clients.client import JudgeSpec
@@ -25,7 +26,6 @@ from neat_train.judging.result import BySide, Calibration, JudgedQueries, JudgeR
 from neat_train.judging.session import Pair, Session
 from neat_train.judging.sides import Answering, Contender, People, open_contender
 from neat_train.judging.verdicts import JudgedPair, agreement, figures, position_bias, tokens
-from neat_train.plain import parts
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Judgement:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {"out": str(self.out), "asked": self.asked, **self.result.to_dict()}
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.result._repr_html_()
 
 
 def judge(request: JudgeRequest, watch: Watcher | None = None) -> Judgement:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neat_data.notebook import figure, html_of_facts
+from neat_data.plain import WHERE_KNOWN, Plain
 from neat_train.evaluation.result import EvaluatedPolicy
-from neat_train.plain import WHERE_KNOWN, Plain
 from neat_train.statistics import Interval
 
 
@@ -168,3 +169,18 @@ class JudgeResult(Plain):
     def failed(self) -> bool:
         """Whether a pair is left that the judge did not take."""
         return bool(self.verdicts.failed or (self.calibration and self.calibration.verdicts.failed))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdicts, the rates, and how the judge does where people judged."""
+        facts = {
+            "win, lose, tie": f"{self.verdicts.win:,}, {self.verdicts.lose:,}, {self.verdicts.tie:,}",
+            "unread": f"{self.verdicts.unread:,}",
+            "win rate": _shown(self.win_rate),
+            "win rate at equal length": _shown(self.length_controlled),
+            "agreement with people": _shown(self.calibration.agreement if self.calibration else None),
+        }
+        return html_of_facts(f"{self.a.label} against {self.b.label} on {self.n:,} queries", facts)
+
+
+def _shown(interval: Interval | None) -> str:
+    return figure(None) if interval is None else figure(interval.value, interval.low, interval.high)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from neat_data.plain import parts
 from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, percent
 from neat_train.judging.length_control import FEWEST, OVERLAP
 from neat_train.judging.result import JudgeResult
-from neat_train.plain import parts
 from neat_train.statistics import Interval
 
 _COLUMNS = ("", "figure", "95 % interval", "of")

@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
+from neat_data.notebook import figure, html_of_facts
+from neat_data.plain import Plain
 from neat_data.report.tables import MISSING, Table, in_time, number
 from neat_data.report.terminal import print_line, print_tables
-from neat_train.plain import Plain
 from neat_train.training.metrics_file import read
 
 _EVAL = "eval_"
@@ -76,6 +77,16 @@ class FitResult(Plain):
     dropped: Mapping[str, int]
     seconds: float | None
     session_began: int | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was trained on, and the held-out figures at the start, the best and the end."""
+        facts = {"epochs": figure(self.epochs), "records": f"{self.trained.records:,}"}
+        for when in ("start", "best", "end"):
+            measured = getattr(self.held_out, when)
+            facts |= {
+                f"{name}, {when}": figure(measured[name]) for name in ("reward", "perplexity") if name in measured
+            }
+        return html_of_facts(f"{self.steps:,} steps", facts)
 
 
 def figures(run: Path, session_began: int | None = None) -> FitResult:

@@ -16,7 +16,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from neat_data import dialogue
-from neat_data.analysis.stats import PAPER_MODEL, compute
+from neat_data.analysis.stats import PAPER_MODEL, Figures, Stats, compute
 from neat_data.errors import InputError
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
 
@@ -194,8 +194,9 @@ def test_degenerate_datasets_give_finite_figures_or_none(record_of, made_dataset
     dataset = made_dataset([record_of(*record) for record in records])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        content = compute(dataset, by="source").to_dict()
-    json.dumps(content, allow_nan=False)
+        stats = compute(dataset, by="source")
+    text = json.dumps(stats.to_dict(), allow_nan=False)
+    assert Stats.from_dict(json.loads(text)) == replace(stats, figures=Figures())
 
 
 def made_up_reward(text: str) -> float:

@@ -15,7 +15,7 @@ from neat_data.record import SCHEMA, Label, Message, Record, Response, query_id,
 from neat_data.store.atomic import TEMPORARY, locked
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.shard import shard_bytes, write_shard
-from neat_data.store.verify import verify
+from neat_data.store.verify import Verification, verify
 
 
 def test_a_whole_dataset_has_no_findings(dataset: Path, add_round, make_record):
@@ -23,6 +23,7 @@ def test_a_whole_dataset_has_no_findings(dataset: Path, add_round, make_record):
     assert (result.findings, result.notes, result.ok) == ([], [], True)
     assert (result.shards, result.records, result.responses, result.labels) == (3, 12, 24, 12)
     assert result.to_dict()["rejected"] == {"not_json": 1}
+    assert Verification.from_dict(result.to_dict()) == result
     add_round(dataset, [make_record(0), make_record(2)])
     result = verify(dataset)
     assert (result.findings, result.notes) == ([], [])

@@ -15,7 +15,7 @@ import pytest
 from neat_data.errors import InputError
 from neat_train import statistics
 from neat_train.comparison.compare import compare
-from neat_train.comparison.result import Hypothesis, Published
+from neat_train.comparison.result import Comparison, Hypothesis, Published
 from tests.support.evaluations import A, B, query_ids, write_evaluation, write_judge, write_run
 
 LOW, HIGH = [0.0, 1.0, 2.0, 3.0], [1.0, 2.5, 3.0, 5.5]  # means 1.5 and 3.0
@@ -513,6 +513,7 @@ def test_a_comparison_is_json(arm):
     document = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert document["differences"][0]["hypothesis"] == {"worse": "a", "better": "b", "figure": "reward"}
     assert document["differences"][0]["verdict"] == "holds"
+    assert Comparison.from_dict(document) == comparison
     assert document["arms"][0]["figures"][f"sampled/reward/{A}"]["value"] == pytest.approx(MANY.mean())
 
 

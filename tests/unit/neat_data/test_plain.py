@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from neat_train.plain import WHERE_KNOWN, Plain
+from neat_data.plain import WHERE_KNOWN, Plain
 
 
 @dataclass(frozen=True, slots=True)

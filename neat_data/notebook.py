@@ -1,11 +1,13 @@
-"""A dataset in a notebook: a line and its first records, as HTML. All text is escaped, since it may be anybody's."""
+"""What a notebook shows of a dataset or a result: short HTML. All text is escaped, since it may be anybody's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from neat_data.record import Record, Response
+if TYPE_CHECKING:
+    from neat_data.record import Record, Response
 
 CHARACTERS = 160  # of a text that are shown
 
@@ -20,6 +22,30 @@ def html_of(line: str, records: Sequence[Record]) -> str:
     heads = "".join(f"<th>{head}</th>" for head in ("query", "best", "reward", "worst", "reward"))
     rows = "".join(f"<tr>{_cells(record)}</tr>" for record in records)
     return f"<p>{escape(line)}</p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def html_of_facts(line: str, facts: Mapping[str, str]) -> str:
+    """A line, and a table of two columns.
+
+    >>> html_of_facts("A & B", {"pairs": "3"})
+    '<p>A &amp; B</p><table><tbody><tr><th style="text-align:left">pairs</th><td>3</td></tr></tbody></table>'
+    """
+    rows = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in facts.items()
+    )
+    return f"<p>{escape(line)}</p><table><tbody>{rows}</tbody></table>"
+
+
+def figure(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A number with the ends of its interval, where it has them; a dash where it is not defined.
+
+    >>> figure(0.5, 0.41, 0.6), figure(None)
+    ('0.500 (0.410 to 0.600)', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _cells(record: Record) -> str:

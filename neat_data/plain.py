@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
-
 WHERE_KNOWN = {"left out where it is None": True}
 """Metadata of a field that a file does not have where it is None."""
 
@@ -38,6 +36,8 @@ class Plain:
         Raises:
             ValueError: something is missing, or of another type; the message says where.
         """
+        from pydantic import TypeAdapter, ValidationError
+
         try:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
