@@ -7,7 +7,10 @@ DEMO := demo
 WORKERS ?= auto
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test quick slow lint types docs env vllm test-vllm clean
+# Modules that no process may keep compiled cost every process two seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test quick slow every lint types docs env vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -21,9 +24,13 @@ demo: env
 test: env
 	$(PYTEST) -m "not slow"
 
-# What takes longer: kills at many more points, whole recipes. CI runs it too.
+# What takes longer: kills at many more points, whole recipes, many more examples of every property.
 slow: env
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile thorough
+
+# Both at once, as CI does.
+every: env
+	$(PYTEST) --hypothesis-profile thorough --durations 25
 
 # What loads no model and starts no process.
 quick: env

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -27,12 +28,20 @@ for _name in (*_COLOURS, *_ACCOUNTS, *_HUB, *_RANKS):
 # No test sees the user's notes of where models lie, or leaves notes behind; the processes that it starts inherit this.
 os.environ["NEAT_ALIGN_CACHE"] = tempfile.mkdtemp(prefix="neat-align-tests-")
 atexit.register(shutil.rmtree, os.environ["NEAT_ALIGN_CACHE"], ignore_errors=True)
-# A shared machine makes deadlines a matter of luck; the same examples are drawn every time.
-hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+# A shared machine makes deadlines a matter of luck; the same examples are drawn every time. `make slow` draws more.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=20)
+hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("steady"), max_examples=100)
 hypothesis.settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_loaded_is_not_searched_for_garbage() -> None:
+    """A collection over all that torch and transformers bring takes a second, and closing a model runs one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,9 @@ import pytest
 
 import neat_data as nd
 from tests.support.killing import ROOT
+from tests.support.random_models import random_model
 
-SOURCE, REWARD, POLICY = (
-    ROOT / "data" / name for name in ("sample/helpful.train.jsonl", "models/tiny-reward", "models/tiny-policy")
-)
+SOURCE = ROOT / "data" / "sample" / "helpful.train.jsonl"
 HEAVY = {"torch", "polars", "pyarrow", "numpy", "transformers", "pydantic", "rich"}
 
 
@@ -30,17 +29,17 @@ def test_a_dataset_grows_and_is_handed_on_by_functions(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, "neat_data")
-    out = tmp_path / "made"
-    scored = nd.score(SOURCE, out=out, reward_model=REWARD, dtype="float32", limit=6, progress=False)
+    out, reward, policy = tmp_path / "made", random_model("tiny-reward"), random_model("tiny-policy")
+    scored = nd.score(SOURCE, out=out, reward_model=reward, dtype="float32", limit=6, progress=False)
     assert not scored.already
     dataset = nd.open(out)
-    assert nd.score(str(SOURCE), out=str(out), reward_model=str(REWARD), dtype="float32", limit=6).already
+    assert nd.score(str(SOURCE), out=str(out), reward_model=str(reward), dtype="float32", limit=6).already
 
-    grown = nd.expand(dataset, policy=POLICY, prompts="neat:positive", max_new_tokens=6, limit=3, temperature=0.5)
+    grown = nd.expand(dataset, policy=policy, prompts="neat:positive", max_new_tokens=6, limit=3, temperature=0.5)
     row = json.loads(SOURCE.read_text().splitlines()[0])
     (tmp_path / "experts.jsonl").write_text(json.dumps({**row, "chosen": f"{row['chosen']} Rinse it twice."}))
     given = nd.add_responses(out, tmp_path / "experts.jsonl")
-    nd.rescore(out, reward_model=nd.RewardModelSpec(str(REWARD), dtype="bfloat16"), name="again")
+    nd.rescore(out, reward_model=nd.RewardModelSpec(str(reward), dtype="bfloat16"), name="again")
     assert (grown.round, given.round, given.counts["responses"]) == (1, 2, 1)
     assert nd.open(out).responses == dataset.responses + grown.counts["responses"] + 1
     assert nd.open(out).models == ("reward", "again")

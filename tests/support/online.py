@@ -22,10 +22,8 @@ from neat_train.data.records import Records
 from neat_train.distributed import Ranks
 from neat_train.policy.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.rounds.online import OnlineRounds, online_rounds
-from tests.support.killing import ROOT
+from tests.support.random_models import random_model
 
-POLICY = str(ROOT / "data" / "models" / "tiny-policy")
-REWARD = str(ROOT / "data" / "models" / "tiny-reward")
 QUESTIONS = (
     "How do I boil an egg?",
     "Tell me a joke.",
@@ -35,12 +33,20 @@ QUESTIONS = (
 )
 
 
+def policy_folder() -> str:
+    return str(random_model("tiny-policy"))
+
+
+def reward_folder() -> str:
+    return str(random_model("tiny-reward"))
+
+
 def scored_dataset(folder: Path, *options: str) -> Path:
     """Five records in three shards, each with an answer that people preferred to another."""
     rows = [{"prompt": q, "chosen": "I can help you with that.", "rejected": "No."} for q in QUESTIONS]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = ["score", folder / "rows.jsonl", "--reward-model", REWARD, "--out", folder / "d", "--shard-rows", "2"]
-    app([*map(str, command), "--device", "cpu", "--quiet", *options], standalone_mode=False)
+    command = ["score", folder / "rows.jsonl", "--reward-model", reward_folder(), "--out", folder / "d"]
+    app([*map(str, command), "--shard-rows", "2", "--device", "cpu", "--quiet", *options], standalone_mode=False)
     return folder / "d"
 
 
@@ -59,10 +65,10 @@ def settings_of(**changes: Any) -> FitSettings:
 
 @cache
 def _loaded() -> tuple[Policy, dict[str, torch.Tensor], RewardModel]:
-    """The shipped models, an adapter fresh from its seed, and a copy of that."""
-    policy = load_policy_to_train(PolicySpec(POLICY, False, LoraSettings(r=4), device="cpu"))
+    """The two models, an adapter fresh from its seed, and a copy of that."""
+    policy = load_policy_to_train(PolicySpec(policy_folder(), False, LoraSettings(r=4), device="cpu"))
     fresh = {name: weight.detach().clone() for name, weight in trained(policy).items()}
-    return policy, fresh, load_reward_model(RewardModelSpec(REWARD, device="cpu"))
+    return policy, fresh, load_reward_model(RewardModelSpec(reward_folder(), device="cpu"))
 
 
 class Heard(Silent):

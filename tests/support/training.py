@@ -10,8 +10,8 @@ import pytest
 from neat_data.record import Label, Message, Record, Response, query_id, response_id, to_table
 from neat_data.store.folder import DatasetFolder
 from tests.support.forking import Forks
+from tests.support.random_models import MODELS, random_model
 
-MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 Rewards = dict[str, float]
 
 
@@ -30,23 +30,7 @@ def tiny_policy() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_reward() -> Path:
-    return MODELS / "tiny-reward"
-
-
-@pytest.fixture(scope="session")
-def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights (2 layers of 32) in float32, behind tiny-policy's tokenizer and template."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("random-policy")
-    config = AutoConfig.from_pretrained(MODELS / "tiny-policy")
-    config.update({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8})
-    config.update({"initializer_range": 0.2, "dtype": "float32"})
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(MODELS / "tiny-policy").save_pretrained(folder)
-    return folder
+    return random_model("tiny-reward")
 
 
 @pytest.fixture

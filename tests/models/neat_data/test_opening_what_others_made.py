@@ -22,12 +22,9 @@ from neat_data.models.weights import ModelSource, load_classifier_source
 from neat_data.scoring.compact import compact
 from neat_data.scoring.dataset_reward import spec_of
 from neat_data.store import recorded
-from tests.support.killing import ROOT
 from tests.support.loopback import Reply
 from tests.support.planting import Planted, change_json
-
-POLICY = str(ROOT / "data" / "models" / "tiny-policy-plain")
-REWARD = ROOT / "data" / "models" / "tiny-reward"
+from tests.support.random_models import random_model
 
 
 def neat_data(*words: Any) -> str:
@@ -37,8 +34,8 @@ def neat_data(*words: Any) -> str:
 
 
 def expand(dataset: Path, *more: Any) -> str:
-    fixed = ("--policy", POLICY, "--limit", "1", "--max-new-tokens", "2", "--device", "cpu", "--quiet")
-    return neat_data("expand", dataset, *fixed, *more)
+    fixed = ("--limit", "1", "--max-new-tokens", "2", "--device", "cpu", "--quiet")
+    return neat_data("expand", dataset, "--policy", random_model("tiny-policy-plain"), *fixed, *more)
 
 
 def score(folder: Path, reward: Any, *more: Any) -> Path:
@@ -57,8 +54,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """One record, scored by the shipped reward model."""
-    return score(tmp_path, REWARD)
+    """One record, scored by a reward model."""
+    return score(tmp_path, random_model("tiny-reward"))
 
 
 @pytest.fixture
@@ -110,7 +107,7 @@ def test_texts_go_to_no_server_that_a_dataset_names(dataset: Path, serve):
 def test_a_folder_that_a_dataset_names_is_not_loaded(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.rmtree(tmp_path / "cache")
     own = json.loads((dataset / "dataset.json").read_text())["settings"]["reward_model"]
-    copy = shutil.copytree(REWARD, dataset / "model")
+    copy = shutil.copytree(random_model("tiny-reward"), dataset / "model")
     plant_hint(dataset, copy)
     said = expand(dataset)
     assert said.startswith("2")
@@ -133,9 +130,9 @@ def test_the_users_own_model_is_found_without_a_word_wherever_the_dataset_goes(d
 
 
 def test_an_own_model_that_changed_is_refused_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    model = shutil.copytree(REWARD, tmp_path / "model")
+    model = shutil.copytree(random_model("tiny-reward"), tmp_path / "model")
     dataset = score(tmp_path, model)
-    shutil.copy(ROOT / "data/models/tiny-reward-heldout/model.safetensors", model)
+    shutil.copy(random_model("tiny-reward-heldout") / "model.safetensors", model)
     monkeypatch.setattr("neat_data.rounds.finish.load_reward_model", lambda spec: pytest.fail("was loaded"))
     for more in ((), ("--mix-rewards",)):
         said = expand(dataset, *more)
@@ -190,7 +187,7 @@ def test_a_name_on_the_hub_is_none_where_a_folder_here_has_it(tmp_path: Path, mo
 
 
 def test_kernels_that_a_configuration_asks_for_are_code(tmp_path: Path):
-    folder = shutil.copytree(REWARD, tmp_path / "model")
+    folder = shutil.copytree(random_model("tiny-reward"), tmp_path / "model")
     change_json(folder / "config.json", lambda config: config.update(attn_implementation="evil/kernel"))
     for load in (load_classifier_source, load_shape, load_reward_model):
         with pytest.raises(InputError, match=r"code of evil/kernel\n.*trust_remote_code"):
@@ -199,7 +196,7 @@ def test_kernels_that_a_configuration_asks_for_are_code(tmp_path: Path):
 
 def test_a_chat_template_can_reach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    tokenizer = load_tokenizer(ModelSource.parse(str(REWARD)), trust_remote_code=False)
+    tokenizer = load_tokenizer(ModelSource.parse(str(random_model("tiny-reward"))), trust_remote_code=False)
     file = tmp_path / "template.jinja"
     file.write_text(
         "{{ cycler.__init__.__globals__.os.system('touch ran') }}{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -226,7 +223,7 @@ def test_a_tokenizer_that_a_server_names_brings_no_code(serve, tmp_path: Path, m
     monkeypatch.setattr("neat_data.models.reward_models.tokenized.load_tokenizer", load)
     card = {"id": "rm", "owned_by": "vllm", "root": str(tmp_path), "max_model_len": 9}
     server = serve(lambda *_: Reply(body={"data": [card]}))
-    for args in ({}, {"tokenizer": str(REWARD)}):
+    for args in ({}, {"tokenizer": str(random_model("tiny-reward"))}):
         with pytest.raises(InputError, match="enough"):
             load_reward_model(RewardModelSpec(server.url, trust_remote_code=True, model_args=args))
-    assert asked == [(str(tmp_path), False), (str(REWARD), True)]
+    assert asked == [(str(tmp_path), False), (str(random_model("tiny-reward")), True)]

@@ -363,6 +363,7 @@ def test_a_full_disk_while_saving_leaves_the_last_checkpoint_to_go_on_from(
     assert_equal_runs(run, undisturbed)
 
 
+@pytest.mark.slow  # three processes import torch; `test_trainer` compares the gradients of two
 def test_the_command_trains_in_two_processes_as_in_one(ragged, random_policy, tmp_path):
     train(ragged, random_policy, tmp_path / "one", "lora.dropout=0")
     sets = options("lora.dropout=0")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.errors import InputError
@@ -99,7 +99,6 @@ def test_a_row_that_cannot_be_used_says_why():
     assert reason("\n\nHuman: \n\nAssistant: A", "\n\nHuman: \n\nAssistant: B") == "query_not_user_turn"
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     repeats=st.lists(st.integers(1, 4), max_size=6),
     seed=st.integers(0, 1000),

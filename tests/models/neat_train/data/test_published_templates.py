@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from neat_data.errors import InputError
@@ -33,6 +35,7 @@ TEXTS = ("Fine, thanks.", "a\n\nb", "é😀 <b>", "7")
 THOUGHT = "<think>\nLet me see.\n</think>\n\nFine."
 
 
+@cache
 def encoder_of(name: str) -> tuple[Encoder, ChatTemplate]:
     tokenizer = tokenizer_of(name)
     template = ChatTemplate(tokenizer)

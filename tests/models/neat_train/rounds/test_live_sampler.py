@@ -19,7 +19,7 @@ from neat_train.data.examples import Example, TrainedResponse
 from neat_train.policy import logprobs
 from neat_train.policy.policy import PolicySpec, load_policy_to_train
 from neat_train.rounds.live_sampler import live_sampler
-from tests.support.online import POLICY, QUESTIONS, settings_of, trained
+from tests.support.online import QUESTIONS, policy_folder, settings_of, trained
 
 ASKS = [Ask((Message("user", text),), seed, Sampling(max_new_tokens=8)) for seed, text in enumerate(QUESTIONS)]
 EXAMPLES = [
@@ -34,7 +34,9 @@ EXAMPLES = [
 
 def load(full=False, checkpointing=False, dropout=0.2):
     lora = LoraSettings(r=4, dropout=dropout)
-    return load_policy_to_train(PolicySpec(POLICY, full, lora, device="cpu", gradient_checkpointing=checkpointing))
+    return load_policy_to_train(
+        PolicySpec(policy_folder(), full, lora, device="cpu", gradient_checkpointing=checkpointing)
+    )
 
 
 def train(policy, sampling, path="trees"):
@@ -91,13 +93,13 @@ def test_everything_is_put_back_as_it_was():
 def test_samples_are_those_of_the_saved_policy(tmp_path):
     policy = load()
     logprobs.prepare(policy.body, "trees")
-    start = load_sampler(SamplerSpec(POLICY, device="cpu", max_length=256)).sample(ASKS)
+    start = load_sampler(SamplerSpec(policy_folder(), device="cpu", max_length=256)).sample(ASKS)
     assert live_sampler(policy, settings_of()).sample(ASKS) == start
     train(policy, sampling=False)
     policy.save(tmp_path / "adapter")
     samples = live_sampler(policy, settings_of()).sample(ASKS)
     assert samples != start
-    saved = SamplerSpec(POLICY, adapter=str(tmp_path / "adapter"), device="cpu", max_length=256)
+    saved = SamplerSpec(policy_folder(), adapter=str(tmp_path / "adapter"), device="cpu", max_length=256)
     assert samples == load_sampler(saved).sample(ASKS)
 
 
@@ -117,7 +119,7 @@ def test_a_query_is_cut_as_in_training():
     turns = [Message(("user", "assistant")[n % 2], "A rather long turn, with words. " * 9) for n in range(9)]
     settings = settings_of(max_length=256, max_response=32)
     (sample,) = live_sampler(policy, settings).sample([Ask(tuple(turns), 0, Sampling(max_new_tokens=32))])
-    short = load_sampler(SamplerSpec(POLICY, device="cpu", max_length=256))
+    short = load_sampler(SamplerSpec(policy_folder(), device="cpu", max_length=256))
     assert sample.turns_cut > 0
     assert sample == short.sample([replace(ASKS[0], messages=tuple(turns), sampling=Sampling(max_new_tokens=32))])[0]
 

@@ -21,7 +21,7 @@ from neat_train.policy.policy import PolicySpec, load_policy_to_train
 from neat_train.training.memory import MemorySum, adapter_numbers, memory_sum
 from neat_train.training.placement import Resting, awake, check_memory, load_reward, reward_device, reward_spec
 from tests.support.killing import ROOT
-from tests.support.online import POLICY, REWARD, Heard, scored_dataset, settings_of
+from tests.support.online import Heard, policy_folder, reward_folder, scored_dataset, settings_of
 
 CPU = torch.device("cpu")
 TASK = Task((Message("user", "Hi"),), ("Hello.", "Go away."))
@@ -33,11 +33,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreferenceDataset:
 
 
 def policy(**changes) -> PolicySpec:
-    return replace(PolicySpec(POLICY, False, LoraSettings(), device="cpu"), **changes)
+    return replace(PolicySpec(policy_folder(), False, LoraSettings(), device="cpu"), **changes)
 
 
 def test_the_datasets_own_model_scores(dataset):
-    own = load_reward_model(RewardModelSpec(REWARD, device="cpu"))
+    own = load_reward_model(RewardModelSpec(reward_folder(), device="cpu"))
     reward = load_reward(settings_of(), dataset, CPU, Heard())
     assert reward.settings == own.settings == dataset.manifest.settings["reward_model"]
     assert reward.score([TASK]) == own.score([TASK])
@@ -62,7 +62,7 @@ def test_a_server_is_named_by_its_url(dataset):
     with pytest.raises(InputError, match=r"rounds\.placement server and rounds\.reward_model \(not set\)"):
         reward_spec(settings_of(rounds={"placement": "server"}), dataset, CPU)
     with pytest.raises(InputError, match="say the server's URL"):
-        reward_spec(settings_of(rounds={**rounds, "reward_model": REWARD}), dataset, CPU)
+        reward_spec(settings_of(rounds={**rounds, "reward_model": reward_folder()}), dataset, CPU)
 
 
 def test_a_device_of_its_own_is_asked_for_where_there_is_none(dataset):
@@ -73,7 +73,7 @@ def test_a_device_of_its_own_is_asked_for_where_there_is_none(dataset):
 
 
 def test_a_model_that_rests_scores_alike_and_goes_to_its_device_once_a_block():
-    model = load_reward_model(RewardModelSpec(REWARD, device="cpu"))
+    model = load_reward_model(RewardModelSpec(reward_folder(), device="cpu"))
     assert isinstance(model, TransformersRewardModel)
     expected = model.score([TASK])
     ways = []
@@ -90,17 +90,17 @@ def test_the_adapter_is_counted_as_peft_makes_it(modules):
     lora = LoraSettings(r=4, target_modules=modules)
     made = load_policy_to_train(policy(lora=lora))
     numbers = sum(weight.numel() for weight in made.model.parameters() if weight.requires_grad)
-    assert adapter_numbers(AutoConfig.from_pretrained(POLICY), lora) == numbers
+    assert adapter_numbers(AutoConfig.from_pretrained(policy_folder()), lora) == numbers
 
 
 def test_the_sum_is_that_of_its_parts():
-    """Weights of 4 bytes; for what is trained a gradient and the two means of Adam; 4 layers of 256 and 704."""
+    """Weights of 4 bytes; for what is trained a gradient and the two means of Adam; 2 layers of 32 and 64."""
     settings = settings_of(rounds={"prompts": "neat"})
     needs = memory_sum(settings, policy(), None, CPU, 1, False)
-    numbers = adapter_numbers(AutoConfig.from_pretrained(POLICY), LoraSettings())
+    numbers = adapter_numbers(AutoConfig.from_pretrained(policy_folder()), LoraSettings())
     weights = sum(p.numel() for p in load_policy_to_train(policy(full=True)).model.parameters())
     assert needs.always == {"policy": 4 * (weights + numbers), "gradients and optimiser": 12 * numbers}
-    assert needs.turns["activations"] == 2048 * 4 * 4 * (8 * 256 + 4 * 704)
+    assert needs.turns["activations"] == 2048 * 4 * 2 * (8 * 32 + 4 * 64)
     assert needs.total == sum(needs.always.values()) + max(needs.turns.values())
     full = memory_sum(settings, policy(full=True), None, CPU, 1, False)
     assert full.always == {"policy": 4 * weights, "gradients and optimiser": 12 * weights}
@@ -111,7 +111,7 @@ def test_the_sum_is_that_of_its_parts():
 
 
 def test_the_reward_model_counts_all_the_time_or_in_its_turn():
-    reward = RewardModelSpec(REWARD, device="cpu")
+    reward = RewardModelSpec(reward_folder(), device="cpu")
     stays = memory_sum(settings_of(), policy(), reward, CPU, 1, False)
     rests = memory_sum(settings_of(), policy(), reward, CPU, 1, True)
     assert stays.always["reward model"] == rests.turns["reward model"] > 1e6
@@ -134,5 +134,7 @@ def test_an_adapter_to_go_on_from_is_counted_with_its_model(dataset, tmp_path):
     made = load_policy_to_train(policy())
     made.save(tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
-    again = memory_sum(settings_of(), policy(model=str(tmp_path / "adapter"), base=POLICY), None, CPU, 1, False)
+    again = memory_sum(
+        settings_of(), policy(model=str(tmp_path / "adapter"), base=policy_folder()), None, CPU, 1, False
+    )
     assert again.always == memory_sum(settings_of(), policy(), None, CPU, 1, False).always

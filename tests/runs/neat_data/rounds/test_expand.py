@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -28,8 +30,6 @@ from tests.support.killing import ROOT, contents
 from tests.support.loopback import Reply
 
 POLICY = str(ROOT / "data" / "models" / "tiny-policy-plain")
-REWARD = str(ROOT / "data" / "models" / "tiny-reward")
-SPEC = SamplerSpec(POLICY, device="cpu")
 QUESTIONS = [
     "How do I boil an egg?",
     "Tell me a joke.",
@@ -40,8 +40,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five records in three shards, one of several turns, scored by the shipped reward model."""
+def scored(tmp_path_factory: pytest.TempPathFactory, random_reward: Path) -> Path:
+    """Five records in three shards, one of several turns, scored by a reward model."""
     folder = tmp_path_factory.mktemp("scored")
     rows = [{"prompt": q, "chosen": "I can help you with that.", "rejected": "No."} for q in QUESTIONS]
     rows[1]["prompt"] = [
@@ -49,8 +49,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     rows[1] |= {side: [{"role": "assistant", "content": rows[1][side]}] for side in ("chosen", "rejected")}
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = ["score", folder / "rows.jsonl", "--reward-model", REWARD, "--out", folder / "d", "--shard-rows", "2"]
-    app([*map(str, command), "--device", "cpu", "--quiet"], standalone_mode=False)
+    command = ["score", folder / "rows.jsonl", "--reward-model", random_reward, "--out", folder / "d"]
+    app([*map(str, command), "--shard-rows", "2", "--device", "cpu", "--quiet"], standalone_mode=False)
     return folder / "d"
 
 
@@ -59,18 +59,31 @@ def dataset(scored: Path, tmp_path: Path) -> Path:
     return shutil.copytree(scored, tmp_path / "d")
 
 
-def _request(dataset: Path, **changes) -> ExpandRequest:
-    seed = changes.pop("seed", 0)
-    prompts = changes.pop("prompts", "neat")
-    draws = Draws(load_prompts(prompts), Sampling(max_new_tokens=8), changes.pop("samples", 1), seed)
-    return ExpandRequest(dataset, SPEC, draws, changes.pop("scoring", Scoring(device="cpu")), **changes)
+@pytest.fixture
+def sampler(plain_policy: Path) -> SamplerSpec:
+    return SamplerSpec(str(plain_policy), device="cpu")
 
 
-def test_every_query_gets_a_response_under_each_prompt_scored_against_the_plain_query(dataset: Path):
-    summary = expand(_request(dataset))
+@pytest.fixture
+def request_of(sampler: SamplerSpec) -> Callable[..., ExpandRequest]:
+    """`request_of(dataset, seed=1, …)`: eight new tokens under each prompt of NEAT, but for what is said."""
+
+    def make(dataset: Path, **changes: Any) -> ExpandRequest:
+        seed = changes.pop("seed", 0)
+        prompts = changes.pop("prompts", "neat")
+        draws = Draws(load_prompts(prompts), Sampling(max_new_tokens=8), changes.pop("samples", 1), seed)
+        return ExpandRequest(dataset, sampler, draws, changes.pop("scoring", Scoring(device="cpu")), **changes)
+
+    return make
+
+
+def test_every_query_gets_a_response_under_each_prompt_scored_against_the_plain_query(
+    dataset: Path, request_of, random_reward: Path
+):
+    summary = expand(request_of(dataset))
     assert (summary.round, summary.already, summary.counts["responses"]) == (1, False, 10)
     assert verify(dataset).findings == []
-    model = load_reward_model(RewardModelSpec(REWARD, device="cpu", path="batches"))
+    model = load_reward_model(RewardModelSpec(str(random_reward), device="cpu", path="batches"))
     for record in neat_data.open(dataset).records():
         new = [r for r in record.responses if r.round == 1]
         assert sorted(r.polarity for r in new) == ["negative", "positive"]
@@ -78,25 +91,25 @@ def test_every_query_gets_a_response_under_each_prompt_scored_against_the_plain_
         assert [r.reward for r in new] == pytest.approx(list(alone), abs=1e-5)
 
 
-def test_any_sample_can_be_made_again_alone(dataset: Path):
-    expand(_request(dataset, samples=2))
+def test_any_sample_can_be_made_again_alone(dataset: Path, request_of, sampler: SamplerSpec):
+    expand(request_of(dataset, samples=2))
     record = list(neat_data.open(dataset).records())[3]
     stored = {(r.polarity, r.seed): r for r in record.responses if r.round == 1}
-    sampler = load_sampler(SPEC)
+    loaded = load_sampler(sampler)
     for prompt in load_prompts("neat").prompts:
         for index in range(2):
             seed = sample_seed(0, 1, record.query_id, prompt.name, index)
-            again = sampler.sample([Ask(prompt.applied(record.messages), seed, Sampling(max_new_tokens=8))])[0]
+            again = loaded.sample([Ask(prompt.applied(record.messages), seed, Sampling(max_new_tokens=8))])[0]
             assert again.tokens == stored[prompt.polarity, seed].tokens
-            assert stored[prompt.polarity, seed].model == sampler.label
+            assert stored[prompt.polarity, seed].model == loaded.label
 
 
-def test_the_same_settings_do_nothing_and_another_seed_makes_the_next_round(dataset: Path):
-    expand(_request(dataset))
+def test_the_same_settings_do_nothing_and_another_seed_makes_the_next_round(dataset: Path, request_of):
+    expand(request_of(dataset))
     before = contents(dataset)
-    assert expand(_request(dataset)).already
+    assert expand(request_of(dataset)).already
     assert contents(dataset) == before
-    assert expand(_request(dataset, seed=1)).round == 2
+    assert expand(request_of(dataset, seed=1)).round == 2
     assert [info.responses for info in rounds(neat_data.open(dataset))] == [10, 10, 10]
     drop(dataset, 2)
     assert {k: v for k, v in contents(dataset).items() if k != "README.md"} == {
@@ -104,56 +117,56 @@ def test_the_same_settings_do_nothing_and_another_seed_makes_the_next_round(data
     }
 
 
-def test_greedy_samples_under_another_seed_are_all_there_already(dataset: Path):
+def test_greedy_samples_under_another_seed_are_all_there_already(dataset: Path, sampler: SamplerSpec):
     greedy = Draws(load_prompts("plain"), Sampling(temperature=0, max_new_tokens=8))
-    first = expand(ExpandRequest(dataset, SPEC, greedy, Scoring(device="cpu")))
+    first = expand(ExpandRequest(dataset, sampler, greedy, Scoring(device="cpu")))
     kept = first.counts["responses"]
     again = Draws(greedy.prompts, greedy.sampling, seed=1)
-    second = expand(ExpandRequest(dataset, SPEC, again, Scoring(device="cpu"))).to_dict()["prompts"]["plain"]
+    second = expand(ExpandRequest(dataset, sampler, again, Scoring(device="cpu"))).to_dict()["prompts"]["plain"]
     assert (second["kept"], second["dropped"]["duplicate"]) == (0, kept)
     assert verify(dataset).findings == []
 
 
-def test_two_phases_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path):
+def test_two_phases_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path, request_of):
     whole = shutil.copytree(scored, tmp_path / "whole")
-    expand(_request(whole))
-    staged = expand(_request(dataset, phase="sample"))
+    expand(request_of(whole))
+    staged = expand(request_of(dataset, phase="sample"))
     assert (staged.round, staged.staged) == (1, 10)
     assert len(list(neat_data.open(dataset).manifest.rounds)) == 1
-    expand(ExpandRequest(dataset, None, _request(dataset).draws, Scoring(device="cpu"), phase="score"))
+    expand(ExpandRequest(dataset, None, request_of(dataset).draws, Scoring(device="cpu"), phase="score"))
     assert contents(dataset) == contents(whole)
-    assert expand(_request(dataset, phase="sample")).already
+    assert expand(request_of(dataset, phase="sample")).already
 
 
 @pytest.mark.slow
-def test_two_workers_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path):
+def test_two_workers_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path, request_of):
     alone = shutil.copytree(scored, tmp_path / "alone")
-    expand(_request(alone))
-    expand(_request(dataset, workers=2, scoring=Scoring(device="cpu", workers=2)))
+    expand(request_of(alone))
+    expand(request_of(dataset, workers=2, scoring=Scoring(device="cpu", workers=2)))
     assert contents(dataset) == contents(alone)
 
 
-def test_where_and_limit_choose_queries_before_the_round_begins(dataset: Path):
-    request = _request(dataset, where="turns > 1 or n_responses = 2", limit=3, prompts="neat:negative")
+def test_where_and_limit_choose_queries_before_the_round_begins(dataset: Path, request_of):
+    request = request_of(dataset, where="turns > 1 or n_responses = 2", limit=3, prompts="neat:negative")
     assert expand(request).counts["records"] == 3
-    only = expand(_request(dataset, where="turns > 1", seed=3))
+    only = expand(request_of(dataset, where="turns > 1", seed=3))
     assert only.counts["records"] == 1
     with pytest.raises(InputError, match="true for no record"):
-        expand(_request(dataset, where="turns > 9"))
+        expand(request_of(dataset, where="turns > 9"))
 
 
-def test_staged_samples_of_other_settings_are_not_thrown_away(dataset: Path):
-    expand(_request(dataset, phase="sample"))
+def test_staged_samples_of_other_settings_are_not_thrown_away(dataset: Path, request_of):
+    expand(request_of(dataset, phase="sample"))
     with pytest.raises(InputError, match=r"round 1 is not finished.*seed: 0 -> 1"):
-        expand(_request(dataset, seed=1))
+        expand(request_of(dataset, seed=1))
     drop(dataset, 1)
     assert not (dataset / ".round").exists()
-    assert expand(_request(dataset, seed=1)).round == 1
+    assert expand(request_of(dataset, seed=1)).round == 1
 
 
-def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path):
-    expand(_request(dataset))
-    expand(_request(dataset, seed=1, phase="sample"))
+def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path, request_of):
+    expand(request_of(dataset))
+    expand(request_of(dataset, seed=1, phase="sample"))
     with pytest.raises(InputError, match="samples of round 2 wait"):
         drop(dataset, 1)
     drop(dataset, 2)
@@ -161,27 +174,27 @@ def test_a_round_stays_while_samples_of_the_next_one_wait(dataset: Path):
     assert len(neat_data.open(dataset).manifest.rounds) == 1
 
 
-def test_another_reward_model_is_refused_unless_it_is_wanted(dataset: Path):
-    other = RewardModelSpec(str(ROOT / "data" / "models" / "tiny-reward-heldout"), device="cpu")
+def test_another_reward_model_is_refused_unless_it_is_wanted(dataset: Path, request_of, other_reward: Path):
+    other = RewardModelSpec(str(other_reward), device="cpu")
     with pytest.raises(InputError, match="mix_rewards"):
-        expand(_request(dataset, scoring=Scoring(reward=other)))
+        expand(request_of(dataset, scoring=Scoring(reward=other)))
     assert not (dataset / ".round").exists()
-    assert expand(_request(dataset, scoring=Scoring(reward=other, mix=True))).counts["responses"] == 10
+    assert expand(request_of(dataset, scoring=Scoring(reward=other, mix=True))).counts["responses"] == 10
 
 
-def test_a_second_writer_is_refused(dataset: Path):
+def test_a_second_writer_is_refused(dataset: Path, request_of):
     with locked(dataset), pytest.raises(InputError, match="another process is writing"):
-        expand(_request(dataset))
+        expand(request_of(dataset))
 
 
-def test_scoring_needs_samples(dataset: Path):
+def test_scoring_needs_samples(dataset: Path, request_of):
     with pytest.raises(InputError, match="no samples wait"):
-        expand(_request(dataset, phase="score"))
+        expand(request_of(dataset, phase="score"))
 
 
-def test_what_is_no_dataset_stays_untouched(tmp_path: Path):
+def test_what_is_no_dataset_stays_untouched(tmp_path: Path, request_of):
     with pytest.raises(InputError, match=r"no dataset folder|no such"):
-        expand(_request(tmp_path / "nothing"))
+        expand(request_of(tmp_path / "nothing"))
     assert not (tmp_path / "nothing").exists()
 
 
@@ -238,12 +251,12 @@ def test_bad_usage_is_said_in_a_line_or_two(dataset: Path, options, message):
     assert contents(dataset) == before
 
 
-def test_scores_of_further_models_follow_the_rounds(dataset: Path):
-    other = ["--reward-model", str(ROOT / "data" / "models" / "tiny-reward-heldout"), "--name", "heldout"]
+def test_scores_of_further_models_follow_the_rounds(dataset: Path, request_of, other_reward: Path):
+    other = ["--reward-model", str(other_reward), "--name", "heldout"]
     rescore = ["rescore", str(dataset), *other, "--device", "cpu", "--quiet"]
     assert CliRunner().invoke(app, rescore).exit_code == 0
     before = contents(dataset / "scores")
-    expand(_request(dataset))
+    expand(request_of(dataset))
     assert CliRunner().invoke(app, rescore).exit_code == 0
     assert verify(dataset).findings == []
     (next(dataset.glob("scores/heldout/round-0001/*.arrow"))).write_bytes(b"")
@@ -253,7 +266,7 @@ def test_scores_of_further_models_follow_the_rounds(dataset: Path):
     assert verify(dataset).findings == []
 
 
-def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tmp_path: Path):
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tmp_path: Path, request_of):
     disk = tmp_path / "disk"
     disk.mkdir()
     blocks = sum(-(-p.stat().st_size // 4096) + 1 for p in scored.rglob("*") if p.is_file())
@@ -264,17 +277,19 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tm
         dataset = shutil.copytree(scored, disk / "d")
         before = contents(dataset)
         with pytest.raises(RunError, match="the disk is full"):
-            expand(_request(dataset, samples=30))
+            expand(request_of(dataset, samples=30))
         after = contents(dataset)
         assert all(after[name] == content for name, content in before.items() if name.startswith("round"))
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
-        assert expand(_request(dataset, samples=30)).round == 1
+        assert expand(request_of(dataset, samples=30)).round == 1
         assert verify(dataset).findings == []
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_server_that_stops_answering_costs_only_the_shard_it_was_at(dataset: Path, scored: Path, serve, tmp_path):
+def test_a_server_that_stops_answering_costs_only_the_shard_it_was_at(
+    dataset: Path, scored: Path, serve, tmp_path, request_of
+):
     left = [5]
 
     def answer(method: str, path: str, body: dict) -> Reply:
@@ -288,8 +303,8 @@ def test_a_server_that_stops_answering_costs_only_the_shard_it_was_at(dataset: P
         return Reply(body={"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 
     server = serve(answer)
-    sampler = SamplerSpec("parrot", base_url=f"{server.url}/v1", concurrency=1)
-    request = replace(_request(dataset), sampler=sampler)
+    parrot = SamplerSpec("parrot", base_url=f"{server.url}/v1", concurrency=1)
+    request = replace(request_of(dataset), sampler=parrot)
     with pytest.raises(InputError, match="refuses access"):
         expand(request)
     left[0] = 100

@@ -11,9 +11,8 @@ import pytest
 
 from neat_data.cli import app
 from neat_data.store.verify import verify
-from tests.support.killing import OUT, ROOT, Killer, contents
-
-POLICY = ROOT / "data" / "models" / "tiny-policy-plain"
+from tests.support.killing import OUT, Killer, contents
+from tests.support.random_models import random_model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def expanding(scored: Path) -> tuple[object, ...]:
     """A function that gave the rewards is named by who runs it again."""
-    sampled = ("--policy", POLICY, "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
+    sampled = ("--policy", random_model("tiny-policy-plain"), "--max-new-tokens", 4, "--limit", 7, "--device", "cpu")
     return ("expand", OUT, *sampled, "--reward-model", f"{scored.parent / 'length.py'}:length")
 
 

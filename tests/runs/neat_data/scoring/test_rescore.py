@@ -16,9 +16,8 @@ from neat_data.store.atomic import locked
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.scores.format import faults
 from tests.support.growing import add_round
-from tests.support.killing import OUT, ROOT, Killer, contents
-
-TINY = ROOT / "data" / "models" / "tiny-reward"
+from tests.support.killing import OUT, Killer, contents
+from tests.support.random_models import random_model
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_only_what_is_new_is_scored(dataset: Path, model: str):
 
 
 def test_what_the_model_refuses_is_stored_without_a_score(dataset: Path):
-    spec = RewardModelSpec(str(TINY), device="cpu", max_response=4)
+    spec = RewardModelSpec(str(random_model("tiny-reward")), device="cpu", max_response=4)
     summary = rescore(RescoreRequest(dataset, "tiny", spec))
     refused = summary.refused["response_too_long"]
     assert 0 < refused < summary.responses == 13
@@ -100,7 +99,7 @@ def test_the_same_model_gives_the_rewards_of_score(tmp_path: Path):
     rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": "no " * n} for n in range(1, 9)]
     source = tmp_path / "rows.jsonl"
     source.write_text("\n".join(map(json.dumps, rows)))
-    spec = RewardModelSpec(str(TINY), device="cpu")
+    spec = RewardModelSpec(str(random_model("tiny-reward")), device="cpu")
     score(ScoreRequest(str(source), tmp_path / "d", spec, shard_rows=5))
     rescore(RescoreRequest(tmp_path / "d", "again", spec))
     opened = PreferenceDataset.open(tmp_path / "d")

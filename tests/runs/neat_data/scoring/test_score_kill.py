@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.killing import OUT, ROOT, Killer, contents
 
+LENGTH = "def length(dialogues):\n    return [-len(dialogue[-1]['content']) for dialogue in dialogues]\n"
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,8 +57,18 @@ def test_killed_between_steps_on_the_disk(source: Path, tmp_path: Path, stride: 
         assert point > 20
 
 
-def test_a_run_with_a_model_is_resumed_by_two_workers(source: Path, tiny_classifier: Path, tmp_path: Path) -> None:
-    options = (source, "--reward-model", tiny_classifier, "--shard-rows", 16)
+@pytest.fixture
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A reward model as the command line takes it: a function, which loads no torch, or a classifier."""
+    if request.param == "classifier":
+        return str(request.getfixturevalue("tiny_classifier"))
+    (tmp_path / "length.py").write_text(LENGTH)
+    return f"{tmp_path / 'length.py'}:length"
+
+
+@pytest.mark.parametrize("model", ["function", pytest.param("classifier", marks=pytest.mark.slow)], indirect=True)
+def test_a_run_with_a_model_is_resumed_by_two_workers(source: Path, model: str, tmp_path: Path) -> None:
+    options = (source, "--reward-model", model, "--shard-rows", 16)
     with Killer("score", *options, "--out", OUT) as killer:
         assert killer.run(tmp_path / "undisturbed") == 0
         assert killer.run(tmp_path / "killed", 40) == -signal.SIGKILL

@@ -50,8 +50,8 @@ def run(ragged, random_policy, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def request_(run, ragged, tiny_reward) -> EvalRequest:
-    models = (str(tiny_reward), str(tiny_reward.parent / "tiny-reward-heldout"))
+def request_(run, ragged, tiny_reward, other_reward) -> EvalRequest:
+    models = (str(tiny_reward), str(other_reward))
     return EvalRequest(str(run), str(ragged), models, max_new_tokens=NEW, device="cpu")
 
 

@@ -1,16 +1,15 @@
-"""Online rounds with the shipped models: what is sampled, what training sees, and what the dataset holds afterwards."""
+"""Online rounds: what is sampled, what training sees, and what the dataset holds afterwards."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from typer.testing import CliRunner
 
 import neat_data
@@ -19,10 +18,12 @@ from neat_data.errors import InputError, RunError
 from neat_data.models.reward_model import Task
 from neat_data.rounds.inspect import rounds
 from neat_data.store.verify import verify
+from neat_train.distributed import Ranks
 from neat_train.rounds.block_files import BlockFiles
+from tests.support.forking import Forks
 from tests.support.growing import drop
-from tests.support.killing import ROOT, contents
-from tests.support.online import POLICY, Run, put, scored_dataset, trained
+from tests.support.killing import contents
+from tests.support.online import Run, policy_folder, put, scored_dataset, trained
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +50,8 @@ def test_the_first_block_is_what_expand_would_sample(dataset: Path, scored: Path
     run = Run.of(dataset, tmp_path / "run", rounds={"queries": "epoch"})
     source = run.train(3, 3)
     expanded = shutil.copytree(scored, tmp_path / "expanded")
-    command = [
-        "expand",
-        expanded,
-        "--policy",
-        POLICY,
-        "--max-new-tokens",
-        "6",
-        "--max-length",
-        "256",
-        "--device",
-        "cpu",
-    ]
+    sampling = ("--max-new-tokens", "6", "--max-length", "256", "--device", "cpu")
+    command = ["expand", expanded, "--policy", policy_folder(), *sampling]
     app([*map(str, command), "--quiet"], standalone_mode=False)
     shown = [
         {
@@ -159,7 +150,7 @@ def test_the_view_shares_the_shards_and_every_verb_takes_it(dataset: Path, tmp_p
     for name in ("round-0000/00000.arrow", "round-0000/00002.arrow"):
         assert os.path.samefile(dataset / name, view / name)
     assert not os.path.samefile(dataset / "dataset.json", view / "dataset.json")
-    command = ["expand", view, "--policy", POLICY, "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
+    command = ["expand", view, "--policy", policy_folder(), "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
     app([*map(str, command)], standalone_mode=False)
     assert CliRunner().invoke(app, ["stats", str(view), "--json"]).exit_code == 0
     assert CliRunner().invoke(app, ["show", str(view)]).exit_code == 0
@@ -200,7 +191,7 @@ def test_a_block_that_was_folded_already_is_only_removed(dataset: Path, tmp_path
 
 
 def test_rounds_begin_behind_those_of_the_dataset(dataset: Path, tmp_path: Path):
-    command = ["expand", dataset, "--policy", POLICY, "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
+    command = ["expand", dataset, "--policy", policy_folder(), "--max-new-tokens", "4", "--device", "cpu", "--quiet"]
     app([*map(str, command)], standalone_mode=False)
     run = Run.of(dataset, tmp_path / "run")
     run.train(3, 3)
@@ -288,29 +279,18 @@ def test_a_dataset_elsewhere_is_not_grown(dataset: Path, tmp_path: Path):
         replace(run, dataset=tmp_path / "nowhere", begun=dataset).source()
 
 
-RANKS = """
-import sys
-from pathlib import Path
-import torch.distributed as dist
-from neat_train.distributed import Ranks
-from tests.support.online import Run
-
-rank, dataset, folder = sys.argv[1:]
-dist.init_process_group("gloo", init_method=f"file://{folder}.meeting", rank=int(rank), world_size=2)
-run = Run.of(Path(dataset), Path(folder), ranks=Ranks.here(), rounds={"queries": 4})
-run.train(4, 4)
-dist.destroy_process_group()
-"""
+def in_one_of_two(dataset: str, folder: str) -> None:
+    """What each of two processes runs."""
+    dist.init_process_group("gloo")
+    run = Run.of(Path(dataset), Path(folder), ranks=Ranks.here(), rounds={"queries": 4})
+    run.train(4, 4)
+    dist.destroy_process_group()
 
 
-def test_two_ranks_sample_what_one_does(dataset: Path, tmp_path: Path):
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANKS, str(rank), str(dataset), str(tmp_path / "two")], cwd=ROOT)
-        for rank in range(2)
-    ]
+def test_two_ranks_sample_what_one_does(dataset: Path, tmp_path: Path, forks: Forks):
+    assert forks.run(__file__, "in_one_of_two", dataset, tmp_path / "two", world=2) == [0, 0]
     alone = Run.of(dataset, tmp_path / "one", rounds={"queries": 4})
     alone.train(4, 4)
-    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
     assert verify(tmp_path / "two" / "dataset").findings == []
     one, two = (neat_data.open(tmp_path / name / "dataset") for name in ("one", "two"))
     blocks = [[number for number, _ in d.manifest.round(1).settings["blocks"]] for d in (one, two)]

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -65,7 +65,6 @@ def test_there_is_one_bos_whoever_adds_it(tokenizer: PreTrainedTokenizerFast, te
     assert nobody or ids[0] == 0
 
 
-@settings(max_examples=30, deadline=None)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4))
 def test_the_bos_is_first_and_single_on_any_text(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
     messages = tuple(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts))

@@ -218,7 +218,7 @@ def with_value(value: object, path: tuple, new: object) -> object:
     return copy
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_stands_in_a_manifest_is_read_or_refused(dataset: Path, data: st.DataObject) -> None:
     file = dataset / "dataset.json"
@@ -232,7 +232,7 @@ def test_whatever_stands_in_a_manifest_is_read_or_refused(dataset: Path, data: s
         assert "not expected" not in run(*command)[1], (place, file.read_text())
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_shard_says_of_itself_is_read_or_refused(dataset: Path, data: st.DataObject) -> None:
     from neat_data.store.shard import file_sha256, read_shard, shard_metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.record import Label, Message, Record, Response, from_table, query_id, response_id, to_table
@@ -52,7 +52,6 @@ def plainly(base: list[Record], rounds: list[list[Record]], keep: dict[str, bool
             yield replace(record, responses=tuple(responses), labels=tuple(labels)).ranked()
 
 
-@settings(max_examples=150, deadline=None)
 @given(datasets(), st.randoms(use_true_random=False), st.booleans())
 def test_a_joined_shard_is_what_joining_record_by_record_gives(made, random, other_ranking: bool):
     base, rounds = made
@@ -68,7 +67,6 @@ def test_a_joined_shard_is_what_joining_record_by_record_gives(made, random, oth
     assert from_table(records_of(table, joined_answers, keep, reward=reward)) == expected
 
 
-@settings(max_examples=30, deadline=None)
 @given(datasets())
 def test_scores_stand_in_the_order_of_the_responses(made):
     base, rounds = made

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.record import Label, Message, Record, Response, from_table, to_table
@@ -52,7 +52,6 @@ records = st.builds(
     after=st.lists(records, max_size=3),
     cuts=st.lists(st.integers(0, 20), max_size=3),
 )
-@settings(max_examples=60)
 def test_bytes_do_not_depend_on_how_the_table_was_put_together(rows, before, after, cuts):
     fresh = bytes(shard_bytes(to_table(rows), {"n": 1}))
     cut_out = to_table([*before, *rows, *after]).slice(len(before), len(rows))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConfig, MistralConfig, T5Config
 
@@ -135,7 +135,6 @@ def test_ids_are_kept_as_sampled_and_not_made_from_the_text(sampler: Transformer
 
 
 @given(st.text(max_size=30), st.sampled_from(["", " ", "  ", "\n", "\n\n", " \t"]))
-@settings(max_examples=40)
 def test_a_query_is_tokenised_once_with_one_bos(sampler: TransformersSampler, text: str, end: str) -> None:
     ask = Ask((Message("user", text + end),), 1, Sampling(max_new_tokens=3))
     ids = encode_query(ask, sampler.template, 512).ids

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.models.trees import attention_varlen
@@ -59,7 +59,6 @@ def passes(attend: Callable[..., Any], attention: str, lengths: Lengths, heads: 
     return [output.detach(), *torch.autograd.grad((output * weights).sum(), parts)]
 
 
-@settings(max_examples=50)
 @given(layouts(3), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.sampled_from([None, 0.5]))
 def test_varlen_is_attention_tree_by_tree_forward_and_backward(
     lengths: Lengths, heads: tuple[int, int], scale: float | None

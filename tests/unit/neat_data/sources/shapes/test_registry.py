@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.record import Message, Messages, query_id
@@ -299,7 +299,6 @@ VALUE = st.recursive(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_value_in_a_column_stops_the_reading(shape: Shape, data: st.DataObject) -> None:
     row = {column: data.draw(VALUE) for column in (*shape.needs, "scores", "history", "score_chosen", "score_rejected")}
