@@ -19,19 +19,33 @@ from neat_data.errors import InputError
 from neat_data.record import SCHEMA
 
 LABEL_KEYS = ("source", "subset", "split")
+# What polars computes of one row alone: an aggregate of all rows would be another number for each part of a dataset.
+SCALAR = (
+    "abs", "sign", "ceil", "floor", "round", "trunc", "sqrt", "cbrt", "exp", "ln", "log", "log2", "log10", "log1p",
+    "pow", "power", "mod", "div", "length", "char_length", "character_length", "octet_length", "bit_length",
+    "lower", "upper", "initcap", "starts_with", "ends_with", "strpos", "position", "substr", "substring", "left",
+    "right", "trim", "ltrim", "rtrim", "replace", "reverse", "concat", "concat_ws", "split_part",
+    "string_to_array", "regexp_like", "coalesce", "ifnull", "nullif", "if", "greatest", "least", "cast", "try_cast",
+    "array_length", "array_contains", "array_get", "array_to_string",
+    "date", "extract", "date_part", "strftime",
+)  # fmt: skip
+_BEFORE_PARENTHESIS = ("and", "or", "not", "in", "between", "like", "ilike", "regexp", "rlike", "is", "case", "when",
+                       "then", "else", "by", "from", "for")  # fmt: skip
 # Words of queries, and what could make the parser see the bounds of a text where this pattern does not.
 _TOKEN = re.compile(
     r"""
       '(?:[^'\\]|\\(?!'))*'    # a text; a quote in it is written twice, which makes two of them
-    | "(?:[^"\\]|\\(?!"))*"    # a column's name
+    | "(?:[^"\\]|\\(?!"))*"(?!\s*\()    # a column's name, and no function's
     | (?P<refused>
           \w+(?=['"]) | ['"\\`$;\#] | -- | /\*
         | \b(?:select|with|values|table|exists|union|intersect|except|lateral|over|unnest)\b
       )
+    | (?P<called>\w+)(?=\s*\()
     | \w+
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_SOME = "abs, round, length, lower, starts_with, coalesce, greatest, array_length"
 BY = (*LABEL_KEYS, "turns", "meta.KEY", "polarity")
 
 
@@ -113,11 +127,13 @@ def scalar(text: str) -> pl.Expr:
     (`gap > (SELECT … FROM read_csv('…'))`): they are refused by their words, before polars sees them.
 
     Raises:
-        pl.exceptions.PolarsError: it cannot be read, or holds a query, a window or another list of rows.
+        pl.exceptions.PolarsError: it cannot be read, or holds a query, a window or what looks at other rows as well.
     """
     for token in _TOKEN.finditer(text):
         if token["refused"] is not None:
             raise pl.exceptions.SQLSyntaxError(f"{token[0]} has no place in an expression over columns")
+        if token["called"] is not None and token["called"].lower() not in (*SCALAR, *_BEFORE_PARENTHESIS):
+            raise pl.exceptions.SQLSyntaxError(f"{token[0]}(…) is no function of one record; such are {_SOME}")
     return pl.sql_expr(text)
 
 

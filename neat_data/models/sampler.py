@@ -117,6 +117,7 @@ class Sampler(Protocol):
             `+adapter:` and 12 more where there is an adapter; a server's name of the model.
         tokenizer: for `Response.tokenizer`: sha256 over the tokenizer and its end-of-turn token; None where unknown.
         usage: `prompt_tokens` and `completion_tokens` so far.
+        not_taken: settings of asks that a server refused so far, so that it was asked without.
     """
 
     spec: SamplerSpec
@@ -125,6 +126,9 @@ class Sampler(Protocol):
     label: str
     tokenizer: str | None
     usage: dict[str, int]
+
+    @property
+    def not_taken(self) -> tuple[str, ...]: ...
 
     def sample(
         self,

@@ -240,6 +240,8 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     print_tables([_became(prompts), _rewards(prompts)], console)
     if counts["usage"]:
         print_line(console, _usage(counts["usage"]))
+    if counts.get("not_taken"):
+        print_line(console, f"the server takes no {', '.join(counts['not_taken'])}: it was asked without")
     for warning in warnings(prompts):
         print_line(console, f"warning: {warning}")
     print_line(console, f"next: neat-data stats {summary.dataset} --by polarity")

@@ -144,6 +144,8 @@ class _SampleWork:
         before = dict(sampler.usage)
         candidates, budget = sampled(drawings(records, self.draws, round), sampler, round, advance)
         metadata: dict[str, Any] = {"usage": {key: n - before.get(key, 0) for key, n in sampler.usage.items()}}
+        if sampler.not_taken:
+            metadata["not_taken"] = list(sampler.not_taken)
         if budget is not None:
             metadata["sampler_token_budget"] = budget
         self.staging.commit(shard, candidates, metadata)

@@ -279,5 +279,11 @@ def _counts(folder: DatasetFolder, round: int) -> dict[str, Any]:
                 f"{tally.dropped.total()} were dropped. This is a mistake of this program; please report it."
             )
     usage = {key: sum(shard["usage"][key] for shard in shards) for key in (shards[0]["usage"] if shards else ())}
-    prompts = {name: tally.to_dict() for name, tally in tallies.items()}
-    return {"asked": sum(tally.asked for tally in tallies.values()), "prompts": prompts, "usage": usage}
+    counts: dict[str, Any] = {
+        "asked": sum(tally.asked for tally in tallies.values()),
+        "prompts": {name: tally.to_dict() for name, tally in tallies.items()},
+        "usage": usage,
+    }
+    # The settings say what was wished for: what the server was not asked with stands beside them.
+    not_taken = sorted({name for shard in shards for name in shard.get("not_taken", ())})
+    return {**counts, "not_taken": not_taken} if not_taken else counts

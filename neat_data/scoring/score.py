@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from neat_data.scoring.plan import Plan, excluding, make_plan
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.sources import Source, open_source
 from neat_data.sources.exclude import Exclusion
-from neat_data.sources.files.compressed import OnRead
+from neat_data.sources.files.compressed import OnRead, nobody
 from neat_data.sources.row import Reject, Row, reject_line
+from neat_data.sources.shapes.registry import NAMES
 from neat_data.store.commit import commit_shard
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import package_versions
@@ -104,8 +105,9 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
     watch.phase("looking at the source", None, " B")
     source = open_request(request, watch.advance)
     exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
-    rows_settings = _rows_settings(source, exclusion, request)
     with DatasetFolder.claim(request.out) as folder:
+        source = _as_begun(source, folder, request)
+        rows_settings = _rows_settings(source, exclusion, request)
         already = folder.begun and folder.finished
         plan = None
         if not already:
@@ -152,6 +154,20 @@ def open_request(request: ScoreRequest, on_read: OnRead) -> Source:
         ignore=request.ignore,
         on_read=on_read,
     )
+
+
+def _as_begun(source: Source, folder: DatasetFolder, request: ScoreRequest) -> Source:
+    """The source under the name of the layout that the folder was begun with, where that reads every row alike.
+
+    Layouts get names of their own: what has one now was read as a more general one by an earlier version.
+    """
+    begun = folder.settings.get("source") if folder.begun else None
+    name = begun.get("format") if isinstance(begun, dict) else None
+    if name == source.format or name not in NAMES or {**source.fingerprint, "format": name} != begun:
+        return source
+    before = open_request(replace(request, format=name), nobody)
+    alike = all(row == other for row, other in zip_longest(source.rows(), before.rows()))
+    return before if alike else source
 
 
 def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:

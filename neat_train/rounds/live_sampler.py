@@ -80,6 +80,8 @@ class LiveModel:
 class LiveSampler:
     """See `neat_data.models.sampler.Sampler`, and `live_sampler`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, policy: Policy, settings: FitSettings, trained: str | None = None) -> None:
         """`trained` is `Policy.trained_hash()`, where it is known already."""
         self._policy = policy

@@ -2,18 +2,20 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Reply:
     """What the server does with one request: status, body, headers, or worse."""
 
-    def __init__(self, status=200, body=b"", headers=None, *, announce=None, close=False):
+    def __init__(self, status=200, body=b"", headers=None, *, announce=None, close=False, drip=False):
         self.status = status
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.headers = headers or {}
         self.announce = len(self.body) if announce is None else announce  # the length it claims; -1: none
         self.close = close  # break the connection without a word
+        self.drip = drip  # send headers byte by byte, up to a few thousand of them
 
 
 class Server(ThreadingHTTPServer):
@@ -58,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if reply.close:
             return
+        if reply.drip:
+            return self.send_by_drops()
         self.send_response(reply.status)
         if reply.announce >= 0:
             self.send_header("Content-Length", str(reply.announce))
@@ -66,6 +70,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(reply.body)
+
+    def send_by_drops(self):
+        """A client that waits for the end of these headers waits for half a minute, never long for a byte."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(3000):
+            self.wfile.write(b"x")
+            time.sleep(0.01)
 
     def log_message(self, *_):
         """Silence."""

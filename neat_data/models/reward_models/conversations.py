@@ -17,7 +17,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.sampler import SamplerSpec
-from neat_data.models.servers.bounds import shown
+from neat_data.models.servers.address import shown
 
 Conversation = list[dict[str, str]]
 _LENGTHS = ("max_length", "max_response")

@@ -18,9 +18,9 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.conversations import refuse_options
+from neat_data.models.servers.address import shown
 from neat_data.models.servers.ask_all import positive
 from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
-from neat_data.models.servers.bounds import shown
 from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 

@@ -15,8 +15,8 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models.reward_models.conversations import refuse_options
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
+from neat_data.models.servers.address import shown
 from neat_data.models.servers.asking import Asker, Reply, Request, add_usage
-from neat_data.models.servers.bounds import shown
 from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
 
 HUMAN = "\n\nHuman:"  # where the plain dialogue form goes on with the next turn
@@ -61,6 +61,11 @@ class OpenAISampler:
             "model_args": spec.model_args,
         }
         self.notes = [f"samples from {self.label} at {shown(chat.url)}, {spec.concurrency} requests at a time"]
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """See `Sampler.not_taken`."""
+        return self._asker.api.not_taken
 
     def sample(
         self,

@@ -108,6 +108,8 @@ class Decoder:
 class TransformersSampler:
     """See `neat_data.models.sampler.Sampler`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: SamplerSpec) -> None:
         """Load the model and fill in whatever `spec` leaves open; errors as `load_sampler`."""
         self.device = resolve_device(spec.device)

@@ -40,6 +40,8 @@ class VllmSampler:
     The token budget is the room of its cache of keys and values.
     """
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: SamplerSpec) -> None:
         """Errors as `load_sampler`, and where vLLM was built for another device or cannot run the model."""
         device = vllm_engine.first_device(spec.device)

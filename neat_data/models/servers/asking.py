@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 
 from neat_data.errors import InputError, NeatError, RunError
-from neat_data.models.servers.bounds import ENCODINGS, LARGEST, Meter, shown
+from neat_data.models.servers.address import shown
+from neat_data.replies import ENCODINGS, LARGEST, Meter
 
 Turns = list[dict[str, str]]
 Result = TypeVar("Result")
@@ -166,25 +167,35 @@ class Asker:
         status_error, no_answer = self.api.client_errors
         try:
             async with self.api.client() as client:
-                try:
-                    await self.api.complete(client.with_options(max_retries=0), Request(PLAIN))
-                except status_error as error:
-                    if not _trouble(error):
-                        raise
-                    await self.api.complete(client, Request(PLAIN))
+                await self._first_answer(client)
         except no_answer as error:
             raise self.absent(error) from error
+        except TimeoutError as error:
+            raise self._gone(error) from error
         except status_error as error:
             raise self.explained(error) from error
         except _OTHER_SHAPE as error:
             raise self._no_answer(error) from error
         self._trusted = True
 
+    async def _first_answer(self, client: Any) -> None:
+        status_error, _ = self.api.client_errors
+        try:
+            await self._complete(client.with_options(max_retries=0), Request(PLAIN))
+        except status_error as error:
+            if not _trouble(error):
+                raise
+            await self._complete(client, Request(PLAIN))
+
+    async def _complete(self, client: Any, request: Request) -> Reply:
+        """The client's time-out is one of each byte: headers that drip would keep it waiting for ever."""
+        async with asyncio.timeout(self.api.attempts * self.api.timeout):
+            return await self.api.complete(client, request)
+
     async def _attempt(self, client: Any, request: Request) -> Reply:
         status_error, no_answer = self.api.client_errors
         try:
-            async with asyncio.timeout(self.api.attempts * self.api.timeout):
-                return await self.api.complete(client, request)
+            return await self._complete(client, request)
         except status_error as error:
             if _status(error) in _REFUSED:
                 return Reply(None, refused=self._said(error))

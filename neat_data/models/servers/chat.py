@@ -7,6 +7,7 @@ beforehand gives it as null, which leaves it out from the first request.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -23,8 +24,8 @@ from openai import (
 )
 
 from neat_data.errors import InputError
+from neat_data.models.servers.address import checked, shown
 from neat_data.models.servers.asking import CUT, Asker, Reply, Request, bounded, count, key_of, wait_for
-from neat_data.models.servers.bounds import checked, shown
 
 KEY_NAME = "OPENAI_API_KEY"
 URL_NAME = "OPENAI_BASE_URL"
@@ -133,7 +134,7 @@ class OpenAIChat:
             if error.status_code in (401, 403):
                 raise asker.explained(error) from error
             return  # not every server lists them; the first request will tell
-        except (AttributeError, TypeError, ValueError, RecursionError):
+        except (AttributeError, TypeError, ValueError, RecursionError, TimeoutError):
             return
         if self.model not in served:
             more = f" and {len(served) - _SHOWN} more" if len(served) > _SHOWN else ""
@@ -141,7 +142,7 @@ class OpenAIChat:
             raise InputError(f"{shown(self.url)}: serves no model {self.model!r}; it serves {names or 'none'}")
 
     async def _served(self) -> list[str]:
-        async with self.client() as client:
+        async with self.client() as client, asyncio.timeout(self.timeout):
             models = await client.with_options(max_retries=0).models.list()
         return [str(entry.id) for entry in models.data]
 

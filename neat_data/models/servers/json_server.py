@@ -24,7 +24,8 @@ import httpx
 import tenacity
 
 from neat_data.errors import InputError, RunError
-from neat_data.models.servers.bounds import ENCODINGS, LARGEST, LONGEST, Meter, checked, shown, with_path
+from neat_data.models.servers.address import checked, shown, with_path
+from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter
 
 API_KEY = "NEAT_REWARD_API_KEY"
 CONNECT = 10.0  # seconds; a machine that is there accepts a connection at once, however busy it is
@@ -44,7 +45,7 @@ class Patience:
         first_wait: seconds before the second attempt; doubled for each further one, half of it random.
         longest_wait: seconds that no wait exceeds, whatever the server asks for.
         timeout: seconds without a byte after which an attempt has failed.
-        longest: seconds that an answer may take from its first byte to its last.
+        longest: seconds that an attempt may take from its sending to the last byte of the answer.
     """
 
     attempts: int = 8
@@ -89,6 +90,7 @@ class JsonServer:
         self._key = _key(key_name)
         self._patience = patience
         self._stopped = threading.Event()
+        self._late = threading.Event()
         self._sockets = _Sockets()
         self._client = httpx.Client(
             headers={"Accept-Encoding": ENCODINGS} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
@@ -109,7 +111,7 @@ class JsonServer:
     def check_alive(self) -> None:
         """Raises InputError where nothing listens at all: rather a wrong address than a server in trouble."""
         try:
-            self._client.get(self._url)
+            self._request("GET", self._url, self.url, None)
         except httpx.ConnectError as error:
             raise InputError(
                 f"{self.url}: nothing answers there ({error}); is the server running, is the address right?"
@@ -171,7 +173,7 @@ class JsonServer:
     def _once(self, method: str, path: str, body: Any) -> Any:
         url, address = self.url + path, with_path(self._url, path)
         try:
-            reply = self._client.request(method, address, json=body, extensions={"trace": self._sockets.watch})
+            reply = self._request(method, address, url, body)
         except httpx.RequestError as error:
             raise _TryAgain(f"{type(error).__name__}: {error}") from error
         status = reply.status_code
@@ -188,6 +190,24 @@ class JsonServer:
             raise InputError(f"{url}: the server refuses access ({status}); set {self._key_name} to its key")
         kind = Refused if status in _REFUSED else BadReply
         raise kind(f"{url}: the server says {status}: {self._said(reply)}")
+
+    def _request(self, method: str, address: str, url: str, body: Any) -> httpx.Response:
+        """One attempt; RunError where its answer drips past `longest`, which ends the other requests as well."""
+        timer = threading.Timer(self._patience.longest, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._client.request(method, address, json=body, extensions={"trace": self._sockets.watch})
+        except httpx.RequestError as error:
+            if self._late.is_set():
+                raise RunError(f"{url}: the reply has not ended after {self._patience.longest:,g} seconds") from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._late.set()
+        self._sockets.end()
 
     def _json(self, reply: httpx.Response, url: str) -> Any:
         try:

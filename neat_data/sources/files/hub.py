@@ -6,6 +6,7 @@ hub's cache and read like local ones, so that every row knows its file. No loadi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError, NeatError, RunError
+from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter
 from neat_data.sources.files.locate import DataFile, choose_split, choose_subset, split_of, subset_of
 from neat_data.sources.files.read import is_data_file
 
@@ -42,13 +44,13 @@ def find(spec: str, subset: str | None, split: str | None) -> tuple[list[DataFil
 
     name, _, revision = spec.partition("@")
     api = HfApi()
-    with _explained(spec):
+    with _explained(spec), _guarded(name):
         info = api.dataset_info(name, revision=revision or None, timeout=_TIMEOUT_SECONDS)
         card = info.card_data.to_dict() if info.card_data else {}
         names = tuple(sorted(sibling.rfilename for sibling in info.siblings or ()))
         repository = Repository(name, str(info.sha), names, tuple(card.get("configs") or ()))
     chosen = choose_split(select(repository, subset), split or "train", spec)
-    with _explained(spec), _no_long_waits(name):
+    with _explained(spec), _guarded(name):
         return [_downloaded(file, repository, api.hf_hub_download) for file in chosen], repository.commit
 
 
@@ -126,22 +128,56 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 @contextmanager
-def _no_long_waits(name: str) -> Iterator[None]:
-    """Give up where the hub asks for a long pause: its library would sleep through several of any length."""
+def _guarded(name: str) -> Iterator[None]:
+    """Take no reply of the hub that is larger than it may be, and no wish for a long pause: its library would sleep."""
     from huggingface_hub.utils import get_session
 
-    def refuse(response: Any) -> None:
-        wait = response.headers.get("retry-after", "")
-        if response.status_code == 429 and wait.isdigit() and int(wait) > _LONGEST_WAIT_SECONDS:
-            raise _too_many(name, wait)
-
-    session = get_session()
-    hooks = session.event_hooks
-    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), refuse]}
+    session, replies = get_session(), _Replies(name)
+    hooks, accepted = session.event_hooks, session.headers["accept-encoding"]
+    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), replies.check]}
+    session.headers["accept-encoding"] = ENCODINGS
     try:
         yield
     finally:
         session.event_hooks = hooks
+        session.headers["accept-encoding"] = accepted
+
+
+class _Replies:
+    """Checks each reply before its body is read. A file may be as large, and take as long, as its own head says."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._announced = 0  # bytes, the most that the head of any file said
+
+    def check(self, response: Any) -> None:
+        headers = response.headers
+        wait = headers.get("retry-after", "")
+        if response.status_code == 429 and wait.isdigit() and int(wait) > _LONGEST_WAIT_SECONDS:
+            raise _too_many(self._name, wait)
+        if response.request.method == "HEAD":
+            sizes = (headers.get(key, "") for key in ("x-linked-size", "content-length"))
+            self._announced = max([self._announced, *(int(size) for size in sizes if size.isdecimal())])
+            return
+        about = "/api/" in response.request.url.path
+        longest = LONGEST if about else math.inf
+        meter = Meter(self._name, headers, LARGEST if about else max(LARGEST, self._announced), longest)
+        response.stream = _measured(response.stream, meter)
+        headers.pop("content-encoding", None)  # what the stream gives is open already
+
+
+def _measured(stream: Any, meter: Meter) -> Any:
+    from httpx2 import SyncByteStream
+
+    class Measured(SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for part in stream:
+                yield from meter.read(part)
+
+        def close(self) -> None:
+            stream.close()
+
+    return Measured()
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient, omit
 
 from neat_data.errors import InputError
+from neat_data.models.servers.address import checked
 from neat_data.models.servers.asking import Reply, Request, bounded, count, key_of
-from neat_data.models.servers.bounds import checked
 from neat_train.judging.clients.client import JudgeSpec
 
 KEY_NAME = "ANTHROPIC_API_KEY"

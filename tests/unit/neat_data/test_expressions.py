@@ -86,6 +86,36 @@ def test_an_unknown_grouping_is_refused(by):
         grouping(by)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "gap > max(gap)", "MAX (gap) > 1", '"max"(gap) > 1', "count(*) > 1", "sum(gap) > 3 AND gap > 1",
+        "gap > avg(gap)", "first(gap) = 1", "gap = quantile_cont(gap, 0.5)", "stddev(gap) > 1", "median(gap) < gap",
+        "COLUMNS('gap.*') > 1", "gap > 1 AND not max(gap) > 1", "gap > variance(gap)",
+    ],
+)  # fmt: skip
+def test_what_looks_at_other_rows_is_refused(frame, where):
+    with pytest.raises(InputError, match=r"no function of one record|no place in an expression"):
+        kept(frame, where)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("abs(gap) >= 2 AND NOT (gap < 0)", ["one", "five"]),
+        ("n_responses IN (3) AND gap IS NOT NULL", ["five"]),
+        ("(gap > 1) OR (coalesce(subset, '') = 'none')", ["one", "five"]),
+        ("length(meta) > 15", ["three"]),
+        ("CASE WHEN (gap < 0) THEN (true) ELSE (false) END", ["two"]),
+        ("greatest(gap, 0) = 0 AND array_length(labels) = 2 AND starts_with(lower(source), 'y')", ["two"]),
+        ("CAST(gap AS INT) = 2 AND subset = 'helpful'", ["one"]),
+        ("subset = 'max(x)' OR turns = 2", ["two"]),
+    ],
+)
+def test_functions_of_one_row_are_taken(frame, where, expected):
+    assert kept(frame, where) == expected
+
+
 OPENED = "SELECT max(n) FROM read_csv('{}')"
 
 

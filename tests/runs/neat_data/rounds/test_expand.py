@@ -25,6 +25,7 @@ from neat_data.rounds.finish import Scoring
 from neat_data.rounds.inspect import drop, rounds
 from neat_data.rounds.sampling import Draws
 from neat_data.store.atomic import locked
+from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.verify import verify
 from tests.support.killing import ROOT, contents
 from tests.support.loopback import Reply
@@ -285,6 +286,21 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(scored: Path, tm
         assert verify(dataset).findings == []
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_what_a_server_was_not_asked_with_stands_beside_the_settings_of_the_round(dataset: Path, serve, request_of):
+    def answer(method: str, path: str, body: dict) -> Reply:
+        if method == "GET":
+            return Reply(body={"data": [{"id": "parrot"}]})
+        if "temperature" in body:
+            error = {"message": "Unsupported value", "param": "temperature", "type": "invalid_request_error"}
+            return Reply(400, {"error": error})
+        return Reply(body={"choices": [{"message": {"content": str(body["seed"])}, "finish_reason": "stop"}]})
+
+    sampler = SamplerSpec("parrot", base_url=f"{serve(answer).url}/v1", concurrency=1)
+    summary = expand(replace(request_of(dataset), sampler=sampler))
+    assert summary.counts["not_taken"] == ["temperature"]
+    assert PreferenceDataset.open(dataset).manifest.round(1).summary["not_taken"] == ["temperature"]
 
 
 def test_a_server_that_stops_answering_costs_only_the_shard_it_was_at(

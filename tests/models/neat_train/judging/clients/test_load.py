@@ -54,6 +54,12 @@ def test_an_answer_comes_with_its_tokens_and_the_key_goes_in_the_header(serve, a
     assert {headers["authorization"] for headers in seen} == {f"Bearer {KEY}"}
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_headers_that_drip_end_the_run(serve, api: str) -> None:
+    with pytest.raises(RunError, match="no answer after 1 attempts"):
+        ask(serve(lambda *_: loopback.Reply(drip=True)).url, api, "a", retries=0, timeout=0.5)
+
+
 def test_what_is_sent(serve) -> None:
     server = serve(Script(None))
     for api in APIS:

@@ -156,6 +156,13 @@ def test_a_slow_answer_is_asked_for_again(serve):
     assert len(asked) >= 2
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_headers_that_drip_end_the_run(serve, method):
+    dripping = serve(lambda asked, path, body: Reply(drip=True) if asked == method else well_behaved(asked, path, body))
+    with pytest.raises(RunError, match=r"the reply has not ended after 0\.3 seconds"):
+        load(dripping, Patience(timeout=60, longest=0.3))
+
+
 SECONDS = Patience(first_wait=1.0, longest_wait=30.0)
 
 

@@ -173,6 +173,11 @@ def test_a_judge_in_passing_trouble_costs_nothing_but_time(serve, trouble):
     assert [one.rewards for one in load(serve(judge(decide))).score(TASKS)] == WORTH
 
 
+def test_a_judge_whose_headers_drip_ends_the_run(serve):
+    with pytest.raises(RunError, match="no answer after 1 attempts"):
+        load(serve(lambda *_: Reply(drip=True)), {"attempts": 1, "timeout": 0.5}).score(TASKS[:1])
+
+
 def test_a_judge_that_fails_for_good_ends_the_run(serve):
     with pytest.raises(RunError, match=r"no answer after 4 attempts, the last: .*503"):
         load(serve(judge(lambda *_: Reply(503)))).score(TASKS)

@@ -76,6 +76,11 @@ def test_every_ask_gets_its_own_answer_in_order(serve):
     assert load(serve(parrot)).sample(ASKS) == EXPECTED
 
 
+def test_headers_that_drip_end_the_run(serve):
+    with pytest.raises(RunError, match="no answer after 1 attempts"):
+        load(serve(lambda *_: Reply(drip=True)), {"attempts": 1, "timeout": 0.5}).sample(ASKS[:1])
+
+
 def test_answers_are_in_the_order_of_the_asks_whatever_order_they_came_in(serve):
     second_done = threading.Event()  # the first ask is answered only when another one has been
 

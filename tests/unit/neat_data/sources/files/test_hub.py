@@ -18,6 +18,7 @@ import pytest
 from huggingface_hub import constants
 
 from neat_data.errors import InputError, RunError
+from neat_data.replies import LARGEST
 from neat_data.sources import Row, open_source
 from neat_data.sources.files.hub import Repository, select
 
@@ -47,6 +48,9 @@ REFUSALS: dict[str, tuple[int, dict[str, str]]] = {
 }
 
 
+BOMB = gzip.compress(bytes(LARGEST + 1), mtime=0)
+
+
 class Hub(BaseHTTPRequestHandler):
     """`someone/pairs` is there; `someone/late` refuses once its files are asked for; others refuse at once."""
 
@@ -58,6 +62,11 @@ class Hub(BaseHTTPRequestHandler):
         for name, refusal in REFUSALS.items():
             if path.startswith(f"/api/datasets/{name}"):
                 return self.answer(*refusal)
+        if path.startswith("/api/datasets/someone/bomb"):
+            return self.answer(200, {"Content-Encoding": "gzip"}, BOMB)
+        if path.startswith("/datasets/someone/swollen/"):
+            more = {"Content-Encoding": "gzip"} if self.command == "GET" else {}
+            return self.answer(200, {"ETag": '"0"', "X-Repo-Commit": COMMIT, **more}, BOMB)
         if path.startswith("/datasets/someone/late/"):
             return self.answer(429, {"Retry-After": "3600"})
         if path.startswith("/api/datasets/"):
@@ -172,6 +181,13 @@ def test_a_refusal_is_two_lines_with_what_to_do(hub: str, name: str, error: type
     assert len(message.splitlines()) <= 2
     for words in says:
         assert words in message
+
+
+@pytest.mark.parametrize("name", ["someone/bomb", "someone/swollen"])
+def test_a_reply_of_the_hub_has_a_bound(hub: str, name: str) -> None:
+    """What the hub says of a dataset, and a file that is larger than its head said, opened."""
+    with pytest.raises(RunError, match=f"{name}: the reply is larger than {LARGEST:,} bytes"):
+        open_source(name)
 
 
 def test_being_offline_is_two_lines_with_what_to_do(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
