@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, Where, open_dataset
+from neat_data.cli.options import Dataset, Json, Where, open_dataset, print_json, stdout
 from neat_data.errors import InputError
 
 
@@ -57,15 +57,24 @@ def review_verb(
         bool, typer.Option("--allow-remote", help="Listen on an address that other machines reach.")
     ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print what the verdicts say together, and serve nothing.")
+    ] = False,
+    json_: Json = False,
 ) -> None:
     """Judge responses in a browser; every verdict is on disk before the page says so."""
+    if json_ and not report:
+        raise InputError("--json goes with --report")
+    if report:
+        _report(dataset, json_)
+        return
     if "://" in dataset:
         raise InputError(f"{dataset}: verdicts are written into a folder; give one of this machine.")
     try:
         from neat_data.review.app import Review
         from neat_data.review.serve import Place, serve
     except ImportError as error:
-        raise InputError(f'{error}; pip install "neat-align[review]" brings what `review` needs.') from error
+        raise _missing(error) from error
     from neat_data.review.rubric import Rubric
     from neat_data.review.tasks import Tasks
 
@@ -86,3 +95,22 @@ def review_verb(
             typer.launch(address)
 
     serve(Review(tasks, show_rewards, rubric), Place(host, port, allow_remote), ready)
+
+
+def _report(dataset: str, json_: bool) -> None:
+    try:
+        from neat_data.review.report import report
+    except ImportError as error:
+        raise _missing(error) from error
+    from neat_data.report.terminal import print_tables
+    from neat_data.review.tables import tables
+
+    made = report(open_dataset(dataset))
+    if json_:
+        print_json(made.to_dict())
+    else:
+        print_tables(tables(made), stdout())
+
+
+def _missing(error: ImportError) -> InputError:
+    return InputError(f'{error}; pip install "neat-align[review]" brings what `review` needs.')
