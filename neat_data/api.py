@@ -506,7 +506,8 @@ def export(
         dataset: its folder or URL, or what `open` returned.
         to: `trl-dpo`, `trl-sft`, `trl-kto`, `trl-reward`, `rrhf`, `parquet` or `hf`.
         out: the file, or the folder for `datasets.load_from_disk`; TRL's forms go by its ending.
-        pairs: whose preferences: the rewards' (`best-worst`, or `all` pairs) or people's (`labels`).
+        pairs: whose preferences: the rewards' (`best-worst`, or `all` pairs) or people's (`labels`, or
+            `reviews`: what reviewers said, the responses that they dropped as rejected ones).
         min_gap: reward of chosen minus rejected must exceed this.
         where: a SQL expression over the record.
         limit: records taken at most.

@@ -32,7 +32,8 @@ def export_verb(
     pairs: Annotated[
         PairsOf | None,
         typer.Option(
-            help="Whose preferences: the rewards' (best-worst, or all pairs) or people's (labels).",
+            help="Whose preferences: the rewards' (best-worst, or all pairs) or people's (labels; reviews: "
+            "what reviewers said, dropped responses as rejected ones).",
             show_default="best-worst; trl-kto takes verdicts first",
         ),
     ] = None,

@@ -120,7 +120,10 @@ def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | 
 
     watch.phase("exporting", request.limit or len(dataset))
     summary = ExportSummary(
-        request.out, request.to, dropped=dataset.dropped_count, without_score=dataset.left_out(request.rank_by)
+        request.out,
+        request.to,
+        dropped=0 if request.pairs == "reviews" else dataset.dropped_count,
+        without_score=dataset.left_out(request.rank_by),
     )
     rows = _counted(_records(dataset, request), form, polarities, summary, watch)
     card = _Card(dataset, request, summary)
@@ -155,12 +158,14 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
 
 def _records(dataset: PreferenceDataset, request: ExportRequest) -> Iterator[Record]:
     """The records that were asked for, in source order."""
-    frame = select(dataset.scan_records(rank_by=request.rank_by), request.where)
+    reviewed = request.pairs == "reviews"
+    frame = select(dataset.scan_records(rank_by=request.rank_by, dropped=reviewed), request.where)
     if request.limit is not None:
         frame = frame.head(request.limit)
     with explained(request.where):
         for batch in frame.collect_batches(engine="streaming", maintain_order=True):
-            yield from from_table(batch.to_arrow())
+            records = from_table(batch.to_arrow())
+            yield from map(dataset.with_reviews, records) if reviewed else records
 
 
 def _counted(

@@ -27,12 +27,12 @@ RESPONSES = pa.schema(
     ]
 )
 Container = Literal["lines", "parquet", "folder"]
-_CHOOSE: dict[str, Choose] = {"best-worst": best_worst, "labels": labelled, "all": every}
+_CHOOSE: dict[str, Choose] = {"best-worst": best_worst, "labels": labelled, "reviews": labelled, "all": every}
 _PAIRS: dict[str, tuple[str, ...]] = {
     "trl-dpo": get_args(PairsOf),
     "trl-reward": get_args(PairsOf),
     "trl-sft": ("best-worst", "labels"),
-    "trl-kto": ("best-worst", "labels"),
+    "trl-kto": ("best-worst", "labels", "reviews"),
 }
 _ENDINGS: dict[str, Container] = {".jsonl": "lines", ".json": "lines", ".parquet": "parquet"}
 _CONTAINERS: dict[str, tuple[Container, str]] = {
@@ -68,7 +68,8 @@ def find(name: str, pairs: str | None = None, min_gap: float | None = None) -> F
 
     Args:
         name: one of `Name`.
-        pairs: whose preferences: rewards (`best-worst`, `all`) or people (`labels`); None: what the format does.
+        pairs: whose preferences: rewards (`best-worst`, `all`), people (`labels`) or reviewers (`reviews`, who are
+            found in the records' labels); None: what the format does.
         min_gap: the reward of chosen must exceed that of rejected by more than this.
 
     Raises:
@@ -93,7 +94,9 @@ def _format(name: str, pairs: str | None, min_gap: float | None) -> Format:
     if name == "trl-sft":
         return Format(name, trl.SFT, trl.sft_chosen if pairs == "labels" else trl.sft_best)
     if name == "trl-kto":
-        rows = {None: trl.kto, "best-worst": trl.kto_best_worst, "labels": trl.kto_labels}[pairs]
+        rows = {None: trl.kto, "best-worst": trl.kto_best_worst, "labels": trl.kto_labels, "reviews": trl.kto_labels}[
+            pairs
+        ]
         return Format(name, trl.KTO, partial(rows, min_gap=min_gap))
     plain = {"rrhf": (RRHF, rrhf), "parquet": (RESPONSES, responses), "hf": (SCHEMA, whole)}
     return Format(name, *plain[name])

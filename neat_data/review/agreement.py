@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import cohen_kappa_score
 
 Level = Literal["nominal", "ordinal"]
-RESAMPLES = 500
+RESAMPLES = 1000
 _FEW = 2  # queries, below which there is nothing to draw from
 
 
@@ -46,43 +46,49 @@ def alpha(ratings: np.ndarray, clusters: np.ndarray, level: Level) -> Estimate:
     ratings, clusters = ratings[:, rated], clusters[rated]
     codes = int(np.nanmax(ratings, initial=0)) + 1
     counts = np.stack([(ratings == code).sum(axis=0) for code in range(codes)], axis=1)  # (units, codes)
-    return _estimate(lambda weights: _alpha(np.repeat(counts, weights, axis=0), level), clusters)
+    return _estimate(_alpha(counts, level), lambda weights: _alpha(np.repeat(counts, weights, axis=0), level), clusters)
 
 
 def kappa(one: np.ndarray, other: np.ndarray, clusters: np.ndarray, level: Level) -> Estimate:
     """Cohen's kappa (1960), with quadratic weights (1968) where the codes are in an order; arguments as in `alpha`."""
     both = ~np.isnan(one) & ~np.isnan(other)
-    first, second = one[both].astype(int), other[both].astype(int)
-    return _estimate(lambda weights: _kappa(first, second, weights, level), clusters[both])
+    first, second, codes = one[both].astype(int), other[both].astype(int), int(np.nanmax([one, other], initial=0)) + 1
+
+    def drawn(weights: np.ndarray) -> float:
+        table = np.bincount(first * codes + second, weights, codes**2).reshape(codes, codes)
+        return _kappa_of_table(table, level)
+
+    return _estimate(_kappa(first, second, level), drawn, clusters[both])
 
 
-def _estimate(coefficient: Callable[[np.ndarray], float], clusters: np.ndarray) -> Estimate:
-    """The coefficient with every unit once, and over queries that are drawn again.
+def _estimate(value: float, drawn: Callable[[np.ndarray], float], clusters: np.ndarray) -> Estimate:
+    """A coefficient's value, with the interval over queries that are drawn again.
 
     Args:
-        coefficient: of int weights, how often each unit counts.
+        drawn: the coefficient by how often each unit counts, int (units,).
     """
-    if not len(clusters):
-        return Estimate(0, None, None, None)
-    value = coefficient(np.ones(len(clusters), dtype=int))
     queries, of = np.unique(clusters, return_inverse=True)
     if np.isnan(value) or len(queries) < _FEW:
-        return Estimate(len(clusters), _known(value), None, None)
+        return Estimate(len(clusters), None if np.isnan(value) else value, None, None)
 
-    def drawn(index: np.ndarray) -> float:
-        return coefficient(np.bincount(index, minlength=len(queries))[of])
+    def of_queries(index: np.ndarray) -> float:
+        return drawn(np.bincount(index, minlength=len(queries))[of])
 
-    made = bootstrap(
-        (np.arange(len(queries)),),
-        drawn,
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draw in which all said one thing has no coefficient, and does not count
+        made = bootstrap(
+            (np.arange(len(queries)),),
+            of_queries,
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
     defined = made.bootstrap_distribution[~np.isnan(made.bootstrap_distribution)]
-    low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (np.nan, np.nan)
-    return Estimate(len(clusters), float(value), _known(low), _known(high))
+    if not len(defined):
+        return Estimate(len(clusters), value, None, None)
+    low, high = np.quantile(defined, (0.025, 0.975))
+    return Estimate(len(clusters), value, float(low), float(high))
 
 
 def _alpha(counts: np.ndarray, level: Level) -> float:
@@ -93,13 +99,19 @@ def _alpha(counts: np.ndarray, level: Level) -> float:
     return float(krippendorff.alpha(value_counts=counts[:, used], value_domain=domain, level_of_measurement=level))
 
 
-def _kappa(one: np.ndarray, other: np.ndarray, weights: np.ndarray, level: Level) -> float:
-    how = "quadratic" if level == "ordinal" else None
-    labels = np.arange(max(one.max(), other.max()) + 1)
+def _kappa(one: np.ndarray, other: np.ndarray, level: Level) -> float:
+    if not len(one):
+        return float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # undefined where both said one thing throughout: nan
-        return float(cohen_kappa_score(one, other, labels=labels, weights=how, sample_weight=weights))
+        return float(cohen_kappa_score(one, other, weights="quadratic" if level == "ordinal" else None))
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _kappa_of_table(table: np.ndarray, level: Level) -> float:
+    """The same of counts (codes, codes): scikit-learn takes milliseconds, and an interval asks a thousand times."""
+    codes = np.arange(len(table))
+    apart = np.subtract.outer(codes, codes) ** 2
+    apart = apart if level == "ordinal" else apart > 0
+    chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    expected = (apart * chance).sum()
+    return float(1 - (apart * table).sum() / expected) if expected else float("nan")

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+import neat_data
 from neat_data.errors import InputError, NeatError
 from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import WARNING
@@ -47,6 +48,14 @@ def application(review: Review) -> Starlette:
         told = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
         return html("judge.html", **told)
 
+    def report(request: Request) -> Response:
+        from neat_data.review.report import report
+        from neat_data.review.tables import tables
+
+        now = neat_data.open(review.tasks.dataset.path, drop_by=review.tasks.dataset.drop_by)
+        name = Path(now.path).resolve().name
+        return html("report.html", dataset=name, tables=tables(report(now)))
+
     async def verdict(request: Request) -> Response:
         body = await _body(request)
         return JSONResponse(await run_in_threadpool(review.take, body))
@@ -61,6 +70,7 @@ def application(review: Review) -> Starlette:
         routes=[
             Route("/", start),
             Route("/judge", judge),
+            Route("/report", report),
             Route("/verdict", verdict, methods=["POST"]),
             Mount("/static", StaticFiles(packages=[("neat_data.review", "static")])),
         ],

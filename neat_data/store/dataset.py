@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from neat_data.store import reviews
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
 from neat_data.store.manifest import Manifest, reward_model
+from neat_data.store.review_labels import labels_of
 from neat_data.store.reviews import DropBy, Event
 from neat_data.store.scores.format import OWN, Scores
 from neat_data.store.scores.ranking import RankBy, Rankings, kept
@@ -342,6 +343,21 @@ class PreferenceDataset:
             reviews.rater_of(name): reviews.read_events(content, f"{self.path}/{name}").events
             for name, content in contents.items()
         }
+
+    def reviewed(self) -> Iterator[Record]:
+        """The records of which reviewers said something, with that in the place of the source's labels.
+
+        Responses that people dropped are among them: as what others are preferred to, and as rejected.
+        """
+        return (record for record in map(self.with_reviews, self.records(dropped=True)) if record.labels)
+
+    def with_reviews(self, record: Record) -> Record:
+        """A record that holds its dropped responses, with what reviewers said in the place of the source's labels."""
+        return replace(record, labels=labels_of(record, self._said))
+
+    @cached_property
+    def _said(self) -> dict[str, dict[str, Event]]:
+        return {rater: reviews.standing(events) for rater, events in sorted(self.reviews.items())}
 
     @cached_property
     def dropped_count(self) -> int:

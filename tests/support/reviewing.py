@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from neat_data.record import Message, Record, Response, query_id, response_id, to_table
+from neat_data.review.journal import Journal
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.reviews import Event
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>{{ 7 * 7 }} \u202egnp\x07 &amp; **b**'
@@ -62,3 +64,10 @@ def reviewing(dataset: Path, *options: str) -> Iterator[Reviewer]:
     finally:
         running.process.kill()
         running.process.communicate()
+
+
+def say(dataset: Path, rater: str, *events: Event) -> None:
+    """Events of a rater, written as the page has them written."""
+    journal = Journal(dataset, rater)
+    for event in events:
+        journal.append(event)

@@ -281,7 +281,7 @@ def test_nothing_to_export_writes_nothing(mixed, tmp_path):
         ({"to": "hf", "out": "a.jsonl"}, "writes a folder"),
         ({"to": "parquet", "out": "a"}, "ends in .parquet"),
         ({"to": "rrhf", "out": "a.json", "pairs": "all"}, "pairs all: rrhf takes none"),
-        ({"to": "trl-kto", "out": "a", "pairs": "all"}, "pairs all: trl-kto takes best-worst or labels"),
+        ({"to": "trl-kto", "out": "a", "pairs": "all"}, "pairs all: trl-kto takes best-worst or labels or reviews"),
         ({"to": "trl-sft", "out": "a", "min_gap": 1.0}, "min_gap 1.0: trl-sft makes no pairs"),
         ({"to": "trl-dpo", "out": "a", "min_gap": -1.0}, "from 0 up"),
         ({"to": "hf", "out": "a", "polarities": ("bad",)}, "polarity 'bad': is none of"),
