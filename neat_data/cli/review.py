@@ -58,7 +58,7 @@ def review_verb(
     ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Judge responses in a browser; every verdict is on disk before the page says so."""
+    """Look through a dataset and judge its responses in a browser; a verdict is on disk before the page says so."""
     if "://" in dataset:
         raise InputError(f"{dataset}: verdicts are written into a folder; give one of this machine.")
     try:
@@ -77,6 +77,7 @@ def review_verb(
         sample=sample,
         mode=mode,
         overlap=overlap,
+        may_be_none=not (where or polarity or sample),  # there is still something to look at
     )
 
     def ready(address: str) -> None:
