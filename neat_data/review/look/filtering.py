@@ -57,13 +57,20 @@ def _condition(where: str) -> pl.Expr:
 def looks_at_many(expression: pl.Expr) -> bool:
     """Whether some part of it makes one value of a whole column, or several rows of one.
 
-    >>> looks_at_many(pl.sql_expr("gap > AVG(gap)")), looks_at_many(pl.sql_expr("ABS(gap) > 1"))
-    (True, False)
+    >>> [looks_at_many(pl.sql_expr(text)) for text in ("gap > AVG(gap)", "ROUND(gap) IN (1, 2)")]
+    [True, False]
     """
     about = expression.meta
     if about.is_literal() or about.is_column():
         return False
     parts = about.pop()
-    return (not about.is_length_preserving() and bool(about.root_names() or not parts)) or any(
-        map(looks_at_many, parts)
-    )
+    if not _keeps_length(expression) and (about.root_names() or not parts):
+        return True
+    return any(map(looks_at_many, parts))
+
+
+def _keeps_length(expression: pl.Expr) -> bool:
+    try:
+        return expression.meta.is_length_preserving()
+    except pl.exceptions.PolarsError:  # a function that polars settles once it knows the columns' types: row by row
+        return True
