@@ -112,7 +112,7 @@ def select(frame: pl.LazyFrame, where: str | None) -> pl.LazyFrame:
         used = dict.fromkeys(condition.meta.root_names())
         if unknown := [name for name in used if name not in schema and name not in extra]:
             raise _refused(where, f"there is no column {unknown[0]!r}")
-        added = {name: extra[name] for name in used if name in extra}
+        added = {name: extra[name] for name in used if name not in schema}
         # a comparison of unlike types is found on no rows as well as on all of them
         kind = pl.DataFrame(schema=schema).lazy().with_columns(**added).select(condition).collect().dtypes[0]
     if kind != pl.Boolean:

@@ -85,7 +85,7 @@ def review_verb(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Judge responses in a browser; every verdict is on disk before the page says so."""
+    """Look through a dataset and judge its responses in a browser; a verdict is on disk before the page says so."""
     if json_ and not report:
         raise InputError("--json goes with --report")
     if report:
@@ -102,7 +102,13 @@ def review_verb(
     rubric = Rubric() if labels is None else Rubric.load(labels)
     polarities = polarity or ("negative",)
     tasks = Tasks.choose(
-        open_dataset(dataset), where=where, polarities=polarities, sample=sample, mode=mode, overlap=overlap
+        open_dataset(dataset),
+        where=where,
+        polarities=polarities,
+        sample=sample,
+        mode=mode,
+        overlap=overlap,
+        may_be_none=to is None and not (where or polarity or sample),  # there is still something to look at
     )
     if to is not None:
         _give(tasks, _tool(to[0], "to"), to[1])

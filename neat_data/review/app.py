@@ -1,4 +1,4 @@
-"""The pages: a start that warns and asks for a name, and one record at a time to judge.
+"""The pages: those of `look`, a start that warns and asks for a name, and one record at a time to judge.
 
 Text of a dataset goes through the template engine's escaping alone, after `visible` has shown its control characters;
 scripts get none of it. A verdict is answered when it is on the disk.
@@ -25,6 +25,8 @@ from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import WARNING
 from neat_data.review.guard import MAX_BODY
 from neat_data.review.judging import Review
+from neat_data.review.look.pages import Look
+from neat_data.review.look.pages import routes as look_routes
 
 
 def application(review: Review) -> Starlette:
@@ -68,7 +70,8 @@ def application(review: Review) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/", start),
+            *look_routes(Look(review.tasks.dataset), html),
+            Route("/start", start),
             Route("/judge", judge),
             Route("/report", report),
             Route("/verdict", verdict, methods=["POST"]),

@@ -53,6 +53,7 @@ class Tasks:
         sample: int | None = None,
         mode: Mode = "verdicts",
         overlap: float = 1.0,
+        may_be_none: bool = False,
     ) -> Tasks:
         """The records that `where` is true for, with their responses of these polarities.
 
@@ -60,9 +61,10 @@ class Tasks:
             polarities: of `POLARITIES`; `none` is a response that was sampled under no such prompt.
             sample: how many records at most, the same ones for every rater.
             mode: in `pairs`, each of these responses is shown beside another one of its record.
+            may_be_none: whether there may be nothing to judge.
 
         Raises:
-            InputError: an unknown polarity, a bad expression or share, or nothing to judge.
+            InputError: an unknown polarity, a bad expression or share, or nothing to judge where something must be.
         """
         if unknown := sorted(set(polarities) - set(POLARITIES)):
             raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarity", value=repr(unknown[0]))
@@ -74,7 +76,7 @@ class Tasks:
             frame = select(dataset.scan_records(dropped=True), where).select("query_id", **columns).collect()
         make = _pairs if mode == "pairs" else lambda chosen, _: tuple(chosen)
         found = {query: items for query, chosen, every in frame.iter_rows() if (items := make(chosen, every))}
-        if not found:
+        if not found and not may_be_none:
             raise InputError(_nothing(dataset.path, mode, polarities, where))
         return cls(dataset, {query: found[query] for query in shuffled(found, "sample")[:sample]}, mode, overlap)
 

@@ -242,9 +242,13 @@ class PreferenceDataset:
         """The records of one base shard, responses that people dropped included; `rounds` as in `records`."""
         return self._view(rounds, True, None).records(number)
 
-    def shard_table(self, number: int, *, scores: bool = False) -> pa.Table:
+    def shard_table(self, number: int, *, scores: bool = False, dropped: bool = False) -> pa.Table:
         """The records of one base shard as Arrow, as `records` gives them; `scores` as in `scan_records`."""
-        return self._view(None, False, None).table(number, scores)
+        return self._view(None, dropped, None).table(number, scores)
+
+    def stored(self, number: int) -> list[pa.Table]:
+        """The rows of one base shard as they are stored, and those that each round added to its queries, mapped."""
+        return [read_shard(self._location.shard(entry)) for _, entry in self._rankings.shards(number)]
 
     def scan_records(self, *, dropped: bool = False, rank_by: str | None = None, scores: bool = False) -> pl.LazyFrame:
         """One row a record, in the shape of the Arrow schema; nothing is read before the frame is collected.

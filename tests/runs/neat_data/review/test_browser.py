@@ -38,6 +38,7 @@ def _begin(browser: Any, server: Reviewer, rater: str, **context: Any) -> Any:
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(server.address)
+    page.get_by_role("link", name="Judge").click()
     page.get_by_label("Your name").fill(rater)
     page.keyboard.press("Enter")
     page.wait_for_selector("article")
@@ -160,6 +161,7 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.goto(server.address)
+        page.get_by_role("link", name="Judge").click()
         for ready in ("form", "article:focus"):
             page.wait_for_selector(ready)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -93,7 +93,7 @@ def test_no_file_but_the_pages_own_can_be_read(client: Client):
 
 
 def test_the_start_warns_and_does_not_tell_where_the_dataset_lies(client: Client, folder: Path):
-    page = client().get("/").text
+    page = client().get("/start").text
     assert "data · 6 responses to judge" in page
     assert "distressing" in page
     assert str(folder.parent) not in page
