@@ -318,6 +318,8 @@ def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArgum
         device=str(args.device),
         dtype=settings.dtype,
         chat_template=settings.chat_template,
+        thinking=settings.thinking,
+        template_args=settings.template_args,
         model_args=settings.model_args,
         gradient_checkpointing=args.gradient_checkpointing,
         trust_remote_code=request.trust_remote_code,
@@ -448,7 +450,10 @@ def _neat(run: _Run, source: RecordSource, callbacks: list[TrainerCallback], che
         run.own,
         _stored_reference(run),
     )
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        source.close()
 
 
 def _stored_reference(run: _Run) -> StoredReference | None:

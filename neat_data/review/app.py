@@ -19,7 +19,6 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-import neat_data
 from neat_data.errors import InputError, NeatError
 from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import WARNING
@@ -27,12 +26,14 @@ from neat_data.review.guard import MAX_BODY
 from neat_data.review.judging import Review
 from neat_data.review.look.pages import Look
 from neat_data.review.look.pages import routes as look_routes
+from neat_data.store.dataset import PreferenceDataset
+from neat_data.thought import thought_of
 
 
 def application(review: Review) -> Starlette:
     """The pages as an application; `Guard` stands before it."""
     pages = Environment(loader=PackageLoader("neat_data.review"), autoescape=True, undefined=StrictUndefined)
-    pages.filters.update(visible=visible, one_line=one_line)
+    pages.filters.update(visible=visible, one_line=one_line, thought=thought_of)
 
     def html(name: str, status: int = 200, **values: Any) -> Response:
         return HTMLResponse(pages.get_template(name).render(values), status)
@@ -54,7 +55,7 @@ def application(review: Review) -> Starlette:
         from neat_data.review.report import report
         from neat_data.review.tables import tables
 
-        now = neat_data.open(review.tasks.dataset.path, drop_by=review.tasks.dataset.drop_by)
+        now = PreferenceDataset.open(review.tasks.dataset.path, review.tasks.dataset.drop_by)
         name = Path(now.path).resolve().name
         return html("report.html", dataset=name, tables=tables(report(now)))
 

@@ -69,6 +69,14 @@ class RoundSettings(Settings):
     """The reward model's device; null: the policy's."""
     mix_rewards: bool = False
     """Whether another reward model than the dataset's own may score."""
+    ahead: Literal[0, 1] = 0
+    """1: the next block is sampled and scored in a process of its own while this one trains, with weights that are a
+    block older."""
+    ahead_device: str | None = None
+    """The device of that process; null: the policy's, and the reward model's."""
+    logp_limit: float | None = Field(default=0.1, gt=0)
+    """Nats a token that the sampler's log-probabilities may be off those of the loss, on average over some samples of
+    every block; beyond it other weights are served, and the run stops. null: it is measured only."""
     gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
     """Share of the device's memory that vLLM may take."""
     drop: tuple[str, ...] = ("unfinished",)
@@ -141,6 +149,10 @@ class FitSettings(Settings):
     """auto, cpu, cuda or npu."""
     chat_template: str = "auto"
     """auto (the policy's own), hh, or a Jinja file."""
+    thinking: Literal["on", "off"] | None = None
+    """Ask for a thought before the answer, or for none; null: as the template has it."""
+    template_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Handed to the chat template, say {enable_thinking: false}."""
     path: Literal["auto", "trees", "batches"] = "auto"
     """Share a query among its responses, or pad; auto checks what is exact."""
     records_per_step: int = Field(default=64, ge=1)
@@ -273,10 +285,12 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     idle = _IDLE if settings.online else _IDLE | _SAVING
     values["training"] = {name: value for name, value in values["training"].items() if name not in idle}
     _leave_out_what_is_new(values["loss"])
-    for name in ("device", "dtype", "chat_template", "drop_by"):
+    for name in ("device", "dtype", "chat_template", "thinking", "template_args", "drop_by"):
         del values[name]
-    for name in ("prompts", "reward_model", "reward_device"):
+    for name in ("prompts", "reward_model", "reward_device", "ahead_device", "logp_limit"):
         del values["rounds"][name]
+    if not values["rounds"]["ahead"]:
+        del values["rounds"]["ahead"]  # runs of earlier versions could not say it
     del values["held_out"]["data"], values["held_out"]["prompt"]
     return values
 
