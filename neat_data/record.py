@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Origin = Literal["source", "given", "sampled"]
+Origin = Literal["source", "given", "sampled", "human"]
 Polarity = Literal["positive", "negative"]
 
 

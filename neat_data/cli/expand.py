@@ -55,6 +55,9 @@ def expand_verb(
         str | None,
         typer.Option(help="Take responses from this file, folder or hub id instead of sampling.", show_default=False),
     ] = None,
+    edits: Annotated[
+        bool, typer.Option("--edits", help="Take what reviewers wrote in the place of responses instead of sampling.")
+    ] = False,
     num_samples: Annotated[int, typer.Option(min=1, help="Responses to each query under each prompt.")] = 1,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Sample among the likeliest tokens of this probability together.")] = 1.0,
@@ -129,13 +132,13 @@ def expand_verb(
     """
     from neat_data.models.sampler import SamplerSpec, Sampling
     from neat_data.prompts.sets import load_prompts
-    from neat_data.rounds.add_responses import GivenRequest, take
+    from neat_data.rounds.add_responses import GivenRequest, take, take_edits
     from neat_data.rounds.candidates import REFUSAL, Rules
     from neat_data.rounds.expand import ExpandRequest, expand
     from neat_data.rounds.finish import Scoring
     from neat_data.rounds.sampling import Draws
 
-    _refuse_contradictions(policy, responses, phase, reward_model, reward_arg)
+    _refuse_contradictions(policy, responses, edits, phase, reward_model, reward_arg)
     scoring = Scoring(
         rules=Rules(min_tokens, tuple(sorted(set(drop or ()))), keep, refusal or REFUSAL),
         reward=reward_spec(reward_model, reward_arg, "reward_args", device=device) if reward_model else None,
@@ -144,7 +147,9 @@ def expand_verb(
         workers=worker_count(workers),
     )
     with watcher(quiet) as watch:
-        if responses is not None:
+        if edits:
+            summary = take_edits(dataset, scoring, watch)
+        elif responses is not None:
             given = GivenRequest(
                 dataset,
                 responses,
@@ -188,11 +193,21 @@ def expand_verb(
 
 
 def _refuse_contradictions(
-    policy: str | None, responses: str | None, phase: str, reward_model: str | None, reward_arg: list[str] | None
+    policy: str | None,
+    responses: str | None,
+    edits: bool,
+    phase: str,
+    reward_model: str | None,
+    reward_arg: list[str] | None,
 ) -> None:
-    if responses is not None and (policy is not None or phase != "both"):
-        raise InputError("--responses brings the responses; leave out --policy and --phase")
-    if responses is None and (policy is None) == (phase != "score"):
-        raise InputError("say --policy MODEL, --responses FILE, or --phase score alone, for what was sampled before")
+    brought = "--edits" if edits else "--responses"
+    if (edits or responses is not None) and (policy is not None or phase != "both"):
+        raise InputError(f"{brought} brings the responses; leave out --policy and --phase")
+    if edits and responses is not None:
+        raise InputError("--edits and --responses make a round each; say one of them")
+    if not edits and responses is None and (policy is None) == (phase != "score"):
+        raise InputError(
+            "say --policy MODEL, --responses FILE, --edits, or --phase score alone, for what was sampled before"
+        )
     if reward_arg and reward_model is None:
         raise InputError("--reward-arg goes with --reward-model")

@@ -1,12 +1,14 @@
 """Grow a dataset by responses that somebody else wrote: other models, or experts.
 
 `take` is behind `neat-data expand --responses`. Rows are joined with records on the query, whatever their order; a row
-whose query no record asks is rejected. The rest is `expand`'s second phase.
+whose query no record asks is rejected. `take_edits`, behind `--edits`, takes what reviewers wrote. The rest is
+`expand`'s second phase.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.progress import Silent, Watcher
-from neat_data.record import Response, query_id, response_id
+from neat_data.record import Response, canonical_json, query_id, response_id
 from neat_data.rounds.candidates import Candidate
 from neat_data.rounds.finish import (
     GrowSummary,
@@ -29,6 +31,7 @@ from neat_data.sources import Source, open_source
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.reviews import standing
 from neat_data.store.shard import read_shard
 
 
@@ -71,29 +74,76 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
     dataset = PreferenceDataset.open(request.dataset)
     watch.phase("looking at the source", None, " B")
     source = _open(request, watch)
-    with DatasetFolder.claim(request.dataset) as folder:
-        folder.require_finished()
-        settings = {"source": source.fingerprint, "limit": request.limit}
-        round_settings = full_settings(settings, request.scoring.rules, load_settings(folder, request.scoring, watch))
-        if (done := finished_round(folder, round_settings)) is not None:
-            return GrowSummary(request.dataset, done.round, True, done.summary)
+
+    def join(round: int) -> _Joined:
         watch.phase("reading", source.bytes, " B")
-        round = folder.next_round
-        joined = _join(
-            islice(source.rows(watch.advance), request.limit), _shards(dataset, request.dataset), round, source
+        rows = islice(source.rows(watch.advance), request.limit)
+        joined = _join(rows, _shards(dataset, request.dataset), round, source)
+        if not joined.candidates:
+            raise _none_joined(request, joined)
+        return joined
+
+    settings = {"source": source.fingerprint, "limit": request.limit}
+    return _append(request.dataset, request.scoring, settings, join, watch)
+
+
+def take_edits(path: Path, scoring: Scoring, watch: Watcher | None = None) -> GrowSummary:
+    """Append what reviewers wrote in the place of responses as a round; the same edits again are a round that is there.
+
+    Raises:
+        InputError: no finished dataset, nothing was rewritten, another unfinished round.
+        RunError: as `expand`.
+    """
+    dataset = PreferenceDataset.open(path)
+    edits = _edits(dataset)
+    if not edits:
+        raise InputError(
+            f"{path}: nobody has rewritten a response; `neat-data review {path} --mode edits` asks for it."
         )
+
+    def join(round: int) -> _Joined:
+        shards, joined = _shards(dataset, path), _Joined(rows=len(edits))
+        for query, text in edits:
+            response = Response(response_id(query, text), text, origin="human", round=round)
+            candidates = joined.candidates.setdefault(shards[bytes.fromhex(query)], [])
+            candidates.append(Candidate(query, "human", response))
+        return joined
+
+    settings = {"edits": hashlib.sha256(canonical_json(edits).encode()).hexdigest()}
+    return _append(path, scoring, settings, join, watch or Silent())
+
+
+def _append(
+    path: Path, scoring: Scoring, settings: dict[str, Any], join: Callable[[int], _Joined], watch: Watcher
+) -> GrowSummary:
+    """Stage what `join` gives for a round, and score it; a round with these settings that is finished is left alone."""
+    with DatasetFolder.claim(path) as folder:
+        folder.require_finished()
+        round_settings = full_settings(settings, scoring.rules, load_settings(folder, scoring, watch))
+        if (done := finished_round(folder, round_settings)) is not None:
+            return GrowSummary(path, done.round, True, done.summary)
+        joined = join(folder.next_round)
         queries = {
             number: list(dict.fromkeys(candidate.query_id for candidate in joined.candidates[number]))
             for number in sorted(joined.candidates)
         }
-        if not queries:
-            raise _none_joined(request, joined)
         staging = take_up(folder, "responses", settings, round_settings, lambda: queries)
         rejects = joined.rejects
         for number in queries:
             staging.commit(number, joined.candidates[number], {"usage": {}, "rejects": rejects})
             rejects = []  # they belong to no shard; the first one keeps them
-        return score_staged(folder, request.scoring, watch)
+        return score_staged(folder, scoring, watch)
+
+
+def _edits(dataset: PreferenceDataset) -> list[tuple[str, str]]:
+    """Query and text of every edit that stands, in the order of the queries' ids."""
+    stand = [standing(events).values() for events in dataset.reviews.values()]
+    written = [(event.response_id, event.text) for events in stand for event in events if event.text is not None]
+    if not written:
+        return []
+    frame = dataset.scan(dropped=True).select("response_id", "query_id").collect()
+    queries = dict(frame.filter(frame["response_id"].is_in([response for response, _ in written])).iter_rows())
+    return sorted({(queries[response], text) for response, text in written if response in queries})
 
 
 def _open(request: GivenRequest, watch: Watcher) -> Source:

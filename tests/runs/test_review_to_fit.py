@@ -1,0 +1,75 @@
+"""`expand`, `review` and `fit` in a row: what people dropped is in no training batch, what they wrote is in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import neat_data as nd
+from neat_data.cli import app
+from neat_data.review.judging import Review
+from neat_data.review.tasks import Tasks
+from neat_train.config.reading import read_settings
+from neat_train.data.examples import Example
+from neat_train.fitting import FitRequest, fit
+from neat_train.training import trainer
+from tests.support.killing import ROOT
+
+SOURCE, REWARD, POLICY = (
+    ROOT / "data" / name for name in ("sample/helpful.train.jsonl", "models/tiny-reward", "models/tiny-policy")
+)
+EDIT = "I would rather not say."
+SETS = (
+    "method=rrhf",
+    "max_steps=3",
+    "records_per_step=4",
+    "eval_strategy=no",
+    "max_length=256",
+    "max_response=64",
+    "device=cpu",
+)
+
+
+def _review(folder: Path) -> dict[str, str]:
+    """Rewrite one of the sampled responses, and drop every second one of the others; ids by what was said."""
+    review = Review(Tasks.choose(nd.open(folder), polarities=["all"], where=None, mode="edits"))
+    sampled = [r.response_id for record in nd.open(folder) for r in record.responses if r.origin == "sampled"]
+    verdicts = ["edit", *(("drop", "keep")[n % 2] for n in range(len(sampled) - 1))]
+    for number, (response, verdict) in enumerate(zip(sampled, verdicts, strict=True)):
+        told = {"rater": "ann", "event": f"e{number}", "response_id": response, "verdict": verdict}
+        review.take({**told, "text": EDIT} if verdict == "edit" else told)
+    return dict(zip(sampled, verdicts, strict=True))
+
+
+def test_what_people_dropped_is_in_no_training_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "data"
+    nd.score(SOURCE, out=folder, reward_model=REWARD, limit=6, dtype="float32", progress=False)
+    nd.expand(folder, policy=POLICY, num_samples=2, max_new_tokens=6, progress=False)
+    verdicts = _review(folder)
+    done = CliRunner().invoke(app, ["expand", str(folder), "--edits"])
+    assert done.exit_code == 0, done.output
+    assert "complete already" in CliRunner().invoke(app, ["expand", str(folder), "--edits"]).output
+
+    trained: set[str] = set()
+    make = trainer.micro_batches
+
+    def seen(examples: list[Example], *arguments: Any) -> Any:
+        trained.update(answer.response_id for example in examples for answer in example.answers)
+        return make(examples, *arguments)
+
+    monkeypatch.setattr(trainer, "micro_batches", seen)
+    fit(FitRequest(str(folder), str(POLICY), tmp_path / "run", read_settings(sets=SETS)))
+    opened = nd.open(folder)
+    (written,) = (r for record in opened for r in record.responses if r.origin == "human")
+    assert (written.text, written.round, written.reward is None) == (EDIT, 2, False)
+    by_verdict = {word: {r for r, verdict in verdicts.items() if verdict == word} for word in ("drop", "keep", "edit")}
+    assert by_verdict["drop"] == opened.dropped
+    assert not trained & opened.dropped
+    shown = [{response.response_id for response in record.responses} for record in opened]
+    assert trained == set().union(*(ids for ids in shown if ids & trained))  # of a record, everything that is left
+    assert trained & by_verdict["keep"]
+    (edited,) = by_verdict["edit"]
+    assert (written.response_id, edited) in {label.order for record in opened.reviewed() for label in record.labels}
