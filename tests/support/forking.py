@@ -14,8 +14,10 @@ from neat_train.training.launch import reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = """
-import importlib, json, os, sys, traceback
+import gc, importlib, json, os, sys, traceback
 import neat_train.fitting
+
+gc.freeze()
 
 def child(job, rank):
     if job["world"] > 1:

@@ -13,7 +13,7 @@ OUT = "OUT"  # in a command: the folder that each run is given
 # on the disk.
 # Forking from a process that has imported everything and run nothing makes a hundred kills affordable.
 DYING = """
-import os, signal, sys
+import gc, os, signal, sys
 import polars
 from neat_data.scoring import compact, rescore, score
 from neat_data.rounds import expand
@@ -26,6 +26,9 @@ from neat_data.store import dataset
 
 if sys.argv[1] == "expand":
     from neat_data.models.samplers import transformers
+    from transformers.models.llama import modeling_llama
+
+gc.freeze()
 
 def dying(call):
     def run(*arguments, **named):

@@ -281,8 +281,9 @@ def test_a_dataset_elsewhere_is_not_grown(dataset: Path, tmp_path: Path):
 
 def in_one_of_two(dataset: str, folder: str) -> None:
     """What each of two processes runs."""
+    run = Run.of(Path(dataset), Path(folder), rounds={"queries": 4})
     dist.init_process_group("gloo")
-    run = Run.of(Path(dataset), Path(folder), ranks=Ranks.here(), rounds={"queries": 4})
+    run.ranks = Ranks.here()
     run.train(4, 4)
     dist.destroy_process_group()
 

@@ -17,7 +17,7 @@ from tests.support.online import scored_dataset
 # Reads lines of `point dataset run`: each time, a forked child trains four steps with two checkpoints, and is killed
 # before that step on the disk (0: never). Models are loaded once, and nothing has run threads before a fork.
 DYING = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 from pathlib import Path
 import polars
 from neat_data.analysis import stats
@@ -28,6 +28,7 @@ from tests.support.online import Run
 into = sys.argv[1]
 run = Run.of(Path("none"), Path("none"), rounds={"into": into, "queries": 3})
 run.rounds = 1
+gc.freeze()
 
 def dying(call):
     def counted(*arguments, **named):
