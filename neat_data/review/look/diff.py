@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Literal
 
 MAX_WORDS = 20_000  # of both texts together; difflib's time grows with the square
-_WORD = re.compile(r"(?:\w+|[^\w\s])\s*|\s+")  # with the space behind it, which does not count
+_WORD = re.compile(r"(?:[\w'’]+|[^\w\s])\s*|\s+")  # with the space behind it, which does not count
 
 
 @dataclass(frozen=True)
