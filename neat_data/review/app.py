@@ -91,6 +91,8 @@ async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that was sent. Other sites cannot send this content type without asking first."""
     if request.headers.get("content-type", "").split(";")[0] != "application/json":
         raise HTTPException(415)
+    if int(request.headers.get("content-length", "0")) > MAX_BODY:  # refused before it is read
+        raise HTTPException(413)
     content = b""
     async for part in request.stream():
         content += part

@@ -184,6 +184,29 @@ def test_a_body_that_is_too_big_or_no_json_is_refused(client: Client):
     assert browser.get("/verdict").status_code == 405
 
 
+def test_a_body_of_100_megabytes_is_refused_by_what_it_says_of_itself(client: Client):
+    headers = {"content-type": "application/json", "content-length": str(100 * 2**20)}
+    assert client().post("/verdict", content=b"{}", headers=headers).status_code == 413
+
+
+def test_a_place_that_cannot_be_written_is_told_and_nothing_is_acknowledged(client: Client, folder: Path):
+    event = _event(folder)
+    (folder / "reviews").write_text("no folder")
+    answer = client().post("/verdict", json=event)
+    assert answer.status_code == 500
+    assert "is not saved" in answer.json()["error"]
+    assert "saved" not in answer.json()
+
+
+def test_the_report_is_a_page_and_says_when_there_is_none(client: Client, folder: Path):
+    browser = client()
+    assert browser.get("/report").status_code == 400
+    browser.post("/verdict", json=_event(folder))
+    page = browser.get("/report").text
+    assert "Who judged" in page
+    assert "ann" in page
+
+
 def test_a_bad_name_or_place_is_told_on_a_page(client: Client):
     browser = client()
     for query in ({"rater": "../ann"}, {}, {"rater": "ann", "at": "-1"}, {"rater": "ann", "at": "3"}):
@@ -223,6 +246,7 @@ def test_what_is_judged_can_be_chosen(tmp_path: Path):
         ({"polarities": ["bad"]}, "polarity 'bad'"),
         ({"where": "nothing > 1"}, "no column 'nothing'"),
         ({"where": "n_responses > 9"}, "nothing to judge"),
+        ({"where": "gap > (SELECT a FROM read_csv('/etc/passwd'))"}, "has no place"),
     ],
 )
 def test_nothing_to_judge_is_told(folder: Path, options: dict[str, Any], message: str):
