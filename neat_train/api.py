@@ -55,7 +55,8 @@ def fit(
 
     Args:
         dataset: a finished dataset's folder, or what `neat_data.open` returned.
-        policy: what is trained: a causal LM (folder or hub id), or a run to go on from.
+        policy: what is trained: a causal LM (folder or hub id), or a run to go on from. With method `reward`, what the
+            reward model's body begins as; a sequence classifier with one output keeps its head.
         out: the run's folder.
         method: `neat` (the default), any other of `neat_train.config.settings.METHODS`, or a loss of your own,
             `FILE.py:FUNCTION`.

@@ -28,7 +28,7 @@ from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import Record
 from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.ranking import PolicyGradient
-from neat_train.config.settings import BASELINES, OWN, FitSettings
+from neat_train.config.settings import BASELINES, OWN, REWARD, FitSettings
 from neat_train.config.trainer_arguments import keywords, training_arguments
 from neat_train.data.examples import Encoder
 from neat_train.data.order import steps_an_epoch
@@ -43,7 +43,10 @@ from neat_train.policy.policy import Policy, PolicySpec, load_policy_to_train
 from neat_train.policy.start import remember
 from neat_train.reports.card import write_card
 from neat_train.reports.curves import draw
+from neat_train.reports.reliability import draw_reliability
 from neat_train.reports.summary import FitResult, figures
+from neat_train.reward_model import run as reward_run
+from neat_train.reward_model.model import TrainedReward
 from neat_train.rounds.live_sampler import live_sampler
 from neat_train.rounds.online import online_rounds
 from neat_train.run_folder import Identity, RunFolder
@@ -122,9 +125,14 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
         if folder.finished:
             _require_same_start(folder, request.policy, known)
             return FitSummary(request.out, True, FitResult.from_dict(folder.result()))
+        every = [MetricsFile(folder.path), *callbacks]
+        if settings.method == REWARD:
+            return FitSummary(
+                request.out, False, _fit_reward_model(request, settings, args, data, folder, watch, every)
+            )
         run = _prepared(request, settings, args, data, folder, watch)
-        began = _train(run, [MetricsFile(folder.path), *callbacks])
-        return FitSummary(request.out, False, _left_behind(run, began))
+        began = _train(run, every)
+        return FitSummary(request.out, False, _left_behind(run.policy, run.data, run.folder, run.watch, began))
 
 
 def default_budget(device: str) -> int:
@@ -162,12 +170,14 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
         "prompts": _said_by(settings.rounds.prompts),
         "held_out_prompt": _said_by(held.prompt),
     }
+    if settings.method == REWARD:
+        reward_run.require_rewards(request.dataset, settings, records)
     if not records.contrasts and _compares(settings):
         raise InputError(
             f"{request.dataset}: no record has two responses with different rewards, so nothing can be compared.\n"
             f"method {settings.method} learns from such records; `neat-data expand` adds responses, sft needs one each."
         )
-    if settings.method not in BASELINES and not settings.loss.active_ranking.needs_contrast:
+    if settings.method not in (*BASELINES, REWARD) and not settings.loss.active_ranking.needs_contrast:
         _require_two_rewards(request.dataset, settings, records)
     _require_something_to_penalise(request.dataset, settings, records)
     if other is not None:
@@ -182,7 +192,7 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
 
 def _compares(settings: FitSettings) -> bool:
     """Whether the method learns nothing from a record without two different rewards."""
-    if settings.method in ("sft", "sft-trl"):
+    if settings.method in ("sft", "sft-trl", REWARD):
         return False
     if settings.method == "dpo-trl":
         return settings.dpo.pairs != "chosen"
@@ -292,6 +302,43 @@ def _prepared(
     )
 
 
+def _fit_reward_model(
+    request: FitRequest,
+    settings: FitSettings,
+    args: TrainingArguments,
+    data: _Data,
+    folder: RunFolder,
+    watch: Watcher,
+    callbacks: list[TrainerCallback],
+) -> FitResult:
+    """`fit` of method reward: no policy, nothing sampled, and no reward model asked."""
+    reward = reward_run.load(_policy_spec(request, settings, args), settings, args, watch)
+    identity = Identity.of(settings, **data.content, policy=reward.settings)
+    folder.require(identity)
+    folder.write(settings, identity, {"path": reward.choice.path, "attention": reward.choice.attention})
+    if folder.ranks.main:
+        remember(reward.settings, request.policy, reward.source)
+    run = reward_run.RewardRun(settings, args, folder, reward, data.train, data.held_out, watch)
+    checkpoint = _newest(folder, watch)
+    began = 0 if checkpoint is None else step_of(checkpoint)
+    if checkpoint is not None and (last := _at_the_end(checkpoint)):
+        reward.restore(last)
+        return _left_behind(reward, data, folder, watch, None)
+    if isinstance(watch, TrainingProgress):
+        callbacks = [*callbacks, watch]
+    run.trainer(callbacks).train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return _left_behind(reward, data, folder, watch, began)
+
+
+def _newest(folder: RunFolder, watch: Watcher) -> Path | None:
+    """The checkpoint that training goes on from."""
+    checkpoint = folder.ranks.gather(newest_whole(folder.path) if folder.ranks.main else None)[0]
+    if checkpoint is not None:
+        refuse_pickles(checkpoint)
+        watch.say(f"going on from {checkpoint}")
+    return checkpoint
+
+
 def _path(policy: Policy, settings: FitSettings, args: TrainingArguments, watch: Watcher) -> PathChoice:
     """How the policy's log-probabilities are computed, the same way for the copy of its start."""
     half = {torch.bfloat16: args.bf16, torch.float16: args.fp16}
@@ -398,13 +445,9 @@ def _train(run: _Run, callbacks: list[TrainerCallback]) -> int | None:
     Returns:
         The step that training began with; None where none was left.
     """
-    ranks = run.folder.ranks
-    checkpoint = ranks.gather(newest_whole(run.folder.path) if ranks.main else None)[0]
+    checkpoint = _newest(run.folder, run.watch)
     if isinstance(run.watch, TrainingProgress):
         callbacks = [*callbacks, run.watch]
-    if checkpoint is not None:
-        refuse_pickles(checkpoint)
-        run.watch.say(f"going on from {checkpoint}")
     source = None if run.settings.method in BASELINES else _source(run)
     if source is not None and checkpoint is not None:
         source.saved(step_of(checkpoint))  # a run that was killed between the two
@@ -493,7 +536,9 @@ def _at_the_end(checkpoint: Path) -> Path | None:
     return checkpoint if best is None else checkpoint.parent / Path(best).name
 
 
-def _left_behind(run: _Run, began: int | None) -> FitResult:
+def _left_behind(
+    trained: Policy | TrainedReward, data: _Data, folder: RunFolder, watch: Watcher, began: int | None
+) -> FitResult:
     """Write what the run folder is read for.
 
     Args:
@@ -502,16 +547,17 @@ def _left_behind(run: _Run, began: int | None) -> FitResult:
     Returns:
         The figures, the same on every rank.
     """
-    path, ranks = run.folder.path, run.folder.ranks
+    path, ranks = folder.path, folder.ranks
     result: FitResult | None = None
     if ranks.main:
-        run.watch.phase("writing", None)
+        watch.phase("writing", None)
         with full_disk_explained(path):
-            run.policy.save(path)
+            trained.save(path)
             draw(path)
-            write_card(path, run.data.train.dataset)
             result = figures(path, began)
-            run.folder.finish(result.to_dict())
+            draw_reliability(path, result.held_out.end)
+            write_card(path, data.train.dataset)
+            folder.finish(result.to_dict())
     result = ranks.gather(result)[0]
     assert result is not None
     return result

@@ -10,6 +10,7 @@ import typer
 
 from neat_data.cli.command import verb
 from neat_data.cli.options import Json, Quiet, print_json, stdout
+from neat_data.store import manifest
 
 if TYPE_CHECKING:
     from neat_data.report.tables import Table
@@ -26,7 +27,8 @@ def compare_verb(
         list[str],
         typer.Argument(
             metavar="[NAME=]RUN...",
-            help="Runs that neat-train eval measured, or folders of evaluations; the same NAME for seeds of one arm.",
+            help="Runs that neat-train eval measured, or folders of evaluations; the same NAME for seeds of one arm; "
+            "or one dataset, whose reward models are compared.",
             show_default=False,
         ),
     ],
@@ -52,6 +54,9 @@ def compare_verb(
 
     Each is expected to have more reward than the one before it, and that is tested.
     """
+    if len(runs) == 1 and (Path(runs[0]) / manifest.FILE).is_file():
+        _reward_models(runs[0], markdown, json_, quiet)
+        return
     from neat_train.comparison.compare import compare
     from neat_train.comparison.evaluation import named
     from neat_train.comparison.tables import tables
@@ -74,6 +79,23 @@ def compare_verb(
         print_json(found.to_dict())
     elif not quiet:
         _print(made)
+
+
+def _reward_models(dataset: str, markdown: Path | None, as_json: bool, quiet: bool) -> None:
+    from neat_train.comparison.reward_models import compare_rewards, tables
+
+    found = compare_rewards(dataset)
+    made = tables(found)
+    if markdown is not None:
+        from neat_train.comparison.markdown import write_markdown
+
+        write_markdown(made, markdown)
+    if as_json:
+        print_json(found.to_dict())
+    elif not quiet:
+        from neat_data.report.terminal import print_tables
+
+        print_tables(made, stdout())
 
 
 def _print(made: Iterable[Table]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _METHODS = (
     "neat, neat-pp, rrhf, rrhf-official, rrhf-online; of pairs dpo, ipo, hinge, dpop, simpo, alphapo, davidson; "
     "of lists list-dpo, infonca, nca, plackett-luce, d2o; of rewards rloo, grpo, rebel; sft; "
-    "by TRL dpo-trl, sft-trl; or FILE.py:FUNCTION"
+    "by TRL dpo-trl, sft-trl; reward, a reward model from labels that begins as the policy; or FILE.py:FUNCTION"
 )
 
 
@@ -51,7 +51,8 @@ def fit_verb(
     policy: Annotated[
         str,
         typer.Option(
-            help="What is trained: a causal LM (folder or hub id), or a run to go on from.", show_default=False
+            help="What is trained: a causal LM (folder or hub id), or a run to go on from.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run folder; the same command goes on in it.", show_default=False)],

@@ -11,7 +11,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_train.config.ranking import METHOD_KINDS, OfPairs
-from neat_train.config.settings import BASELINES, OWN, FitSettings
+from neat_train.config.settings import BASELINES, OWN, REWARD, FitSettings
 
 # These of `rounds` say something of a run that samples nothing, too: held-out answers are scored.
 _ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
@@ -58,6 +58,10 @@ def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
         yield f"dpo.{first} has no meaning for method {method}: {hint}"
     if "sft" in said and method not in ("sft", "sft-trl"):
         yield f"sft.{_first(said['sft'])} has no meaning for method {method}: say method sft"
+    if "reward" in said and method != REWARD:
+        yield f"reward.{_first(said['reward'])} has no meaning for method {method}: say method reward"
+    if method == REWARD:
+        yield from _of_a_reward_model(settings, said)
     if method in BASELINES and "loss" in said:
         hint = "; its own is dpo.beta" if method == "dpo-trl" else ""
         yield f"loss.{_first(said['loss'])} has no meaning for method {method}, which TRL's trainer trains{hint}"
@@ -66,6 +70,17 @@ def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
         yield f"loss.beta weighs a penalty, and method {method} has none: say loss.penalty.kind, or leave it out"
     if not settings.online and (idle := set(said.get("rounds", {})) - _ALSO_OFFLINE):
         yield f"rounds.{min(idle)} has no meaning for method {method}, which samples nothing: rounds.prompts"
+
+
+def _of_a_reward_model(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+    if "loss" in said:
+        yield f"loss.{_first(said['loss'])} has no meaning for method reward: its own settings are those of reward"
+    if settings.online:
+        yield f"rounds.prompts {settings.rounds.prompts} and method reward, which samples nothing"
+    if settings.rounds.reward_model is not None:
+        yield f"rounds.reward_model {settings.rounds.reward_model} and method reward, which trains one and asks none"
+    if settings.load_in_4bit:
+        yield "load_in_4bit and method reward: say dtype bfloat16, its score head stays in float32"
 
 
 def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:

@@ -17,8 +17,10 @@ from pydantic import Field, JsonValue, field_validator
 from neat_data.record import canonical_json
 from neat_train.config.objective import ObjectiveSettings, Settings, SFTTerm
 from neat_train.config.ranking import METHOD_KINDS, PolicyGradient
+from neat_train.config.reward import RewardSettings
 
 OWN = "own"  # a user's loss; only `--method FILE.py:FUNCTION` sets it
+REWARD = "reward"  # trains a reward model and no policy
 BASELINES = ("dpo-trl", "sft-trl")  # trained by TRL's own trainers
 SFTTarget = Literal["chosen", "best", "best-of-n", "random-of-n"]
 
@@ -133,6 +135,8 @@ class FitSettings(Settings):
     """Of method dpo-trl."""
     sft: SFTSettings = SFTSettings()
     """Of methods sft and sft-trl."""
+    reward: RewardSettings = RewardSettings()
+    """Of method reward."""
     lora: LoraSettings = LoraSettings()
     """The adapter."""
     rounds: RoundSettings = RoundSettings()
@@ -246,6 +250,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "rrhf-online": {"loss": {"beta": 0.0}, "rounds": {"prompts": "plain"}},
         **{kind: _ranked_by(kind) for kind in METHOD_KINDS},
         "sft": {"loss": {**ALONE, "sft": {"weight": 1.0, "per": "token"}, "alpha": 0.0}},
+        REWARD: {"max_length": 1024, "max_response": 512},  # a response that is longer is left out, as in scoring
         "dpo-trl": {},
         "sft-trl": {},
     }
@@ -285,6 +290,8 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     idle = _IDLE if settings.online else _IDLE | _SAVING
     values["training"] = {name: value for name, value in values["training"].items() if name not in idle}
     _leave_out_what_is_new(values["loss"])
+    if settings.method != REWARD:
+        del values["reward"]
     for name in ("device", "dtype", "chat_template", "thinking", "template_args", "drop_by"):
         del values[name]
     for name in ("prompts", "reward_model", "reward_device", "ahead_device", "logp_limit"):

@@ -12,16 +12,18 @@ from functools import partial
 
 from neat_data.errors import InputError
 from neat_data.formats.preferences import Skipped, best_worst, scored
-from neat_data.labels import best, chosen, pair
+from neat_data.labels import best, chosen, orders, pair, verdicts
 from neat_data.record import Record, Response
 from neat_train.config.ranking import Pairs, PolicyGradient
-from neat_train.config.settings import FitSettings, SFTTarget
+from neat_train.config.settings import REWARD, FitSettings, SFTTarget
 
 Select = Callable[[Record], Record]
 
 
 def selection(settings: FitSettings) -> Select | None:
     """What gives the record that a method is trained on, or raises Skipped; None where that is the whole record."""
+    if settings.method == REWARD:
+        return labelled
     if settings.method == "sft":
         return partial(_of_target, choice=settings.sft.target, seed=settings.seed)
     ranking = settings.loss.active_ranking
@@ -63,10 +65,25 @@ def require_some(ids: tuple[str, ...], records: Callable[[str], Record], setting
 
 
 def _hint(settings: FitSettings) -> str:
+    if settings.method == REWARD:
+        return "\nit learns from labels: pairs and lists that people or a judge put in order, or single verdicts"
     if settings.method == "sft":
         return f"\nsft.target is {settings.sft.target}; best takes the highest reward"
     chosen = settings.loss.active_ranking.chosen_pairs == "chosen"
     return "\nloss.ranking.pairs=best-worst goes by rewards, not by what people preferred" if chosen else ""
+
+
+def labelled(record: Record) -> Record:
+    """The record with the responses that some label speaks of, alone.
+
+    Raises:
+        Skipped: there is none.
+    """
+    spoken = {response.response_id for order in orders(record) for response in order}
+    spoken |= {response.response_id for response, _ in verdicts(record)}
+    if not spoken:
+        raise Skipped("no_label")
+    return replace(record, responses=tuple(each for each in record.responses if each.response_id in spoken))
 
 
 def pair_of(record: Record, choice: Pairs) -> tuple[Response, Response]:

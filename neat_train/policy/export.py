@@ -22,7 +22,7 @@ _NAMES = (
     *("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json", "generation_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja"),
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
-    *("README.md", "curves.png"),
+    *("README.md", "curves.png", "reliability.png", "base.json"),
 )
 
 

@@ -72,13 +72,13 @@ def prepare(
             log-probabilities do not come out of its hidden states and its head in a way that is known here.
     """
     _give_keyword(body)
-    setattr(body, _ATTENTION, TREES_SDPA)  # needs no compiler: whether the model suits trees is asked with it
+    take_attention(body, TREES_SDPA)  # needs no compiler: whether the model suits trees is asked with it
     with evaluating(body), torch.no_grad():
         choice = in_float32_where_it_fits(body, lambda exact: _choose(body, path, exact))
     if choice.path == "batches":
         return choice
     chosen, line = choose_attention(attention, body.config, dtype or body.dtype, body.device, backward=backward)
-    setattr(body, _ATTENTION, chosen)
+    take_attention(body, chosen)
     return with_line(choice, line)
 
 
@@ -95,6 +95,11 @@ def training_attention(body: PreTrainedModel, path: PackingMode) -> Iterator[Non
             body.set_attn_implementation(own)
 
 
+def take_attention(body: PreTrainedModel, attention: str) -> None:
+    """Let a model take this attention over trees from now on."""
+    setattr(body, _ATTENTION, attention)
+
+
 def tree_attention(body: PreTrainedModel) -> str:
     """The attention function that token trees take on this model; tree by tree where nothing was chosen yet."""
     return getattr(body, _ATTENTION, TREES_SDPA)
@@ -102,7 +107,7 @@ def tree_attention(body: PreTrainedModel) -> str:
 
 def share_choice(body: PreTrainedModel, copy: PreTrainedModel) -> None:
     """Let a copy of a prepared model, made before it was prepared, take the same attention over trees."""
-    setattr(copy, _ATTENTION, tree_attention(body))
+    take_attention(copy, tree_attention(body))
 
 
 def logps(module: nn.Module, batch: MicroBatch) -> Tensor:
@@ -116,7 +121,7 @@ def logps(module: nn.Module, batch: MicroBatch) -> Tensor:
     Returns:
         (N,) float32
     """
-    body = _body(module)
+    body = body_of(module)
     if not hasattr(body, _READY):
         _give_keyword(body)  # a frozen copy, made before the policy was prepared
     inputs: dict[str, Any] = {"input_ids": batch.ids, "position_ids": batch.positions}
@@ -138,7 +143,7 @@ def _give_keyword(body: PreTrainedModel) -> None:
             # Looked up on the instance at hand: a deep copy of a prepared model runs itself.
             return hooked(*args, **kwargs) if hooked else type(self).forward(self, *args, **kwargs)
         if neat_wanted.trees is not None:
-            kwargs.update(_planted(self, kwargs["input_ids"], kwargs["position_ids"], neat_wanted.trees))
+            kwargs.update(planted(self, kwargs["input_ids"], kwargs["position_ids"], neat_wanted.trees))
         hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state.flatten(0, 1)
         # Positions are picked before the head: logits of the query's tokens never exist.
         hidden = hidden.index_select(0, neat_wanted.at)
@@ -148,7 +153,7 @@ def _give_keyword(body: PreTrainedModel) -> None:
     setattr(body, _READY, True)
 
 
-def _planted(
+def planted(
     body: PreTrainedModel, ids: Tensor, positions: Tensor, trees: tuple[tuple[int, ...], ...]
 ) -> dict[str, Any]:
     """The keywords of a row of trees; the places in it that are to predict stay what they are."""
@@ -161,11 +166,11 @@ def _planted(
     return {"input_ids": ids, "position_ids": positions, "forest": plant(trees, attention, dtype, device)}
 
 
-def _body(module: Any) -> PreTrainedModel:
+def body_of(module: Any) -> PreTrainedModel:
     """The transformers model inside DDP, a compiled module and an adapter."""
     for name in ("module", "_orig_mod"):
         if isinstance(getattr(module, name, None), nn.Module):
-            return _body(getattr(module, name))
+            return body_of(getattr(module, name))
     return module.get_base_model() if hasattr(module, "get_base_model") else module
 
 

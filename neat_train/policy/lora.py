@@ -30,8 +30,11 @@ WEIGHTS = "adapter_model.safetensors"
 _SAVED_AS = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules"}
 
 
-def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
+def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int, task: str = "CAUSAL_LM") -> PeftModel:
     """The model with a fresh adapter: A drawn from `seed` alone, whatever was drawn before, and B zero.
+
+    Args:
+        task: peft's name for what the model is; the score head of a SEQ_CLS is trained, and saved with the adapter.
 
     Raises:
         InputError: no layer has such a name.
@@ -42,7 +45,7 @@ def new_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> Pe
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
         exclude_modules=_beside_language(model) if settings.target_modules == "all-linear" else None,
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tied embeddings, which an adapter leaves alone
@@ -63,7 +66,7 @@ def _beside_language(model: PreTrainedModel) -> str | None:
     decoder = model.get_decoder()
     prefix = next((name for name, module in model.named_modules() if module is decoder), "")
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not prefix or all(name.startswith(f"{prefix}.") or name == "lm_head" for name in layers):
+    if not prefix or all(name.startswith(f"{prefix}.") or name in ("lm_head", "score") for name in layers):
         return None
     return rf"(?!{re.escape(prefix)}\.).*"
 

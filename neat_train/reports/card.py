@@ -17,7 +17,7 @@ from neat_data.report.card import markdown, plain
 from neat_data.report.tables import WARNING, Table
 from neat_data.store.atomic import write_atomically
 from neat_data.store.markers import Marks, with_body
-from neat_train.config.settings import BASELINES
+from neat_train.config.settings import BASELINES, REWARD
 from neat_train.reports.summary import FitResult, figures, held_out_table
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _METHODS = {
     "dpo-trl": "DPO (arXiv 2305.18290), by TRL's trainer",
     "sft-trl": "supervised fine-tuning, by TRL's trainer",
     "own": "a loss of its author's",
+    REWARD: "labels: pairs and lists in people's order, and single verdicts",
 }
 _KINDS = {
     "npo": "what makes {it} less likely than the start found it, and fades as it does",
@@ -55,7 +56,7 @@ _PENALISED = {
     "mu-2sigma": "the response nearest to two standard deviations below the mean reward",
     "best": "the response with the highest reward",
 }
-_SECTIONS = {"dpo-trl": "dpo", "sft-trl": "sft", "sft": "sft"}
+_SECTIONS = {"dpo-trl": "dpo", "sft-trl": "sft", "sft": "sft", REWARD: "reward"}
 MARKS = Marks.of("neat-train")
 _IDENTITY = ("model", "revision", "weights", "sha256", "adapter", "template", "dtype", "max_length")
 _LOADING = {
@@ -72,6 +73,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = "path/to/this/folder"
 model = AutoModelForCausalLM.from_pretrained(folder)""",
 }
+_SCORING = """```bash
+neat-data score SOURCE --reward-model path/to/this/folder --out FOLDER
+```
+
+Elsewhere: `AutoModelForSequenceClassification.from_pretrained({model}, num_labels=1)`{peft}, on a dialogue
+that the tokenizer beside it has put through its chat template."""
 _GENERATING = """tokenizer = AutoTokenizer.from_pretrained(folder)
 query = [{"role": "user", "content": "How do I bake bread?"}]
 inputs = tokenizer.apply_chat_template(query, add_generation_prompt=True, return_dict=True, return_tensors="pt")
@@ -109,6 +116,8 @@ def objective_in_words(settings: dict[str, Any]) -> str:
     """
     if settings["method"] == "dpo-trl":
         return _dpo(settings["dpo"])
+    if settings["method"] == REWARD:
+        return _reward(settings["reward"])
     if settings["method"] in ("sft", "sft-trl"):
         what = _TARGETS[settings["sft"]["target"]]
         return f"The negative log-likelihood of {what}, a mean over the tokens of a step."
@@ -121,6 +130,16 @@ def _dpo(dpo: dict[str, Any]) -> str:
     return (
         "The mean over pairs of - log sigmoid(beta (log-ratio of the better - log-ratio of the worse)), log-ratios\n"
         f"being those of the policy to its start; beta {dpo['beta']:g}; a pair is {pairs}."
+    )
+
+
+def _reward(reward: dict[str, Any]) -> str:
+    lists = "the mean over pairs" if reward["lists"] == "bradley-terry" else "the likelihood of the whole order"
+    values = ", ".join(f"{name} {value:g}" for name, value in reward.items() if name != "lists" and value)
+    return (
+        "The mean over the labels of a step: of a pair - log sigmoid(score of the better - score of the worse)\n"
+        f"(Bradley and Terry), of a longer list {lists} ({reward['lists']}), of a verdict - log sigmoid(+ or - score)"
+        f"{f'; {values}' if values else ''}."
     )
 
 
@@ -201,14 +220,13 @@ def card(document: dict[str, Any], result: FitResult, dataset: dict[str, Any] | 
         "## Objective",
         objective_in_words(settings),
         "## Held-out queries",
-        *_held_out(result, curves),
+        *_held_out(settings, result, curves),
         "## Data and models",
         _data(content, dataset),
         _model_list("Policy at the start:", _policy(content)),
-        _model_list("Reward model:", content.get("reward_model") or {}),
+        "" if _is_reward(settings) else _model_list("Reward model:", content.get("reward_model") or {}),
         "## How to load it",
-        f"{_LOADING[settings['full']]}\n{_GENERATING}",
-        "It ends its turn by itself: the chat template and the stop tokens lie beside the weights.",
+        *_loading(settings),
         "## Settings",
         markdown(Table("", ("setting", "value"), tuple(_settings(settings)))),
         _versions(document),
@@ -218,6 +236,21 @@ def card(document: dict[str, Any], result: FitResult, dataset: dict[str, Any] | 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _is_reward(settings: dict[str, Any]) -> bool:
+    return settings["method"] == REWARD
+
+
+def _loading(settings: dict[str, Any]) -> Iterator[str]:
+    full = settings["full"]
+    if _is_reward(settings):
+        yield _SCORING.format(
+            model="folder" if full else "base", peft="" if full else " and `PeftModel.from_pretrained(model, folder)`"
+        )
+        return
+    yield f"{_LOADING[full]}\n{_GENERATING}"
+    yield "It ends its turn by itself: the chat template and the stop tokens lie beside the weights."
+
+
 def _header(settings: dict[str, Any], content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
     source = (dataset or {}).get("source")
     keys = {
@@ -225,7 +258,7 @@ def _header(settings: dict[str, Any], content: dict[str, Any], dataset: dict[str
         "base_model": _hub_id(content),
         "base_model_relation": None if _hub_id(content) is None else "finetune" if settings["full"] else "adapter",
         "library_name": "transformers" if settings["full"] else "peft",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if _is_reward(settings) else "text-generation",
         "datasets": [source] if isinstance(source, str) and source.count("/") == 1 else None,
         "tags": ["neat-align", "alignment", settings["method"], *([] if settings["full"] else ["lora"])],
     }
@@ -270,13 +303,16 @@ def _warning(settings: dict[str, Any], content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _held_out(result: FitResult, curves: bool) -> Iterator[str]:
+def _held_out(settings: dict[str, Any], result: FitResult, curves: bool) -> Iterator[str]:
     table = held_out_table(result.held_out)
     if table is None:
         yield "Nothing was measured on held-out queries."
     else:
         yield markdown(Table("", table.columns, table.rows, table.note))
-        yield "The reward is that of the model named below: one that was trained against it can please it alone."
+        if _is_reward(settings):
+            yield "![Reliability](reliability.png)"
+        else:
+            yield "The reward is that of the model named below: one that was trained against it can please it alone."
     if curves:
         yield "![Curves of the run](curves.png)"
 
@@ -299,8 +335,8 @@ def _list(title: str, facts: dict[str, Any]) -> str:
 
 def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Every setting of the run that means something for its method, by its dotted name."""
-    skipped = {"dpo", "sft"} - {_SECTIONS.get(settings["method"])}
-    if settings["method"] in BASELINES:
+    skipped = {"dpo", "sft", "reward"} - {_SECTIONS.get(settings["method"])}
+    if settings["method"] in (*BASELINES, REWARD):
         skipped |= {"loss", "rounds"}
     if settings["rounds"].get("prompts") is None:
         skipped.add("rounds")

@@ -52,6 +52,7 @@ class Panel:
         band: columns of the lower and the upper end around the first line.
         share: whether the axis runs from 0 to 100 %.
         log: whether the axis may be logarithmic.
+        factor: turns the band's columns into the axis' unit.
     """
 
     title: str
@@ -60,11 +61,28 @@ class Panel:
     band: tuple[str, str] | None = None
     share: bool = False
     log: bool = False
+    factor: float = 1.0
 
 
 _HELD_OUT = "fresh answers to held-out queries"
 PANELS = (
     Panel("Reward", "mean reward", (Line("eval_reward", _HELD_OUT),), band=("eval_reward_low", "eval_reward_high")),
+    Panel(
+        "Accuracy on held-out labels",
+        "%",
+        (Line("eval_accuracy", "pairs in people's order", 100), Line("eval_verdict_accuracy", "verdicts", 100)),
+        band=("eval_accuracy_low", "eval_accuracy_high"),
+        share=True,
+        factor=100,
+    ),
+    Panel("Expected calibration error", "%", (Line("eval_ece", "", 100),)),
+    Panel(
+        "Accuracy by the distance of scores",
+        "%",
+        tuple(Line(f"eval_accuracy_from_gap/{start:g}", f"from {start:g}", 100) for start in (0.0, 0.5, 1.0, 2.0)),
+        share=True,
+    ),
+    Panel("Correlation of score and length", "Spearman's", (Line("eval_length_correlation", ""),)),
     Panel("Perplexity of held-out chosen responses", "perplexity", (Line("eval_perplexity", ""),), log=True),
     Panel("Length of held-out answers", "tokens", (Line("eval_length", ""),)),
     Panel(
@@ -72,7 +90,7 @@ PANELS = (
         "mean over records",
         (Line("sft", "SFT"), Line("ranking", "ranking"), Line("penalty", "penalty")),
     ),
-    Panel("Loss", "loss", (Line("loss", ""),)),
+    Panel("Loss", "loss", (Line("loss", "trained on"), Line("eval_loss", "held out"))),
     Panel(
         "Log-probability of the best and the worst response",
         "nats a token",
@@ -96,6 +114,7 @@ PANELS = (
             Line("ratio_accuracy", "pairs in which the better gained more", 100),
             Line("negative_worst", "records whose worst was negative-prompted", 100),
             Line("rewards/accuracies", "pairs in the order of their labels", 100),
+            Line("accuracy", "labels whose first scores above their last", 100),
         ),
         share=True,
     ),
@@ -181,7 +200,7 @@ def _draw(axes: Axes, frame: pl.DataFrame, panel: Panel) -> None:
     _steps_axis(axes, frame)
     seen = [_line(axes, frame, line, colour) for line, colour in zip(panel.lines, _colours(panel), strict=True)]
     if panel.band:
-        seen.append(_band(axes, frame, panel.band))
+        seen.append(_band(axes, frame, panel.band, panel.factor))
     _limit(axes, np.concatenate(seen), panel)
     legend_of(axes, PAPER, "upper left")
 
@@ -219,10 +238,11 @@ def _label(line: Line) -> str | None:
     return line.label.replace("$", r"\$").lstrip("_")[:48] or None
 
 
-def _band(axes: Axes, frame: pl.DataFrame, ends: tuple[str, str]) -> np.ndarray:
+def _band(axes: Axes, frame: pl.DataFrame, ends: tuple[str, str], factor: float) -> np.ndarray:
     """The 95 % interval around the first line."""
     steps, low = series(frame, ends[0])
     _, high = series(frame, ends[1])
+    low, high = factor * low, factor * high
     if len(steps) == 1:
         axes.vlines(steps, low, high, color=PAPER.data[0], linewidth=1.8)
     elif len(steps):

@@ -25,11 +25,12 @@ _CUT = {
     "query_too_long": "records left out, their query being too long",
     "template_refused": "records left out, refused by the chat template",
     "responses_cut": "responses cut at max_response",
+    "response_too_long": "responses left out, longer than max_response",
     "empty": "empty responses left out",
     "thought_refused": "responses left out, their thought not fitting the chat template's header",
     "retokenised": "samples tokenised again",
 }
-_SHOWN = ("README.md", "curves.png", "metrics.jsonl", "samples.jsonl", "dataset")
+_FILES = ("README.md", "curves.png", "reliability.png", "metrics.jsonl", "samples.jsonl", "dataset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class HeldOutFigures(Plain):
     """What was measured on held-out queries, by name and each with its `step`; empty where nothing was measured.
 
     Attributes:
-        best: at the highest mean reward.
+        best: at the highest mean reward; of a reward model, at the highest accuracy.
     """
 
     start: Mapping[str, Any]
@@ -93,14 +94,15 @@ def figures(run: Path, session_began: int | None = None) -> FitResult:
     """The figures of a run, from its metrics; `session_began` as in `FitResult`."""
     frame = read(run)
     measured = _measured(frame)
-    scored = [row for row in measured if "reward" in row]
+    rank = "reward" if any("reward" in row for row in measured) else "accuracy"
+    scored = [row for row in measured if rank in row]
     return FitResult(
         steps=int(_last(frame, "step") or 0),
         epochs=_last(frame, "epoch"),
         held_out=HeldOutFigures(
             start=measured[0] if measured else {},
             end=measured[-1] if measured else {},
-            best=max(scored, key=lambda row: row["reward"]) if scored else {},
+            best=max(scored, key=lambda row: row[rank]) if scored else {},
         ),
         trained=TrainedCounts(**{name: _total(frame, name) for name in _AMOUNTS}),
         encoded=_totals(frame, "encoder/"),
@@ -144,9 +146,11 @@ def print_fit_summary(run: Path, result: FitResult, console: Console, *, already
     if table := held_out_table(result.held_out):
         print_tables([table], console)
     adapter = (run / "adapter_config.json").exists()
-    there = [name for name in _SHOWN if (run / name).exists()]
+    there = [name for name in _FILES if (run / name).exists()]
     print_line(console, f"{run}: {', '.join(['adapter' if adapter else 'weights', *there])}")
-    if adapter:
+    if (run / "base.json").exists() or result.held_out.end.get("accuracy") is not None:
+        print_line(console, f"next: neat-data score SOURCE --reward-model {run} --out FOLDER")
+    elif adapter:
         print_line(console, f"next: neat-train export {run} --merge --out {run}-merged")
 
 
@@ -173,15 +177,44 @@ def _amounts(result: FitResult) -> str:
     return f": {', '.join(parts)}" if parts else ""
 
 
-def held_out_table(held_out: HeldOutFigures) -> Table | None:
-    """Held-out figures at the start, at the best mean reward where that is another step, and at the end."""
+def _shown(held_out: HeldOutFigures) -> list[Mapping[str, Any]]:
     start, best, end = held_out.start, held_out.best, held_out.end
-    if not end:
-        return None
     steps = [start, end] if start["step"] != end["step"] else [end]
     if best and best["step"] not in (start["step"], end["step"]):
         steps.insert(1, best)
-    rows = tuple((_when(row, best), *_cells(row)) for row in steps)
+    return steps
+
+
+def _reward_table(held_out: HeldOutFigures) -> Table:
+    """Of a reward model: whom it agrees with."""
+    rows = tuple((_when(at, held_out.best), *_agreement(at)) for at in _shown(held_out))
+    columns = ("step", "accuracy", "95 % interval", "calibration error", "length correlation", "loss")
+    pairs, verdicts = (held_out.end.get(name, 0) for name in ("pairs", "verdicts"))
+    counted = [f"{count:,.0f} {name}" for name, count in (("pairs", pairs), ("verdicts", verdicts)) if count]
+    return Table("Held-out labels", columns, rows, f"Accuracy on {' and '.join(counted)}; a tie is a miss.")
+
+
+def _agreement(at: Mapping[str, Any]) -> tuple[str, ...]:
+    share = at.get("accuracy", at.get("verdict_accuracy"))
+    interval = f"{100 * at['accuracy_low']:.1f} to {100 * at['accuracy_high']:.1f}" if "accuracy_low" in at else MISSING
+    ece = f"{100 * at['ece']:.1f} %" if "ece" in at else MISSING
+    return (
+        MISSING if share is None else f"{100 * share:.1f} %",
+        interval,
+        ece,
+        number(at.get("length_correlation")),
+        number(at.get("loss")),
+    )
+
+
+def held_out_table(held_out: HeldOutFigures) -> Table | None:
+    """Held-out figures at the start, at the best mean reward where that is another step, and at the end."""
+    best, end = held_out.best, held_out.end
+    if not end:
+        return None
+    if "accuracy" in end or "verdict_accuracy" in end:
+        return _reward_table(held_out)
+    rows = tuple((_when(at, best), *_cells(at)) for at in _shown(held_out))
     columns = ("step", "mean reward", "95 % interval", "perplexity", "tokens", "finished")
     queries = end.get("answers")
     note = (

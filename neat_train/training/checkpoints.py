@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 from torch import nn
@@ -28,8 +28,6 @@ from neat_train.distributed import Ranks
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from neat_train.policy.policy import Policy
-
     _Base = Trainer
 else:
     _Base = object
@@ -40,6 +38,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_SAID = ("no space left", "quota exceeded", "file too large", "pytorchstreamwriter failed", "unexpected pos")
 
 
+class Saved(Protocol):
+    """What is trained, as far as checkpoints go."""
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, and what loads them elsewhere."""
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Put the weights that `save` wrote back, bit for bit."""
+        ...
+
+
 class WholeCheckpoints(_Base):
     """For a `transformers.Trainer`: a checkpoint counts only when it is whole. The mixin stands in front of it.
 
@@ -48,7 +58,7 @@ class WholeCheckpoints(_Base):
             they were trained in, and saves the frozen one beside the trained one.
     """
 
-    policy: Policy
+    policy: Saved
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         ranks = Ranks.here()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -273,13 +273,21 @@ def _length(sample: Sample) -> int:
     return len(sample.text.split()) if sample.tokens is None else len(sample.tokens)
 
 
+class Measured(Protocol):
+    """What an evaluation asks."""
+
+    def measure(self, module: nn.Module, step: int) -> dict[str, float]:
+        """Figures by name, the same on every rank."""
+        ...
+
+
 class Measures(Trainer):
     """To inherit from in front of another Trainer: `evaluate` measures `self.held_out`.
 
     Trainer wants some `eval_dataset` where there is an `eval_strategy`; nothing is read from it.
     """
 
-    held_out: HeldOut | None = None
+    held_out: Measured | None = None
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"

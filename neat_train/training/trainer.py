@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from neat_data.progress import Watcher
@@ -27,7 +26,6 @@ from neat_train.config.objective import ObjectiveSettings, Penalised
 from neat_train.data import batches
 from neat_train.data.batches import MicroBatch, filler, micro_batches
 from neat_train.data.examples import Encoder
-from neat_train.data.order import steps_an_epoch
 from neat_train.data.record_source import RecordSource
 from neat_train.data.selection import Select, selected
 from neat_train.distributed import Ranks
@@ -39,7 +37,8 @@ from neat_train.training.checkpoints import WholeCheckpoints
 from neat_train.training.divergence import Guard, overflow_is_mended
 from neat_train.training.held_out import HeldOut, Measures
 from neat_train.training.progress import TRAINING
-from neat_train.training.step_metrics import Load, StepFigures, figures_of, over_steps
+from neat_train.training.step_metrics import Load, StepFigures, figures_of
+from neat_train.training.stepwise import Stepwise
 from neat_train.training.stored_reference import StoredReference
 
 
@@ -74,11 +73,6 @@ class Work:
     encoder: Encoder
     select: Select | None = None
 
-    @property
-    def steps(self) -> int:
-        """Of one epoch."""
-        return steps_an_epoch(self.records, self.records_per_step)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Planned:
@@ -89,8 +83,10 @@ class _Planned:
     compared: tuple[MicroBatch, Tensor] | None
 
 
-class NeatTrainer(Measures, WholeCheckpoints, Trainer):
+class NeatTrainer(Stepwise, Measures, WholeCheckpoints, Trainer):
     """Trains a policy on the objective of NEAT; see the module."""
+
+    policy: Policy
 
     def __init__(
         self,
@@ -116,24 +112,8 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         self._own, self._stored = own, stored
         self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
         self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
-        self._unlogged: list[dict[str, float]] = []
-
-    def get_train_dataloader(self) -> DataLoader:
-        """The numbers of an epoch's steps; neither shuffled nor shared out, as that is the source's affair."""
-        # With a generator of its own it leaves the global random state alone.
-        return DataLoader(_Steps(self._work.steps), collate_fn=lambda items: items[0], generator=torch.Generator())
-
-    def num_examples(self, dataloader: DataLoader) -> int:
-        """Records of an epoch."""
-        return self._work.records
-
-    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
-        """Records of a step."""
-        return self._work.records_per_step
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: transformers would count padded rows."""
-        return 0
+        self.unlogged = []
+        self.records, self.records_per_step = work.records, work.records_per_step
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -161,7 +141,7 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
         self._check_rows(step + 1, made, health)
         loss = figures.pop("loss")
         self._guard.check(step + 1, loss, figures.get("best_logp"), figures.get("worst_logp"))
-        self._unlogged.append({**figures, **load.amounts(), **self._work.source.metrics()})
+        self.unlogged.append({**figures, **load.amounts(), **self._work.source.metrics()})
         self._watch.advance(load.records, load.tokens)
         return torch.tensor(loss, device=packed.device)
 
@@ -286,24 +266,3 @@ class NeatTrainer(Measures, WholeCheckpoints, Trainer):
             self._stored.write(self.state.global_step)
         super()._save_checkpoint(model, trial)
         self._work.source.saved(self.state.global_step)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what the steps since the last log were made of."""
-        if "loss" in logs and self._unlogged:
-            logs.update(over_steps(self._unlogged))
-            self._unlogged = []
-        logs.pop("total_flos", None)
-        super().log(logs, start_time)
-
-
-class _Steps(Dataset):
-    """Numbers of steps, in the shape that transformers looks for labels in."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, number: int) -> dict[str, int]:
-        return {"step": number}

@@ -66,8 +66,21 @@ class ScoringChoice:
     attention: str
 
 
-def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardModelSpec, pad: int) -> ScoringChoice:
+def choose_path(
+    model: PreTrainedModel,
+    template: ChatTemplate,
+    spec: RewardModelSpec,
+    pad: int,
+    *,
+    backward: bool = False,
+    dtype: torch.dtype | None = None,
+) -> ScoringChoice:
     """Compare both paths with the model's own forward pass; leaves the model with the attention that was chosen.
+
+    Args:
+        pad: the token id that batches are padded with.
+        backward: whether gradients are wanted.
+        dtype: that passes compute in; None: the model's own.
 
     Raises:
         InputError: `path="trees"` or an attention was asked for and is not exact, or padding changes what the model
@@ -80,7 +93,7 @@ def choose_path(model: PreTrainedModel, template: ChatTemplate, spec: RewardMode
     if choice.path == "batches":
         model.set_attn_implementation(own)
         return ScoringChoice(choice.path, linear, choice.note, own)
-    attention, line = choose_attention(asked, model.config, model.dtype, model.device, backward=False)
+    attention, line = choose_attention(asked, model.config, dtype or model.dtype, model.device, backward=backward)
     model.set_attn_implementation(attention)
     return ScoringChoice(choice.path, linear, with_line(choice, line).note, attention)
 
