@@ -49,6 +49,8 @@ Rewards = Literal["model", "given"]
 ScoringPath = Literal["auto", "trees", "batches"]
 SamplerBackend = Literal["auto", "transformers", "vllm", "openai"]
 Phase = Literal["both", "sample", "score"]
+Part = Literal["answer", "whole"]
+Thinking = Literal["on", "off"]
 
 
 def open(path: str | Path, *, drop_by: DropBy = "any") -> PreferenceDataset:
@@ -96,6 +98,8 @@ def score(
     token_budget: int | None = None,
     path: ScoringPath = "auto",
     chat_template: str = "auto",
+    template_args: Mapping[str, Any] | None = None,
+    score: Part = "answer",
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     base: str | Path | None = None,
@@ -126,6 +130,8 @@ def score(
         token_budget: tokens in one forward pass; None: the device's.
         path: `trees` shares a query among its responses, `batches` pads; `auto` checks which is exact.
         chat_template: `auto` (the model's own), `hh`, or a Jinja file.
+        template_args: handed to the chat template, say `{"enable_thinking": False}`.
+        score: what of a response is scored, its `answer` alone, or the `whole` of it, thought and answer.
         model_args: handed to the back end, say `{"attn_implementation": "eager"}`.
         trust_remote_code: whether code that comes with the model is run.
         base: the model of a reward adapter that says no more of it than a folder.
@@ -160,6 +166,8 @@ def score(
             token_budget=token_budget,
             path=path,
             chat_template=chat_template,
+            template_args=dict(template_args or {}),
+            score=score,
             model_args=model_args,
             trust_remote_code=trust_remote_code,
             base=None if base is None else str(base),
@@ -209,6 +217,8 @@ def expand(
     max_length: int | None = None,
     token_budget: int | None = None,
     chat_template: str = "auto",
+    thinking: Thinking | None = None,
+    template_args: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     reward_model: str | Path | RewardModelSpec | None = None,
@@ -247,6 +257,8 @@ def expand(
         max_length: tokens of prompt, query and response; None: the policy's window.
         token_budget: tokens of one batch of the policy; None: the device's.
         chat_template: `auto` (the model's own), `hh`, or a Jinja file.
+        thinking: `on` or `off` asks for a thought before the answer, or for none; None: as the template has it.
+        template_args: handed to the chat template, say `{"enable_thinking": False}`.
         model_args: handed to the policy's back end.
         trust_remote_code: whether code that comes with the policy is run.
         reward_model: what scores; None: the model that scored the dataset.
@@ -274,6 +286,8 @@ def expand(
     at_least(64, token_budget=token_budget)
     one_of(Phase, phase=phase)
     one_of(SamplerBackend, sampler=sampler)
+    if thinking is not None:
+        one_of(Thinking, thinking=thinking)
     if (policy is None) == (phase != "score"):
         raise InputError("say policy=MODEL, or phase='score' alone, for what was sampled before")
     spec = None
@@ -288,6 +302,8 @@ def expand(
             max_length=max_length,
             token_budget=token_budget,
             chat_template=chat_template,
+            thinking=thinking,
+            template_args=dict(template_args or {}),
             concurrency=concurrency,
             model_args=dict(model_args or {}),
             trust_remote_code=trust_remote_code,
@@ -383,6 +399,8 @@ def rescore(
     token_budget: int | None = None,
     path: ScoringPath = "auto",
     chat_template: str = "auto",
+    template_args: Mapping[str, Any] | None = None,
+    score: Part = "answer",
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     base: str | Path | None = None,
@@ -398,7 +416,7 @@ def rescore(
         name: what the scores are called, a plain word; `rank_by=name` then ranks by them.
         backend, device, dtype, workers: as in `score`.
         max_length, max_response, token_budget, path: as in `score`.
-        chat_template, model_args, trust_remote_code, base, progress: as in `score`.
+        chat_template, template_args, score, model_args, trust_remote_code, base, progress: as in `score`.
 
     Raises:
         InputError: no such dataset, one that is not finished, a bad name or model, or scores of this name that were
@@ -423,6 +441,8 @@ def rescore(
         token_budget=token_budget,
         path=path,
         chat_template=chat_template,
+        template_args=dict(template_args or {}),
+        score=score,
         model_args=model_args,
         trust_remote_code=trust_remote_code,
         base=None if base is None else str(base),
@@ -627,6 +647,7 @@ def _reward_model(model: str | Path | RewardModelSpec, **options: Any) -> Reward
     at_least(64, token_budget=options["token_budget"])
     one_of(Backend, backend=options["backend"])
     one_of(ScoringPath, path=options["path"])
+    one_of(Part, score=options["score"])
     return reward_spec(model, **{**options, "model_args": dict(options["model_args"] or {})})
 
 

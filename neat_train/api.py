@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from neat_data.api import watching
 from neat_data.arguments import at_least, path_or_none, place_of, several, text_or_none
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neat_train.training.progress import TrainingProgress
 
 _PACKAGE = "neat_train"
+Thinking = Literal["on", "off"]
 
 
 def fit(
@@ -119,6 +120,8 @@ def evaluate(
     device: str = "auto",
     dtype: str = "auto",
     chat_template: str = "auto",
+    thinking: Thinking | None = None,
+    template_args: Mapping[str, Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
     base: str | Path | None = None,
@@ -148,6 +151,8 @@ def evaluate(
         max_length: tokens of query and answer; None: the model's window, 4,096 at most.
         token_budget: tokens of one batch of answers; None: the device's.
         device, dtype, chat_template: of the model.
+        thinking: `on` or `off` asks for a thought before the answer, or for none; None: as the template has it.
+        template_args: handed to the chat template, say `{"enable_thinking": False}`.
         model_args: handed to the model's back end.
         trust_remote_code: whether code that comes with a model is run.
         base: the model of an adapter that names a folder.
@@ -189,6 +194,8 @@ def evaluate(
         device=device,
         dtype=dtype,
         chat_template=chat_template,
+        thinking=thinking,
+        template_args=dict(template_args or {}),
         max_length=max_length,
         token_budget=token_budget,
         model_args=dict(model_args or {}),

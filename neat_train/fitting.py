@@ -318,6 +318,8 @@ def _policy_spec(request: FitRequest, settings: FitSettings, args: TrainingArgum
         device=str(args.device),
         dtype=settings.dtype,
         chat_template=settings.chat_template,
+        thinking=settings.thinking,
+        template_args=settings.template_args,
         model_args=settings.model_args,
         gradient_checkpointing=args.gradient_checkpointing,
         trust_remote_code=request.trust_remote_code,

@@ -17,19 +17,27 @@ import pyarrow as pa
 
 from neat_data.analysis.agreement import Compared, compare
 from neat_data.expressions import explained, grouping, inner, select
+from neat_data.thought import MARKED, thought_of
 
 _SCORE = "score "  # before the names of the models in the narrow frame
 
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """One entry a response: reward (float32, NaN where unscored), length in characters, codes into `Columns.names`."""
+    """One entry a response: reward (float32, NaN where unscored), length in characters, codes into `Columns.names`.
+
+    Attributes:
+        thought: characters of its thought, -1 where it has none.
+        unended: whether that thought never ends.
+    """
 
     reward: np.ndarray
     chars: np.ndarray
     origin: np.ndarray
     polarity: np.ndarray
     round: np.ndarray
+    thought: np.ndarray
+    unended: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +137,15 @@ def columns(
 
 def _narrow(records: pl.LazyFrame, by: str | None, models: Sequence[str]) -> pl.LazyFrame:
     element = pl.element().struct
+    text = element.field("text")
     return records.select(
         "record",
         reward=inner("responses", "reward"),
-        chars=pl.col("responses").list.eval(element.field("text").str.len_chars()),
+        chars=pl.col("responses").list.eval(text.str.len_chars()),
         origin=inner("responses", "origin"),
         polarity=inner("responses", "polarity"),
         round=inner("responses", "round"),
+        thinking=pl.col("responses").list.eval(pl.when(text.str.contains(MARKED)).then(text)),
         truncated=inner("responses", "truncated"),
         # 64-bit hashes stand for ids (themselves 64 bits): they are compared inside one record only
         ids=pl.col("responses").list.eval(element.field("response_id").hash()),
@@ -153,6 +163,7 @@ def _batch(batch: pl.DataFrame, codes: dict[str, Codes]) -> Columns:
         origin=codes["origin"].encode(batch["origin"].to_arrow().flatten()),
         polarity=codes["polarity"].encode(batch["polarity"].to_arrow().flatten()),
         round=numbers(batch["round"]),
+        **_thoughts(batch["thinking"].to_arrow().flatten()),
     )
     sizes = batch["reward"].list.len().to_numpy()
     labels = batch["order"].list.len().fill_null(0).to_numpy()
@@ -167,6 +178,15 @@ def _batch(batch: pl.DataFrame, codes: dict[str, Codes]) -> Columns:
     }
     compared = _compared(batch, sizes, pairs)
     return Columns(responses, pairs, verdicts, spreads(responses.reward, sizes), {}, counts, compared)
+
+
+def _thoughts(texts: pa.Array) -> dict[str, np.ndarray]:
+    """`thought` and `unended` of the texts that bear the mark of one; the others are null."""
+    length, unended = np.full(len(texts), -1, dtype=np.int32), np.zeros(len(texts), dtype=bool)
+    for place in np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False)):
+        if (thought := thought_of(texts[int(place)].as_py())) is not None:
+            length[place], unended[place] = len(thought.text), not thought.ended
+    return {"thought": length, "unended": unended}
 
 
 def _compared(batch: pl.DataFrame, sizes: np.ndarray, pairs: Pairs) -> Compared | None:

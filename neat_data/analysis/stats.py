@@ -29,7 +29,7 @@ from neat_data.analysis.measures import (
 from neat_data.analysis.polarity import Polarities, compare
 from neat_data.errors import InputError
 from neat_data.notebook import figure, html_of_facts
-from neat_data.plain import Plain
+from neat_data.plain import WHERE_KNOWN, Plain
 from neat_data.store.manifest import reward_model
 from neat_data.store.scores.format import OWN
 
@@ -121,6 +121,24 @@ class Length:
 
 
 @dataclass(frozen=True, slots=True)
+class Thoughts:
+    """The responses that think before they answer.
+
+    Attributes:
+        share: of all responses.
+        unended: of those that think, the share whose thought never ends.
+        characters: of the thoughts.
+        with_thought, without: rewards of the responses that think, and of the others.
+    """
+
+    share: float
+    unended: float
+    characters: Summary
+    with_thought: Summary
+    without: Summary
+
+
+@dataclass(frozen=True, slots=True)
 class Unpaired:
     """Labels of a single response: the rewards of those people accepted and of those they did not."""
 
@@ -187,6 +205,7 @@ class Stats(Plain):
         scale: `paper` where the reward model is the paper's own, else `another`.
         ties: pairs with equal rewards.
         disagreement: pairs whose signed gap is below 0.
+        thoughts: None where no response thinks.
         polarities: where `by` is polarity.
         groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
         agreement: how far the reward models agree; None where there is one.
@@ -217,6 +236,7 @@ class Stats(Plain):
     widest: tuple[PairAt, ...]
     narrowest: tuple[PairAt, ...]
     wrong: tuple[PairAt, ...]
+    thoughts: Thoughts | None = field(default=None, metadata=WHERE_KNOWN)
     figures: Figures = field(default_factory=Figures)
 
     def to_dict(self) -> dict[str, Any]:
@@ -293,6 +313,7 @@ def compute(
             gaps=gap_summaries(pairs.gap, rewards[0].rewards.std, read.spread),
             gap_bins=gap_bins(pairs),
             rewards=rewards,
+            thoughts=thoughts(read.responses),
             unpaired=unpaired(read.verdicts),
             groups=tuple(groups[:GROUPS]),
             groups_left_out=max(0, len(groups) - GROUPS),
@@ -387,6 +408,21 @@ def length_effect(responses: Responses, pairs: Pairs) -> Length:
         spearman=spearman(responses.reward, responses.chars.astype(np.int32)),
         by_reward=share((pairs.longer[decided] > 0) == (pairs.gap[decided] > 0), pairs.record[decided]),
         by_people=share(pairs.longer[unequal] > 0, pairs.record[unequal]),
+    )
+
+
+def thoughts(responses: Responses) -> Thoughts | None:
+    """How often responses think, how long, and what they get for it."""
+    thinks = responses.thought >= 0
+    if not thinks.any():
+        return None
+    scored = ~np.isnan(responses.reward)
+    return Thoughts(
+        share=float(thinks.mean()),
+        unended=float(responses.unended[thinks].mean()),
+        characters=summary(np.sort(responses.thought[thinks])),
+        with_thought=summary(np.sort(responses.reward[thinks & scored])),
+        without=summary(np.sort(responses.reward[~thinks & scored])),
     )
 
 

@@ -21,7 +21,9 @@ from neat_data.cli.options import (
     ModelArg,
     Quiet,
     RewardBase,
+    ScorePart,
     ScoringPath,
+    TemplateArg,
     TokenBudget,
     TrustRemoteCode,
     Workers,
@@ -31,6 +33,7 @@ from neat_data.cli.options import (
     watcher,
     worker_count,
 )
+from neat_data.models.arguments import model_arguments
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,6 +82,8 @@ def rescore_verb(
     token_budget: TokenBudget = None,
     path: ScoringPath = "auto",
     chat_template: ChatTemplate = "auto",
+    template_arg: TemplateArg = None,
+    score: ScorePart = "answer",
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
     base: RewardBase = None,
@@ -103,6 +108,8 @@ def rescore_verb(
         token_budget=token_budget,
         path=path,
         chat_template=chat_template,
+        template_args=model_arguments(template_arg or [], "template_args"),
+        score=score,
         trust_remote_code=trust_remote_code,
         base=base,
     )

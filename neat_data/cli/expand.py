@@ -18,6 +18,8 @@ from neat_data.cli.options import (
     Json,
     ModelArg,
     Quiet,
+    TemplateArg,
+    Thinking,
     TrustRemoteCode,
     Where,
     Workers,
@@ -96,6 +98,8 @@ def expand_verb(
         int | None, typer.Option(min=64, help="Tokens of one batch of the policy.", show_default="the device's")
     ] = None,
     chat_template: ChatTemplate = "auto",
+    thinking: Thinking = None,
+    template_arg: TemplateArg = None,
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
     reward_model: Annotated[
@@ -165,6 +169,8 @@ def expand_verb(
                     max_length=max_length,
                     token_budget=token_budget,
                     chat_template=chat_template,
+                    thinking=thinking,
+                    template_args=model_arguments(template_arg or [], "template_args"),
                     concurrency=concurrency,
                     model_args=model_arguments(model_arg or []),
                     trust_remote_code=trust_remote_code,

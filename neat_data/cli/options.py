@@ -76,6 +76,18 @@ ScoringPath = Annotated[
     typer.Option(help="Share a query among its responses, or pad; auto checks what is exact."),
 ]
 ChatTemplate = Annotated[str, typer.Option(help="auto (the model's own), hh, or a Jinja file.")]
+TemplateArg = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE handed to the chat template, say enable_thinking=false.", show_default=False),
+]
+Thinking = Annotated[
+    Literal["on", "off"] | None,
+    typer.Option(help="Ask for a thought before the answer, or for none.", show_default="as the template has it"),
+]
+ScorePart = Annotated[
+    Literal["answer", "whole"],
+    typer.Option("--score", help="What of a response is scored: its answer alone, or its thought with it."),
+]
 ModelArg = Annotated[
     list[str] | None,
     typer.Option(help="KEY=VALUE handed to the back end, say attn_implementation=eager.", show_default=False),

@@ -25,7 +25,9 @@ from neat_data.cli.options import (
     ModelArg,
     Quiet,
     RewardBase,
+    ScorePart,
     ScoringPath,
+    TemplateArg,
     TokenBudget,
     TrustRemoteCode,
     Workers,
@@ -36,6 +38,7 @@ from neat_data.cli.options import (
     worker_count,
 )
 from neat_data.errors import InputError
+from neat_data.models.arguments import model_arguments
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,6 +85,8 @@ def score_verb(
     token_budget: TokenBudget = None,
     path: ScoringPath = "auto",
     chat_template: ChatTemplate = "auto",
+    template_arg: TemplateArg = None,
+    score: ScorePart = "answer",
     model_arg: ModelArg = None,
     trust_remote_code: TrustRemoteCode = False,
     base: RewardBase = None,
@@ -98,7 +103,7 @@ def score_verb(
 
     The same command again goes on where an earlier one stopped.
     """
-    from neat_data.scoring.score import ScoreRequest, score
+    from neat_data.scoring import score as scoring
 
     if dry_run:
         _show_three(
@@ -128,10 +133,12 @@ def score_verb(
             token_budget=token_budget,
             path=path,
             chat_template=chat_template,
+            template_args=model_arguments(template_arg or [], "template_args"),
+            score=score,
             trust_remote_code=trust_remote_code,
             base=base,
         )
-    request = ScoreRequest(
+    request = scoring.ScoreRequest(
         source=source,
         out=out,
         reward=spec,
@@ -147,7 +154,7 @@ def score_verb(
         workers=worker_count(workers),
     )
     with watcher(quiet) as watch:
-        summary = score(request, watch)
+        summary = scoring.score(request, watch)
     if json_:
         print_json(summary.to_dict())
     elif not quiet:

@@ -13,9 +13,18 @@ from neat_data.models.sampler import Sampler, SamplerSpec
 def load_reward_model(spec: RewardModelSpec) -> RewardModel:
     """Load the back end that `spec` names.
 
+    Its settings say which part of a response is scored where that is not the answer alone.
+
     Raises:
         InputError: no such model, two outputs, no chat template, a back end that is not installed.
     """
+    model = _back_end(spec)
+    if spec.score == "whole":
+        model.settings = {**model.settings, "score": "whole"}
+    return model
+
+
+def _back_end(spec: RewardModelSpec) -> RewardModel:
     if spec.model.startswith(("http://", "https://")):
         from neat_data.models.reward_models.http import HttpRewardModel
 

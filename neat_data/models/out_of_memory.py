@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from neat_data.errors import RunError
+from neat_data.models.answers import score_parts
 from neat_data.models.reward_model import RewardModel, Scored, Task
 
 Result = TypeVar("Result")
@@ -22,10 +23,12 @@ def score_tasks(
 ) -> tuple[list[Scored], int | None]:
     """The answers for one shard, and the token budget where it had to be halved for want of memory.
 
+    What a response thinks is left out of it, unless the model's spec says `whole`.
+
     Raises:
         RunError: out of memory even with a small budget.
     """
-    return halving(lambda budget: model.score(tasks, token_budget=budget, advance=advance), model.spec.token_budget)
+    return halving(lambda budget: score_parts(model, tasks, budget, advance), model.spec.token_budget)
 
 
 def halving(run: Callable[[int | None], Result], budget: int | None) -> tuple[Result, int | None]:

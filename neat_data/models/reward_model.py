@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 
 from neat_data.record import Messages
 
+Part = Literal["answer", "whole"]
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -29,7 +31,8 @@ class Scored:
         rewards: raw logits, one a response; None where the response was refused.
         refused: a reason code for each response that was refused, else None: `response_too_long`, `query_too_long` (its
             last turn alone exceeds its share of the length), `template_refused` (the chat template raised),
-            `judge_unreadable` (a judge's answer is no score), `server_refused` (the server does not take it).
+            `judge_unreadable` (a judge's answer is no score), `server_refused` (the server does not take it),
+            `no_answer` (its thought never ends, or nothing follows it).
         turns_cut: whole turns that the query lost so as to fit the model's length.
         tokens: tokens of the separate sequences, as a plain loop would have run them (k times the query).
         tokens_run: tokens that went through the model (less where responses share their query).
@@ -57,6 +60,8 @@ class RewardModelSpec:
         token_budget: tokens in one forward pass; None: the device's default.
         path: `trees` shares each query among its responses, `batches` pads; `auto` checks which is exact.
         chat_template: `auto`, `hh`, or a file.
+        template_args: arguments of the chat template beside its messages.
+        score: `answer` leaves a response's thought aside; `whole` scores it with the answer.
         base: where `model` is an adapter that says no more of its base model than a folder, that model.
         lengths_inherited: the lengths are those of a dataset's own model, and not the user's word: what makes tokens of
             its own leaves them out.
@@ -71,6 +76,8 @@ class RewardModelSpec:
     token_budget: int | None = None
     path: Literal["auto", "trees", "batches"] = "auto"
     chat_template: str = "auto"
+    template_args: dict[str, Any] = field(default_factory=dict)
+    score: Part = "answer"
     model_args: dict[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
     base: str | None = None

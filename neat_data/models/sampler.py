@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from neat_data.errors import InputError
 from neat_data.record import Messages, canonical_json
 
+Thinking = Literal["on", "off"]
 NO_ROUND = -1  # what `sample_seed` is given for answers that no round keeps: those that measure a policy
 
 
@@ -60,13 +61,15 @@ class Sample:
     """The answer to an `Ask`.
 
     Attributes:
-        text: decoded, stripped, without the end of turn, cut before a stop string.
+        text: decoded, stripped, without the end of turn, cut before a stop string; a thought that the header had opened
+            begins with its mark.
         tokens: the sampled ids, the end-of-turn token included where it was sampled; None where the back end does not
             tell.
         finished: the last sampled token is a stop token, or a stop string was reached.
         cut: text behind a stop string was cut off.
         turns_cut: whole oldest turns that the query lost so as to fit the window; a system turn and the prompt stay.
         refused: a reason code instead of a sample: `query_too_long`, `template_refused`, `server_refused`.
+        logps: log-probability of each of `tokens` in nats, before temperature and top-p; None where nobody asked.
     """
 
     text: str
@@ -75,6 +78,7 @@ class Sample:
     cut: bool = False
     turns_cut: int = 0
     refused: str | None = None
+    logps: tuple[float, ...] | None = field(default=None, compare=False)  # rounding of the batch is in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class SamplerSpec:
         max_length: tokens of query and response together; None: the model's window.
         token_budget: (query + new tokens) x rows of one batch; None: the device's default.
         chat_template: `auto`, `hh`, or a file.
+        thinking: `on` or `off` asks for a thought before the answer, or for none; None: as the template has it.
+        template_args: arguments of the chat template beside its messages.
         concurrency: requests in flight at a server.
     """
 
@@ -101,6 +107,8 @@ class SamplerSpec:
     max_length: int | None = None
     token_budget: int | None = None
     chat_template: str = "auto"
+    thinking: Thinking | None = None
+    template_args: dict[str, Any] = field(default_factory=dict)
     concurrency: int = 8
     model_args: dict[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False

@@ -18,6 +18,7 @@ from neat_data.models.sampler import Sample
 from neat_data.models.template_probes import ANSWER, FINISHED
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message
+from neat_data.thought import MARKS
 
 _NEXT = "Nobodyelse"
 _PROBE = (*FINISHED, Message("user", _NEXT))
@@ -81,19 +82,32 @@ def _between_turns(template: ChatTemplate) -> str:
 
 
 def tokenizer_id(template: ChatTemplate, stops: Stops) -> str:
-    """For `Response.tokenizer`: sha256 over the tokenizer's hash and its end-of-turn token."""
+    """For `Response.tokenizer`: sha256 over the tokenizer's hash, its end of turn, and what the header thinks.
+
+    Behind a header that opens a thought, or has closed it, other tokens make the same response.
+    """
     turn = stops.ids[0] if stops.ids else None
-    return hashlib.sha256(f"{template.fingerprint['tokenizer']} {turn}".encode()).hexdigest()
+    thinks = f" {template.thought_header}" if template.thought_header else ""
+    return hashlib.sha256(f"{template.fingerprint['tokenizer']} {turn}{thinks}".encode()).hexdigest()
 
 
-def sampled(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase, turns_cut: int = 0) -> Sample:
-    """The sample that these ids make; whether it is finished is read off the last one, or a stop string in the text."""
+def sampled(
+    ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase, turns_cut: int = 0, opened: str = ""
+) -> Sample:
+    """The sample that these ids make; whether it is finished is read off the last one, or a stop string in the text.
+
+    Args:
+        opened: the mark of a thought that the header has opened; the text begins with it, the ids do not.
+    """
     ended = bool(ids) and ids[-1] in stops.ids
     text = decoded(ids[:-1] if ended else ids, tokenizer)
     end = -1 if stops.string is None else text.find(stops.string)
     if end >= 0:
         text = text[:end]
-    return Sample(text.strip(), tuple(ids), ended or end >= 0, end >= 0, turns_cut)
+    text = text.strip()
+    if opened and text and not text.startswith(opened):
+        text = f"{opened}\n{text}"
+    return Sample(text, tuple(ids), ended or end >= 0, end >= 0, turns_cut)
 
 
 def reaches_stop_string(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -105,7 +119,19 @@ def reaches_stop_string(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedT
 
 
 def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of token ids, special tokens left out and spaces left alone."""
-    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    assert isinstance(text, str)
+    """The text of token ids; special tokens are left out, but for the marks of a thought, and spaces left alone."""
+    marks = _special_marks(tokenizer)
+    text, start = "", 0
+    for end in [*(place for place, number in enumerate(ids) if number in marks), len(ids)]:
+        part = tokenizer.decode(list(ids[start:end]), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(part, str)
+        text += part + (marks[ids[end]] if end < len(ids) else "")
+        start = end + 1
     return text
+
+
+def _special_marks(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The marks of a thought that the tokenizer counts among its special tokens (Magistral's), by their ids."""
+    marks = {mark for pair in MARKS for mark in pair}
+    added = tokenizer.added_tokens_decoder
+    return {number: token.content for number, token in added.items() if token.special and token.content in marks}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from neat_data.record import Message, Messages
+from neat_data.thought import MARKS
 
 USER, ANSWER = "Knock knock.", "Whoisthere"
 _SYSTEM, _THOUGHT = "Staypolite", "Whocouldthatbe"
@@ -37,6 +39,17 @@ def unasked_header(render: Render, special_tokens: Sequence[str]) -> str:
     ends = [tail.index(token) + len(token) for token in special_tokens if token in tail]
     header = tail[min(ends, default=0) :]
     return header if header.strip() and before.endswith(header) else ""
+
+
+def thought_header(render: Render) -> str:
+    """What the header that asks for an answer ends in where it opens a thought, or opens and closes one, or nothing."""
+    asked = render(QUERY, ask=True)
+    for opens, closes in MARKS:
+        opens, closes = re.escape(opens), re.escape(closes)
+        found = re.search(rf"({opens}\s*({closes}\s*)?|{closes}\s*)$", asked)
+        if found:
+            return found.group()
+    return ""
 
 
 def lost_roles(render: Render, refused: type[Exception]) -> tuple[str, ...]:

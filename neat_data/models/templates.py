@@ -8,6 +8,7 @@ is refused unless `--chat-template` names one (`hh` is the plain ``\n\nHuman:`` 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from neat_data.errors import InputError
 from neat_data.models import template_probes as probes
+from neat_data.models.template_arguments import resolved_arguments, with_defaults
 from neat_data.models.template_bounds import require_bounded
 from neat_data.record import Messages
+from neat_data.thought import MARKS
 
 HH = Path(__file__).with_name("hh.jinja")
 # Templates that write today's date would score differently tomorrow: this is the default of those that have one.
@@ -34,19 +37,39 @@ class ChatTemplate:
 
     Attributes:
         name: `auto`, `hh`, or `file`.
-        source: the template's Jinja text, for saving it beside a model; its clock stands still, as it does here.
-        fingerprint: sha256 of the template's text and of the tokenizer, for settings.
+        source: the template's Jinja text, for saving it beside a model; its clock stands still, as it does here, and
+            its arguments are set.
+        fingerprint: sha256 of the template's text and of the tokenizer, and its arguments, for settings.
         unasked_header: what the template appends to every finished dialogue; stripped from all of them.
+        thought_header: what the header that asks for an answer says of its thought: opened (`<think>`), closed at once
+            (`<think></think>`), or nothing.
+        opened: the mark that opens a thought, where that header ends in one.
         scoring_notes: lines worth printing once where finished dialogues are scored: what the template leaves out.
+        thought_notes: the same where their thoughts are scored with them.
         asking_notes: the same where answers are asked for or learned.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, choice: str = "auto") -> None:
-        """Raises InputError where there is no template, or the one chosen fails or loses words on a few plain turns."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        choice: str = "auto",
+        arguments: Mapping[str, Any] | None = None,
+        thinking: str | None = None,
+    ) -> None:
+        """Raises InputError where there is no template, or the one chosen fails or loses words on a few plain turns.
+
+        Args:
+            arguments: of the template, beside its messages.
+            thinking: `on` or `off`, by the argument that the template has for that.
+        """
         self.tokenizer = tokenizer
         self.name = choice if choice in ("auto", "hh") else "file"
         source = _read(tokenizer, choice)
-        self.fingerprint = {"template": _sha256(source), "tokenizer": _tokenizer_hash(tokenizer)}
+        arguments = resolved_arguments(source, arguments or {}, thinking, tokenizer)
+        source = with_defaults(source, arguments)
+        self.fingerprint: dict[str, Any] = {"template": _sha256(source), "tokenizer": _tokenizer_hash(tokenizer)}
+        if arguments:
+            self.fingerprint["template_args"] = arguments
         self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
         self.unasked_header = ""
         if choice != "hh":
@@ -63,7 +86,10 @@ class ChatTemplate:
                 f"the chat template ({choice}) leaves out the words of the {' and the '.join(lost)}",
                 advice=f"templates of models that see pictures often take text in parts only; {_ANOTHER}",
             )
+        self.thought_header = probes.thought_header(self.text)
+        self.opened = next((opens for opens, _ in MARKS if self.thought_header.rstrip() == opens), "")
         self.scoring_notes = self._scoring_notes()
+        self.thought_notes = self._thought_notes()
         self.asking_notes = self._asking_notes()
         self._lead, self._trail = self._special_ids()
 
@@ -85,6 +111,10 @@ class ChatTemplate:
     def ids(self, messages: Messages, *, ask: bool = False) -> list[int]:
         """The dialogue's token ids, special tokens included. Arguments and errors as `text`."""
         return self.encode_texts([self.text(messages, ask=ask)])[0]
+
+    def notes_of(self, part: str) -> list[str]:
+        """Lines worth printing once where this part (`answer`, `whole`) of responses is scored."""
+        return [*self.scoring_notes, *(self.thought_notes if part == "whole" else [])]
 
     def query_ids(self, messages: Messages) -> list[int]:
         """What a generator continues: the ids with the answer's header, without what a tokenizer puts behind a text."""
@@ -135,12 +165,15 @@ class ChatTemplate:
             notes.append("the chat template opens a new turn behind a finished dialogue; that header is left out")
         if probes.loses_system(self.text, TemplateRefused, ask=False):
             notes.append("the chat template leaves the system turn out of finished dialogues: it is not scored")
-        if probes.loses_thought(self.text, TemplateRefused):
-            notes.append(
-                "the chat template leaves an answer's thought (<think>…</think>) out: responses that differ only "
-                "there get the same reward"
-            )
         return notes
+
+    def _thought_notes(self) -> list[str]:
+        if not probes.loses_thought(self.text, TemplateRefused):
+            return []
+        return [
+            "the chat template leaves an answer's thought (<think>…</think>) out: responses that differ only "
+            "there get the same reward"
+        ]
 
     def _asking_notes(self) -> list[str]:
         if probes.loses_system(self.text, TemplateRefused, ask=True):
@@ -148,9 +181,15 @@ class ChatTemplate:
         return []
 
 
-def policy_template(tokenizer: PreTrainedTokenizerBase, choice: str) -> ChatTemplate:
+def policy_template(
+    tokenizer: PreTrainedTokenizerBase,
+    choice: str,
+    arguments: Mapping[str, Any] | None = None,
+    thinking: str | None = None,
+) -> ChatTemplate:
     """The template of a policy: a base model, which has none of its own, gets the plain one."""
-    return ChatTemplate(tokenizer, "hh" if choice == "auto" and not _own(tokenizer) else choice)
+    choice = "hh" if choice == "auto" and not _own(tokenizer) else choice
+    return ChatTemplate(tokenizer, choice, arguments, thinking)
 
 
 def _read(tokenizer: PreTrainedTokenizerBase, choice: str) -> str:

@@ -15,6 +15,7 @@ from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import Table
 from neat_data.store.atomic import write_atomically
 from neat_data.store.inside import refuse_inside_dataset
+from neat_data.thought import thought_of
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 FOLD_CHARACTERS = 700
@@ -89,7 +90,18 @@ def table_of(table: Table) -> str:
 
 
 def folded(text: str) -> str:
-    """Text as it stands, the end of a long one folded away."""
+    """Text as it stands; its thought and the end of a long one are folded away."""
+    thought = thought_of(text)
+    if thought is None:
+        return _cut(text)
+    end = "" if thought.ended else ", without an end"
+    return (
+        f"<details><summary>Thought of {len(thought.text):,} characters{end}</summary>"
+        f'<p class="text">{escape(visible(thought.text))}</p></details>{_cut(thought.answer)}'
+    )
+
+
+def _cut(text: str) -> str:
     shown = visible(text)
     if len(shown) <= FOLD_CHARACTERS * 1.3:
         return f'<p class="text">{escape(shown)}</p>'

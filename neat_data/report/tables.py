@@ -30,7 +30,7 @@ class Table:
 def tables(stats: Stats) -> list[Table]:
     """Every table that has something to say about these stats."""
     candidates = [dataset(stats), shares(stats), spread(stats), agreement(stats), rewards(stats), length(stats)]
-    candidates += [polarities(stats), unpaired(stats), groups(stats), *models(stats)]
+    candidates += [thoughts(stats), polarities(stats), unpaired(stats), groups(stats), *models(stats)]
     return [table for table in candidates if table.rows]
 
 
@@ -190,6 +190,22 @@ def rewards(stats: Stats) -> Table:
         rows.append((name, f"{values.count:,}", *(number(value) for value in figures)))
     columns = ("responses", "count", "mean", "sd", "5 %", "50 %", "95 %")
     return Table("Rewards", columns, tuple(rows))
+
+
+def thoughts(stats: Stats) -> Table:
+    """How often responses think, how long, and what they get for it."""
+    found = stats.thoughts
+    if found is None:
+        return Table("", (), ())
+    rows = (
+        ("responses that think", percent(found.share)),
+        ("of these: the thought never ends", percent(found.unended)),
+        ("characters of a thought: median", f"{found.characters.median or 0:,.0f}"),
+        ("characters of a thought: 95 %", f"{found.characters.q95 or 0:,.0f}"),
+        ("mean reward with a thought", number(found.with_thought.mean)),
+        ("mean reward without one", number(found.without.mean)),
+    )
+    return Table("Thoughts", ("", ""), rows)
 
 
 def polarities(stats: Stats) -> Table:

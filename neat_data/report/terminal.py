@@ -80,6 +80,12 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         print_line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
     if counts["queries_cut"]:
         print_line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
+    if thoughts := counts.get("thoughts"):
+        print_line(
+            console,
+            f"{thoughts['responses']:,} responses think, {thoughts['unended']:,} of them without an end; scored: the "
+            f"{'answer alone' if thoughts['scored'] == 'answer' else 'whole'}.",
+        )
     for note in summary.notes:
         print_line(console, note)
     print_line(console, f"next: neat-data stats {summary.out}")
@@ -237,7 +243,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
         f"{summary.dataset}, of {counts['asked']:,}{f'; {rejected:,} rows rejected' if rejected else ''}.",
     )
     console.print()
-    print_tables([_became(prompts), _rewards(prompts)], console)
+    print_tables([_became(prompts), _rewards(prompts), *_thoughts(prompts)], console)
     if counts["usage"]:
         print_line(console, _usage(counts["usage"]))
     if counts.get("not_taken"):
@@ -268,6 +274,25 @@ def _became(prompts: dict[str, dict[str, Any]]) -> Table:
     ]
     columns = ("prompt", "asked", "joined", "dropped", "unfinished", "query cut", "refusals")
     return Table("What became of the responses", columns, tuple(rows))
+
+
+def _thoughts(prompts: dict[str, dict[str, Any]]) -> list[Table]:
+    """One table where responses think."""
+    rows = [
+        (
+            one_line(name),
+            percent(found["thought_share"]),
+            percent(found["unended_share"]),
+            f"{found['thought_characters']:,.0f}",
+            number(found["reward_with_thought"]),
+            number(found["reward_without_thought"]),
+        )
+        for name, found in prompts.items()
+        if "thought_share" in found
+    ]
+    columns = ("prompt", "think", "without an end", "characters", "mean reward with", "without")
+    note = "Without an end: of those that think. Characters: of a thought, mean."
+    return [Table("Thoughts", columns, tuple(rows), note)] if rows else []
 
 
 def _rewards(prompts: dict[str, dict[str, Any]]) -> Table:

@@ -27,12 +27,13 @@ from neat_data.review.guard import MAX_BODY
 from neat_data.review.judging import Review
 from neat_data.review.look.pages import Look
 from neat_data.review.look.pages import routes as look_routes
+from neat_data.thought import thought_of
 
 
 def application(review: Review) -> Starlette:
     """The pages as an application; `Guard` stands before it."""
     pages = Environment(loader=PackageLoader("neat_data.review"), autoescape=True, undefined=StrictUndefined)
-    pages.filters.update(visible=visible, one_line=one_line)
+    pages.filters.update(visible=visible, one_line=one_line, thought=thought_of)
 
     def html(name: str, status: int = 200, **values: Any) -> Response:
         return HTMLResponse(pages.get_template(name).render(values), status)

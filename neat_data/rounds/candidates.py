@@ -17,6 +17,7 @@ from neat_data.errors import InputError
 from neat_data.expressions import scalar
 from neat_data.labels import pair
 from neat_data.record import RESPONSE, Record, Response
+from neat_data.thought import answer_of
 
 # English openings of a refusal, as in the keyword test of AdvBench (Zou et al. 2023, arXiv 2307.15043, appendix B).
 REFUSAL = (
@@ -116,8 +117,8 @@ class Rules:
         keep_by(self.keep, pl.DataFrame(schema=KEEP_COLUMNS))
 
     def refuses(self, text: str) -> bool:
-        """Whether the response says that it will not answer; its first 200 characters are looked at."""
-        return re.search(self.refusal, text[:200]) is not None
+        """Whether the response says that it will not answer; the first 200 characters of its answer are looked at."""
+        return re.search(self.refusal, (answer_of(text) or "")[:200]) is not None
 
 
 def length(response: Response) -> int:

@@ -233,7 +233,7 @@ def reward_spec(folder: DatasetFolder, scoring: Scoring) -> RewardModelSpec:
     """What scores the new responses: what was asked for, with the lengths of the dataset's own, or its own."""
     own = folder.settings["reward_model"]
     if scoring.reward is not None:
-        return completed(scoring.reward, own)
+        return completed(scoring.reward, own, another=scoring.mix)
     return spec_of(folder.path, own, scoring.device)
 
 

@@ -17,6 +17,7 @@ from neat_data.analysis.measures import Z95, wilson
 from neat_data.models.reward_model import Scored, Task
 from neat_data.record import Record, Response
 from neat_data.rounds.candidates import KEEP_COLUMNS, Candidate, Rules, described, ends, keep_by
+from neat_data.thought import thought_of
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Tally:
         reward, squares: sums over the scored.
         compared: scored ones whose query people put a pair of in order; `chosen`, `rejected`: sums of its rewards.
         below_rejected: of the compared, those with a lower reward than the rejected response.
+        thoughts: of those that the sampler gave, responses with a thought; `unended`: whose thought never ends;
+            `thought_characters`: sum of its lengths; `thought_scored`, `thought_reward`: of the scored, with a thought.
     """
 
     polarity: str | None = None
@@ -49,6 +52,11 @@ class Tally:
     chosen: float = 0.0
     rejected: float = 0.0
     below_rejected: int = 0
+    thoughts: int = 0
+    unended: int = 0
+    thought_characters: int = 0
+    thought_scored: int = 0
+    thought_reward: float = 0.0
 
     def add(self, other: Tally) -> None:
         """Count `other`'s candidates as well."""
@@ -56,8 +64,10 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the inverse of `from_dict`."""
-        return {**asdict(self), "dropped": dict(sorted(self.dropped.items()))}
+        """JSON-able; the inverse of `from_dict`. Nothing is said of thoughts where none occurs."""
+        unsaid = () if self.thoughts else _OF_THOUGHTS
+        content = {name: value for name, value in asdict(self).items() if name not in unsaid}
+        return {**content, "dropped": dict(sorted(self.dropped.items()))}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Tally:
@@ -75,10 +85,24 @@ class Tally:
             "dropped": dict(sorted(self.dropped.items())),
             **{name: getattr(self, name) for name in ("unfinished", "cut", "queries_cut", "refusals", "compared")},
             "refusal_share": self.refusals / given if given else None,
+            **self._thoughts(given),
             **self._mean(),
             "chosen": self.chosen / self.compared if self.compared else None,
             "rejected": self.rejected / self.compared if self.compared else None,
             **self._below(),
+        }
+
+    def _thoughts(self, given: int) -> dict[str, float | None]:
+        """Shares and means of responses with a thought; {} where there is none."""
+        if not self.thoughts:
+            return {}
+        without = self.scored - self.thought_scored
+        return {
+            "thought_share": self.thoughts / given if given else None,
+            "unended_share": self.unended / self.thoughts,
+            "thought_characters": self.thought_characters / self.thoughts,
+            "reward_with_thought": self.thought_reward / self.thought_scored if self.thought_scored else None,
+            "reward_without_thought": (self.reward - self.thought_reward) / without if without else None,
         }
 
     def _mean(self) -> dict[str, float | None]:
@@ -97,6 +121,7 @@ class Tally:
         return {"below_rejected": share, "below_low": low, "below_high": high}
 
 
+_OF_THOUGHTS = ("thoughts", "unended", "thought_characters", "thought_scored", "thought_reward")
 _NOT_GIVEN = ("query_too_long", "template_refused", "server_refused", "empty")
 
 
@@ -196,6 +221,8 @@ def tallies(
         tally = _one(candidate, rules, outcome.dropped)
         if outcome.reward is not None:
             _add_reward(tally, outcome.reward, ends(records[candidate.query_id]))
+            if tally.thoughts:
+                tally.thought_scored, tally.thought_reward = 1, outcome.reward
         made.setdefault(candidate.prompt, Tally(candidate.response.polarity)).add(tally)
     return made
 
@@ -206,6 +233,8 @@ def _one(candidate: Candidate, rules: Rules, reason: str | None) -> Tally:
     tally.cut, tally.tokens = candidate.cut, len(response.tokens or ())
     tally.unfinished = response.finished is False and candidate.refused is None
     tally.refusals = rules.refuses(response.text)
+    if (thought := thought_of(response.text)) is not None:
+        tally.thoughts, tally.unended, tally.thought_characters = 1, not thought.ended, len(thought.text)
     tally.dropped.update([reason] if reason else [])
     return tally
 

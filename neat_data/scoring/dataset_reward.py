@@ -29,6 +29,7 @@ _DECISIVE = (
     "max_response",
     "rubric",
 )
+_SAID = ("score",)  # decides as well, and is recorded where it is not the default
 _NOTED_BY = ("weights", "revision", "adapter", "template", "tokenizer")
 _LOADED = ("transformers", "vllm")  # back ends that load a model from a folder or from the hub
 _SERVERS = ("http://", "https://", "judge:")
@@ -87,6 +88,7 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardModelS
         backend="vllm" if backend == "vllm" else "auto",
         device=device,
         chat_template=template_of(settings),
+        **parts_of(settings),
         model_args=recorded.arguments(settings, "Name the model yourself: {reward_model} MODEL"),
         **recorded.scoring(settings),
     )
@@ -111,8 +113,26 @@ def _place(folder: Path, settings: dict[str, Any]) -> str:
     )
 
 
-def completed(spec: RewardModelSpec, settings: dict[str, Any]) -> RewardModelSpec:
-    """`spec` with the lengths of the dataset's model where the user said nothing of them."""
+def parts_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Which part of a response was scored, and how the template was asked to write it, for `RewardModelSpec`.
+
+    Raises:
+        InputError: what is recorded makes no sense.
+    """
+    score, arguments = settings.get("score", "answer"), settings.get("template_args") or {}
+    if score not in ("answer", "whole") or not isinstance(arguments, dict):
+        raise InputError(f"reward model {settings.get('model')}: recorded score {score!r}, template_args {arguments!r}")
+    return {"score": score, "template_args": arguments}
+
+
+def completed(spec: RewardModelSpec, settings: dict[str, Any], *, another: bool = False) -> RewardModelSpec:
+    """`spec` with what the dataset's model scored, and its lengths, where the user said nothing of them.
+
+    Args:
+        another: whether it may be another model, whose template knows other arguments.
+    """
+    parts = parts_of(settings)
+    spec = replace(spec, score=parts["score"], template_args={} if another else parts["template_args"])
     if "weights" not in settings and "revision" not in settings:
         return spec
     known = recorded.scoring(settings)
@@ -129,6 +149,7 @@ def mismatches(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
     shared = [key for key in _DECISIVE if key in own and key in other]
     if not any(key in shared for key in ("weights", "revision", "sha256")):
         shared.append("model")
+    shared += [key for key in _SAID if key in own or key in other]
     return [f"{key}: {own.get(key)} -> {other.get(key)}" for key in shared if own.get(key) != other.get(key)]
 
 
@@ -144,7 +165,7 @@ def require_same(own: dict[str, Any], other: dict[str, Any], folder: Path) -> No
 def require_same_files(own: dict[str, Any], spec: RewardModelSpec, folder: Path) -> None:
     """`require_same` by what files tell, before any of them is run or loaded."""
     if (files := _files(spec.model)) is not None:
-        require_same(own, files, folder)
+        require_same(own, {**files, **({"score": spec.score} if spec.score == "whole" else {})}, folder)
 
 
 def _files(model: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -19,7 +19,7 @@ from neat_data.models.out_of_memory import score_tasks
 from neat_data.models.reward_model import RewardModel, RewardModelSpec, Task
 from neat_data.notebook import html_of_facts
 from neat_data.progress import Silent, Watcher
-from neat_data.record import canonical_json, to_table
+from neat_data.record import Record, canonical_json, to_table
 from neat_data.report.card import write_card
 from neat_data.scoring import losses
 from neat_data.scoring.assemble import assemble, check_finite, given
@@ -36,6 +36,7 @@ from neat_data.store.commit import commit_shard
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import package_versions
 from neat_data.store.shard import ShardEntry, shard_metadata
+from neat_data.thought import thought_of
 
 SHARD_ROWS = 512
 
@@ -225,9 +226,20 @@ class _ShardWork:
         }
         if budget is not None:
             metadata["token_budget"] = budget
+        if thoughts := _thoughts(records):
+            metadata["thoughts"] = thoughts
         # Rows without a model or a token count still move the bar; repeats folded in elsewhere are made up for here.
         advance(self.plan.source_rows(shard) - len(tasks), 0)
         return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata, self.settings["compression"])
+
+
+def _thoughts(records: Sequence[Record]) -> dict[str, int]:
+    """How many responses think, and how many of these without an end; {} where none does."""
+    found = [thought_of(response.text) for record in records for response in record.responses]
+    thoughts = [thought for thought in found if thought is not None]
+    if not thoughts:
+        return {}
+    return {"responses": len(thoughts), "unended": sum(not thought.ended for thought in thoughts)}
 
 
 def _make_missing(
@@ -252,5 +264,10 @@ def _make_missing(
 
 def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:
     """What the manifest's summary of round 0 says beyond the counts that the store makes itself."""
-    cut = (shard_metadata(folder.path / entry.name)["queries_cut"] for entry in folder.entries(0))
-    return {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": sum(cut)}
+    shards = [shard_metadata(folder.path / entry.name) for entry in folder.entries(0)]
+    cut = sum(shard["queries_cut"] for shard in shards)
+    counts = {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": cut}
+    if thoughts := [shard["thoughts"] for shard in shards if "thoughts" in shard]:
+        counts["thoughts"] = {name: sum(shard[name] for shard in thoughts) for name in ("responses", "unended")}
+        counts["thoughts"]["scored"] = folder.settings["reward_model"].get("score", "answer")
+    return counts

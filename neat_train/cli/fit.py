@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, Json, Quiet, RankBy, TrustRemoteCode, Where, print_json, stdout
+from neat_data.cli.options import (
+    Dataset,
+    Json,
+    Quiet,
+    RankBy,
+    TemplateArg,
+    Thinking,
+    TrustRemoteCode,
+    Where,
+    print_json,
+    stdout,
+)
 from neat_data.models.arguments import model_arguments
 from neat_train.cli.options import Base
 from neat_train.training.launch import launch, launched
@@ -79,6 +90,8 @@ def fit_verb(
     chat_template: Annotated[
         str | None, typer.Option(help="auto (the model's own), hh, or a Jinja file.", show_default="auto")
     ] = None,
+    thinking: Thinking = None,
+    template_arg: TemplateArg = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the order, the samples and the adapter.", show_default="0")
     ] = None,
@@ -119,6 +132,8 @@ def fit_verb(
         "device": device,
         "dtype": dtype,
         "chat_template": chat_template,
+        "thinking": thinking,
+        "template_args": model_arguments(template_arg or [], "template_args") or None,
         "seed": seed,
         "report_to": report_to,
         "where": where,

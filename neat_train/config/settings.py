@@ -141,6 +141,10 @@ class FitSettings(Settings):
     """auto, cpu, cuda or npu."""
     chat_template: str = "auto"
     """auto (the policy's own), hh, or a Jinja file."""
+    thinking: Literal["on", "off"] | None = None
+    """Ask for a thought before the answer, or for none; null: as the template has it."""
+    template_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Handed to the chat template, say {enable_thinking: false}."""
     path: Literal["auto", "trees", "batches"] = "auto"
     """Share a query among its responses, or pad; auto checks what is exact."""
     records_per_step: int = Field(default=64, ge=1)
@@ -273,7 +277,7 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     idle = _IDLE if settings.online else _IDLE | _SAVING
     values["training"] = {name: value for name, value in values["training"].items() if name not in idle}
     _leave_out_what_is_new(values["loss"])
-    for name in ("device", "dtype", "chat_template", "drop_by"):
+    for name in ("device", "dtype", "chat_template", "thinking", "template_args", "drop_by"):
         del values[name]
     for name in ("prompts", "reward_model", "reward_device"):
         del values["rounds"][name]

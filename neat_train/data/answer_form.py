@@ -12,6 +12,7 @@ from neat_data.errors import InputError
 from neat_data.models.template_probes import ANSWER, FINISHED, LONGER, QUERY
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message, Messages
+from neat_data.thought import thought_of
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -38,6 +39,9 @@ class AnswerForm:
         """What stands behind the header where `text` is answered, without the end of turn; None: it is refused."""
         if not text:
             return ""
+        thought = thought_of(text)
+        if thought is not None and not thought.ended:
+            return self._unended(text)
         try:
             rendered = self._rendered(QUERY, text)
         except TemplateRefused:
@@ -59,6 +63,12 @@ class AnswerForm:
         if rendered.startswith(opened):
             return rendered.removeprefix(opened)
         return f"{_CLOSE}\n\n{text}"
+
+    def _unended(self, text: str) -> str | None:
+        """A thought that never ends, as it was written: templates would take it for an answer behind an empty one."""
+        if self._template.opened:
+            return text.removeprefix(self._template.opened).lstrip("\n")
+        return None if self._template.thought_header else text
 
     def _fits_later_turns(self) -> bool:
         """Whether an answer is written alike when turns came before it."""

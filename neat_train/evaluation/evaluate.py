@@ -22,7 +22,7 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.models.encode import QUERY_TOO_LONG, encode_query
-from neat_data.models.sampler import Sample, Sampling
+from neat_data.models.sampler import Sample, Sampling, Thinking
 from neat_data.models.samplers.transformers import check_room
 from neat_data.progress import Silent, Watcher
 from neat_data.rounds.candidates import REFUSAL, Rules
@@ -55,7 +55,8 @@ class EvalRequest:
         prompt, negative: as `named_prompt` takes them: what answers are given under, and what the negative ones are.
         start: the policy that KL is measured from; None: the one that the run began from.
         refusal: a regular expression; an answer in whose first 200 characters it is found counts as a refusal.
-        device, dtype, chat_template, max_length, token_budget, model_args, base: as `open_subject` takes them.
+        device, dtype, chat_template, thinking, template_args, max_length, token_budget, model_args, base: as
+            `open_subject` takes them.
         trust_remote_code: whether code that comes with a model is run: with one that the user named, or its base.
     """
 
@@ -77,6 +78,8 @@ class EvalRequest:
     device: str = "auto"
     dtype: str = "auto"
     chat_template: str = "auto"
+    thinking: Thinking | None = None
+    template_args: Mapping[str, Any] | None = None
     max_length: int | None = None
     token_budget: int | None = None
     model_args: Mapping[str, Any] | None = None
@@ -92,6 +95,8 @@ class EvalRequest:
             device=self.device,
             dtype=self.dtype,
             chat_template=self.chat_template,
+            thinking=self.thinking,
+            template_args=dict(self.template_args or {}),
             max_length=self.max_length,
             token_budget=self.token_budget,
             model_args=dict(self.model_args or {}),

@@ -136,6 +136,8 @@ class NamedReward:
     def key(self) -> str:
         """Tells its rewards from those of any other model, or of the same one at other lengths."""
         how = {name: getattr(self.spec, name) for name in ("dtype", "max_length", "max_response")}
+        if self.spec.score == "whole":
+            how["score"] = self.spec.score
         return hashlib.sha256(canonical_json([self.name, self.identity, how]).encode()).hexdigest()[:16]
 
     def strange(self, settings: dict[str, Any]) -> list[str]:
@@ -237,6 +239,8 @@ def _told(spec: RewardModelSpec) -> dict[str, Any]:
     return {
         **({} if template == "auto" else {"template": template if template == "hh" else _content(template)}),
         **({"model_args": args} if args else {}),
+        **({"template_args": spec.template_args} if spec.template_args else {}),
+        **({"score": spec.score} if spec.score == "whole" else {}),
     }
 
 

@@ -25,7 +25,7 @@ from neat_data.models.adapter import adapted, adapter_hash, with_adapter
 from neat_data.models.device import release, resolve_device, resolve_dtype
 from neat_data.models.memory import budget_of, check, estimate
 from neat_data.models.out_of_memory import halving
-from neat_data.models.sampler import NO_ROUND, Ask, Sample, SamplerSpec, Sampling, sample_seed
+from neat_data.models.sampler import NO_ROUND, Ask, Sample, SamplerSpec, Sampling, Thinking, sample_seed
 from neat_data.models.samplers.decode_attention import use_where_faster
 from neat_data.models.samplers.transformers import LONGEST, Decoder, policy_label, window_of
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
@@ -148,6 +148,8 @@ def open_subject(
     device: str = "auto",
     dtype: str = "auto",
     chat_template: str = "auto",
+    thinking: Thinking | None = None,
+    template_args: dict[str, Any] | None = None,
     max_length: int | None = None,
     token_budget: int | None = None,
     model_args: dict[str, Any] | None = None,
@@ -157,6 +159,7 @@ def open_subject(
     """Find a run, a run's checkpoint, a model's or an adapter's folder, or a hub id.
 
     Args:
+        thinking, template_args: as `SamplerSpec` has them.
         max_length: tokens of query and answer; None: the model's window, 4,096 at most.
         token_budget: (query + new tokens) x rows of one batch; None: the device's default.
         base: the model of an adapter that says no more of it than a folder; see `start.base_of`.
@@ -186,7 +189,7 @@ def open_subject(
         )
         source, config, tokenizer = load_policy_shape(asked)
         tokenizer = own_tokenizer(folder if adapter else None, trust_remote_code) or tokenizer
-        template = policy_template(tokenizer, chat_template)
+        template = policy_template(tokenizer, chat_template, template_args, thinking)
         hashed = adapter_hash(adapter) if adapter else None
         identity = identity_of(source)
         if adapter and base is not None:

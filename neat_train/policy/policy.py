@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Pr
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash
 from neat_data.models.device import dtype_name, resolve_device, resolve_dtype
-from neat_data.models.sampler import SamplerSpec
+from neat_data.models.sampler import SamplerSpec, Thinking
 from neat_data.models.samplers.transformers import policy_label
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
@@ -51,6 +51,7 @@ class PolicySpec:
         lora: shape and number format of the adapter; where one is gone on from, only what it has already.
         dtype: of the weights that are not trained.
         chat_template: `auto`, `hh`, or a file.
+        thinking, template_args: as `SamplerSpec` has them.
         keep_reference: whether a `full` policy keeps a frozen copy of its start; an adapter needs none.
         seed: what a new adapter is drawn from.
         base: the model of an adapter that says no more of it than a folder; see `start.base_of`.
@@ -63,6 +64,8 @@ class PolicySpec:
     device: str = "auto"
     dtype: str = "auto"
     chat_template: str = "auto"
+    thinking: Thinking | None = None
+    template_args: dict[str, Any] = field(default_factory=dict)
     model_args: dict[str, Any] | None = None
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
@@ -133,6 +136,13 @@ class Policy:
             digest.update(weight.flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def put_trained(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Give what is trained these weights, by their names."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name in self.trained:
+                own[name].copy_(weights[name])
+
     def save(self, folder: Path) -> None:
         """Write what `AutoPeftModelForCausalLM` (`AutoModelForCausalLM` where all was trained) loads from anywhere.
 
@@ -171,7 +181,7 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
     start = Path(spec.model) if (Path(spec.model) / "adapter_config.json").is_file() else None
     loaded = _base(spec, start, device)
     tokenizer = own_tokenizer(start, spec.trust_remote_code) or loaded.tokenizer
-    template = policy_template(tokenizer, spec.chat_template)
+    template = policy_template(tokenizer, spec.chat_template, spec.template_args, spec.thinking)
     stops = _stops(template, tokenizer, spec)
     _settle(loaded.model, tokenizer, template, stops)
     model = _trained(loaded.model, start, spec, device)

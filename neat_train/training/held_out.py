@@ -18,7 +18,7 @@ from torch import nn
 from transformers import Trainer
 
 from neat_data.labels import chosen_or_best
-from neat_data.models.out_of_memory import halving
+from neat_data.models.out_of_memory import halving, score_tasks
 from neat_data.models.reward_model import RewardModel, Task
 from neat_data.models.sampler import NO_ROUND, Ask, Sample, Sampler, Sampling, sample_seed
 from neat_data.progress import Silent, Watcher
@@ -248,10 +248,7 @@ class HeldOut:
         model = self.reward()
         places = [place for place, sample in enumerate(samples) if sample.refused is None]
         tasks = [Task(self.own[place].messages, (samples[place].text,)) for place in places]
-        scored, _ = halving(
-            lambda smaller: model.score(tasks, token_budget=smaller, advance=self.watch.advance),
-            model.spec.token_budget,
-        )
+        scored, _ = score_tasks(tasks, model, self.watch.advance)
         rewards = {place: answer.rewards[0] for place, answer in zip(places, scored, strict=True)}
         return [rewards.get(place) for place in range(len(samples))]
 

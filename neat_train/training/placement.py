@@ -85,7 +85,7 @@ def reward_spec(settings: FitSettings, dataset: PreferenceDataset, device: torch
             f"rounds.placement server and rounds.reward_model {model or '(not set)'}: say the server's URL there"
         )
     if model is not None:
-        return completed(RewardModelSpec(model, device=where), own)
+        return completed(RewardModelSpec(model, device=where), own, another=settings.rounds.mix_rewards)
     with _in_our_words():
         return spec_of(Path(dataset.path), own, where)
 

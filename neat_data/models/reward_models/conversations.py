@@ -10,7 +10,6 @@ import math
 import reprlib
 import struct
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import islice
 from typing import Any
 
@@ -20,6 +19,7 @@ from neat_data.models.sampler import SamplerSpec
 from neat_data.models.servers.address import shown
 
 Conversation = list[dict[str, str]]
+OF_TOKENS = ("chat_template", "template_args", "max_length", "max_response")  # options of who makes token ids
 _LENGTHS = ("max_length", "max_response")
 
 
@@ -46,10 +46,10 @@ def split(rewards: Sequence[float], tasks: Sequence[Task]) -> list[tuple[float, 
 
 def refuse_options(spec: RewardModelSpec | SamplerSpec, why: str, *options: str) -> None:
     """Raises InputError for an option that this back end cannot honour, rather than leaving it out without a word."""
-    defaults = {field.name: field.default for field in fields(spec)}
+    defaults = type(spec)(model="")
     inherited = _LENGTHS if getattr(spec, "lengths_inherited", False) else ()
     for option in ("dtype", *options):
-        if option not in inherited and getattr(spec, option) != defaults[option]:
+        if option not in inherited and getattr(spec, option) != getattr(defaults, option):
             raise InputError(f"has no meaning for {_shown(spec.model)}: {why}", field=option)
 
 

@@ -22,7 +22,14 @@ from typing import Any
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
-from neat_data.models.reward_models.conversations import NotRewards, as_rewards, conversations, refuse_options, split
+from neat_data.models.reward_models.conversations import (
+    OF_TOKENS,
+    NotRewards,
+    as_rewards,
+    conversations,
+    refuse_options,
+    split,
+)
 from neat_data.record import query_id
 
 BATCH = 64
@@ -33,7 +40,7 @@ class CallableRewardModel:
 
     def __init__(self, spec: RewardModelSpec) -> None:
         """Raises InputError where there is no such file or function, or the file cannot be run."""
-        refuse_options(spec, "a Python function takes conversations", "chat_template", "max_length", "max_response")
+        refuse_options(spec, "a Python function takes conversations", *OF_TOKENS)
         if spec.model_args:
             raise InputError("a Python function takes none", field="model_args", value=next(iter(spec.model_args)))
         file, _, name = spec.model.rpartition(":")

@@ -17,7 +17,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
-from neat_data.models.reward_models.conversations import refuse_options
+from neat_data.models.reward_models.conversations import OF_TOKENS, refuse_options
 from neat_data.models.servers.address import shown
 from neat_data.models.servers.ask_all import positive
 from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
@@ -76,7 +76,7 @@ class JudgeRewardModel:
 
     def __init__(self, spec: RewardModelSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
         """Raises InputError: nothing listens there, the key is refused, no such model, a rubric that is none."""
-        refuse_options(spec, "a judge reads text", "chat_template", "max_length", "max_response")
+        refuse_options(spec, "a judge reads text", *OF_TOKENS)
         args = dict(spec.model_args)
         url, path = args.pop("base_url", None), Path(str(args.pop("rubric", DEFAULT))).resolve()
         self._rubric = load_rubric(path)

@@ -21,7 +21,14 @@ from typing import Any, Protocol
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
-from neat_data.models.reward_models.conversations import NotRewards, as_rewards, conversations, refuse_options, split
+from neat_data.models.reward_models.conversations import (
+    OF_TOKENS,
+    NotRewards,
+    as_rewards,
+    conversations,
+    refuse_options,
+    split,
+)
 from neat_data.models.servers.json_server import BadReply, JsonServer, NotThere
 from neat_data.record import Message, query_id
 
@@ -61,7 +68,7 @@ class PlainForm:
 
     def __init__(self, server: JsonServer, spec: RewardModelSpec) -> None:
         """Asks for one reward, to learn the model's name and whether anything is understood."""
-        refuse_options(spec, "its server makes its own tokens", "chat_template", "max_length", "max_response")
+        refuse_options(spec, "its server makes its own tokens", *OF_TOKENS)
         if "tokenizer" in spec.model_args:
             raise InputError(f"{server.url} makes its own tokens", field="model_args", value="tokenizer")
         self._server = server
@@ -103,7 +110,7 @@ class VllmForm:
             "max_length": self.spec.max_length,
             "max_response": self.spec.max_response,
         }
-        self.notes: list[str] = self._tokens.template.scoring_notes
+        self.notes: list[str] = self._tokens.template.notes_of(spec.score)
 
     def score(self, tasks: Sequence[Task]) -> list[Scored]:
         """Raises RunError: the answer is not one finite number a sequence."""

@@ -35,7 +35,7 @@ class Tokenized:
         Raises:
             InputError: no chat template, a length beyond the window.
         """
-        self.template = ChatTemplate(tokenizer, spec.chat_template)
+        self.template = ChatTemplate(tokenizer, spec.chat_template, spec.template_args)
         self.spec = replace(with_lengths(spec, window, torch.device("cpu")), token_budget=spec.token_budget)
 
     def encode(self, tasks: Sequence[Task]) -> list[Encoded]:

@@ -105,7 +105,7 @@ class TransformersRewardModel:
         self.model = loaded.model
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)
-        self.template = ChatTemplate(loaded.tokenizer, spec.chat_template)
+        self.template = ChatTemplate(loaded.tokenizer, spec.chat_template, spec.template_args)
         spec = with_lengths(spec, window(self.model, loaded.tokenizer), self.device)
         pad = loaded.tokenizer.pad_token_id or 0
         choice = choose_path(self.model, self.template, spec, pad)
@@ -201,7 +201,7 @@ class TransformersRewardModel:
     def _notes(self, choice: ScoringChoice) -> list[str]:
         spec = self.spec
         line = f"{spec.device}, {spec.dtype}, at most {spec.max_length} tokens, {spec.token_budget} in one pass"
-        return [line, *choice.note.splitlines(), *self.template.scoring_notes]
+        return [line, *choice.note.splitlines(), *self.template.notes_of(self.spec.score)]
 
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:

@@ -75,7 +75,7 @@ class VllmRewardModel:
         }
         self.notes = [
             f"vLLM {vllm.__version__}, {device}, {self.spec.dtype}, at most {self.spec.max_length} tokens",
-            *self.template.scoring_notes,
+            *self.template.notes_of(spec.score),
         ]
 
     def score(

@@ -18,6 +18,7 @@ from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.servers.address import shown
 from neat_data.models.servers.asking import Asker, Reply, Request, add_usage
 from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
+from neat_data.thought import MARKS, SWITCHES
 
 HUMAN = "\n\nHuman:"  # where the plain dialogue form goes on with the next turn
 _REFUSED = Sample("", None, finished=False, refused="server_refused")
@@ -45,7 +46,7 @@ class OpenAISampler:
             spec.model,
             spec.base_url,
             fields={"stop": self._stop} if self._stop else {},
-            extra=spec.model_args,
+            extra={**_template_fields(spec), **spec.model_args},
             attempts=attempts,
             timeout=timeout,
         )
@@ -59,6 +60,7 @@ class OpenAISampler:
             "model": self.label,
             "stop": self._stop,
             "model_args": spec.model_args,
+            **_template_fields(spec),
         }
         self.notes = [f"samples from {self.label} at {shown(chat.url)}, {spec.concurrency} requests at a time"]
 
@@ -97,11 +99,27 @@ class OpenAISampler:
         """A server that does not know stop strings writes on behind them."""
         if reply.text is None:
             return _REFUSED
-        text, marker = reply.text, ""
+        text, marker = _whole(reply.text, reply.thought), ""
         if self._stop:
             text, marker, _ = text.partition(HUMAN)
         finished = bool(marker) or reply.unfinished is None
         return Sample(text.strip(), None, finished, cut=bool(marker) or reply.stopped_at in self._stop)
+
+
+def _whole(text: str, thought: str | None) -> str:
+    """A response with the thought that its server took out of it."""
+    if not thought:
+        return text
+    opens, closes = MARKS[0]
+    behind = f"\n{closes}\n\n{text.strip()}" if text.strip() else ""
+    return f"{opens}\n{thought.strip()}{behind}"
+
+
+def _template_fields(spec: SamplerSpec) -> dict[str, Any]:
+    """What vLLM, SGLang and others hand to the chat template; one that has no such argument leaves it unread."""
+    switched = {} if spec.thinking is None else dict.fromkeys(SWITCHES, spec.thinking == "on")
+    arguments = {**switched, **spec.template_args}
+    return {"chat_template_kwargs": arguments} if arguments else {}
 
 
 def _request(ask: Ask) -> Request:

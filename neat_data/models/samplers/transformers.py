@@ -54,6 +54,7 @@ class Decoder:
         template, stops: as training uses them.
         max_length: tokens of query and response together.
         token_budget: (query + new tokens) x rows of one batch.
+        tells_logps: whether samples say how likely their tokens were.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class Decoder:
     stops: Stops
     max_length: int
     token_budget: int
+    tells_logps: bool = False
     usage: dict[str, int] = field(default_factory=lambda: {"prompt_tokens": 0, "completion_tokens": 0})
 
     def sample(
@@ -81,9 +83,10 @@ class Decoder:
             advance(sum(query.refused is not None for query in queries), 0)
         for batch in batches(prompts, [ask.sampling for ask in asks], budget):
             with out_of_memory_as_ours(self.model.device, budget):
-                made = self._decode([asks[index] for index in batch], [prompts[index] for index in batch])
-            for index, ids in zip(batch, made, strict=True):
-                samples[index] = sampled(ids, self.stops, self.tokenizer, queries[index].turns_cut)
+                made, logps = self._decode([asks[index] for index in batch], [prompts[index] for index in batch])
+            for index, ids, values in zip(batch, made, logps, strict=True):
+                sample = sampled(ids, self.stops, self.tokenizer, queries[index].turns_cut, self.template.opened)
+                samples[index] = replace(sample, logps=tuple(values[: len(ids)])) if self.tells_logps else sample
             tokens = sum(map(len, made))
             self.usage["prompt_tokens"] += sum(len(prompts[index]) for index in batch)
             self.usage["completion_tokens"] += tokens
@@ -91,18 +94,26 @@ class Decoder:
                 advance(len(batch), tokens)
         return samples
 
-    def _decode(self, asks: Sequence[Ask], prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The sampled ids of asks that share their sampling."""
+    def _decode(
+        self, asks: Sequence[Ask], prompts: Sequence[Sequence[int]]
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """The sampled ids of asks that share their sampling, and where wanted their log-probabilities, or more."""
         sampling = asks[0].sampling
+        logps: list[list[float]] = [[] for _ in asks]
 
         def choose(logits: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
-            return draw(logits, [asks[row].seed for row in rows], step, sampling)
+            tokens = draw(logits, [asks[row].seed for row in rows], step, sampling)
+            if self.tells_logps:
+                values = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]  # (rows,)
+                for row, value in zip(rows, values.tolist(), strict=True):
+                    logps[row].append(value)
+            return tokens
 
         def ended(ids: list[int]) -> bool:
             return ids[-1] in self.stops.ids or reaches_stop_string(ids, self.stops, self.tokenizer)
 
         limit = CPU_PREFILL if self.model.device.type == "cpu" else None
-        return decode(self.model, prompts, choose, ended, sampling.max_new_tokens, limit)
+        return decode(self.model, prompts, choose, ended, sampling.max_new_tokens, limit), logps
 
 
 class TransformersSampler:
@@ -121,7 +132,7 @@ class TransformersSampler:
         if not hasattr(model, "hf_device_map"):
             nn.Module.to(model, self.device)
         use_where_faster(model)
-        self.template = policy_template(loaded.tokenizer, spec.chat_template)
+        self.template = policy_template(loaded.tokenizer, spec.chat_template, spec.template_args, spec.thinking)
         self.stops = end_of_turn(self.template, loaded.tokenizer)
         max_length = window_of(spec, configured_window(model.config))
         budget = budget_of(spec, self.device)

@@ -34,6 +34,9 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes
 _adapter_ids = itertools.count(1)  # vLLM holds on to what it loaded under an id
 
 
+_Done = Callable[[int, Sequence[int], "Sequence[float] | None"], None]
+
+
 class VllmSampler:
     """See `neat_data.models.sampler.Sampler`. `--model-arg` goes to `vllm.LLM` and overrides what is set here.
 
@@ -48,7 +51,7 @@ class VllmSampler:
         adapter = adapter_hash(spec.adapter) if spec.adapter else None
         vllm = vllm_engine.import_vllm(device, "--sampler vllm")
         source, config, self._tokenizer = load_policy_shape(spec)
-        self.template = policy_template(self._tokenizer, spec.chat_template)
+        self.template = policy_template(self._tokenizer, spec.chat_template, spec.template_args, spec.thinking)
         self.stops = end_of_turn(self.template, self._tokenizer)
         self.spec = replace(
             spec,
@@ -83,6 +86,7 @@ class VllmSampler:
             *([self.stops.note] if self.stops.note else []),
         ]
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
+        self.tells_logps = False  # whether samples say how likely their tokens were
         self._adapter = _request(spec.adapter) if spec.adapter else None
         options = _options(self.spec, config)
         self._sleeps = vllm_engine.sleeps(options)
@@ -104,8 +108,9 @@ class VllmSampler:
         if advance is not None:
             advance(len(asks) - len(wanted), 0)
 
-        def done(number: int, ids: Sequence[int]) -> None:
-            samples[number] = sampled(ids, self.stops, self._tokenizer, queries[number].turns_cut)
+        def done(number: int, ids: Sequence[int], logps: Sequence[float] | None) -> None:
+            sample = sampled(ids, self.stops, self._tokenizer, queries[number].turns_cut, self.template.opened)
+            samples[number] = sample if logps is None else replace(sample, logps=tuple(logps))
             self.usage["prompt_tokens"] += len(wanted[number])
             self.usage["completion_tokens"] += len(ids)
             if advance is not None:
@@ -142,7 +147,7 @@ class VllmSampler:
         vllm_engine.end(self._llm)
         del self._llm
 
-    def _generate(self, wanted: dict[int, tuple[list[int], Any]], done: Callable[[int, Sequence[int]], None]) -> None:
+    def _generate(self, wanted: dict[int, tuple[list[int], Any]], done: _Done) -> None:
         """Run requests by their number; an interruption leaves none of them in the engine."""
         engine = self._llm.llm_engine
         try:
@@ -150,7 +155,8 @@ class VllmSampler:
                 engine.add_request(str(number), {"prompt_token_ids": ids}, parameters, lora_request=self._adapter)
             while engine.has_unfinished_requests():
                 for output in engine.step():
-                    done(int(output.request_id), output.outputs[0].token_ids)
+                    made = output.outputs[0]
+                    done(int(output.request_id), made.token_ids, _logps(made))
         except BaseException:
             engine.abort_request([str(number) for number in wanted])
             raise
@@ -168,9 +174,17 @@ class VllmSampler:
             stop_token_ids=list(self.stops.ids),
             stop=self.stops.string,
             ignore_eos=True,
+            logprobs=0 if self.tells_logps else None,  # those of the sampled tokens alone
             detokenize=self.stops.string is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _logps(made: Any) -> list[float] | None:
+    """Log-probabilities of the sampled tokens, before temperature; None where they were not asked for."""
+    if made.logprobs is None:
+        return None
+    return [entry[token].logprob for token, entry in zip(made.token_ids, made.logprobs, strict=True)]
 
 
 def _request(folder: str) -> Any:

@@ -51,6 +51,7 @@ class Reply:
         unfinished: why the text lacks its end: `CUT`, or the server's word; None where the model ended by itself.
         prompt_tokens, completion_tokens: None where they are not counted.
         stopped_at: the stop string that ended it; only vLLM says so.
+        thought: what the model thought before, where the server takes it out of the text.
     """
 
     text: str | None
@@ -59,6 +60,7 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     stopped_at: str | None = None
+    thought: str | None = None
 
     @property
     def tokens(self) -> int:

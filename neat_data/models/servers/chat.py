@@ -184,12 +184,14 @@ def _refuses(message: str, name: str) -> bool:
 def _reply(completion: Any) -> Reply:
     choice, usage = completion.choices[0], completion.usage
     stopped_at = getattr(choice, "stop_reason", None)
+    thoughts = [getattr(choice.message, name, None) for name in ("reasoning", "reasoning_content")]  # vLLM, and others
     return Reply(
         _text(choice.message.content),
         unfinished=_UNFINISHED.get(choice.finish_reason),
         prompt_tokens=count(usage, "prompt_tokens"),
         completion_tokens=count(usage, "completion_tokens"),
         stopped_at=stopped_at if isinstance(stopped_at, str) else None,
+        thought=next((thought for thought in thoughts if isinstance(thought, str) and thought), None),
     )
 
 

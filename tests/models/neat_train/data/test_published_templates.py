@@ -112,13 +112,14 @@ def test_a_template_that_loses_what_is_said_is_refused(name: str) -> None:
 
 def test_what_a_template_leaves_out_is_told() -> None:
     silent = {name: ChatTemplate(tokenizer_of(name)) for name in ("mistral_v3", "deepseek_r1_distill", "qwen3")}
-    notes = {name: " ".join(template.scoring_notes) for name, template in silent.items()}
+    notes = {name: " ".join(template.notes_of("whole")) for name, template in silent.items()}
     assert "leaves the system turn out of finished dialogues" in notes["mistral_v3"]
     assert (
         "thought (<think>…</think>) out: responses that differ only there get the same reward"
         in notes["deepseek_r1_distill"]
     )
     assert notes["qwen3"] == ""
+    assert silent["deepseek_r1_distill"].notes_of("answer") == []  # a thought is not scored then
     assert silent["mistral_v3"].asking_notes == []
 
 

@@ -449,3 +449,26 @@ def test_samples_are_drawn_inside_a_running_loop_too(serve):
         return sampler.sample(ASKS[:2])
 
     assert asyncio.run(cell()) == EXPECTED[:2]
+
+
+def test_a_thought_that_the_server_took_out_is_put_back(serve):
+    for name in ("reasoning", "reasoning_content"):
+        message = {"role": "assistant", "content": "\n\nYes.", name: "\nLet me see.\n"}
+        sampler = load(serve(says("", message=message)))
+        assert sampler.sample(ASKS[:1])[0].text == "<think>\nLet me see.\n</think>\n\nYes."
+
+
+def test_a_thought_that_filled_the_answer_has_no_end(serve):
+    message = {"role": "assistant", "content": None, "reasoning": "Let me see"}
+    sample = load(serve(says("", "length", message=message))).sample(ASKS[:1])[0]
+    assert (sample.text, sample.finished) == ("<think>\nLet me see", False)
+
+
+def test_a_server_is_asked_for_a_thought_or_for_none(serve):
+    server = serve(parrot)
+    sampler = load(server, thinking="off", template_args={"reasoning_effort": "low"})
+    sampler.sample(ASKS[:1])
+    asked = {"enable_thinking": False, "thinking": False, "reasoning_effort": "low"}
+    assert posts(server)[0]["chat_template_kwargs"] == asked
+    assert sampler.settings["chat_template_kwargs"] == asked
+    assert "chat_template_kwargs" not in load(server).settings
