@@ -450,7 +450,10 @@ def _neat(run: _Run, source: RecordSource, callbacks: list[TrainerCallback], che
         run.own,
         _stored_reference(run),
     )
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        source.close()
 
 
 def _stored_reference(run: _Run) -> StoredReference | None:

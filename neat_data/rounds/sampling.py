@@ -69,13 +69,18 @@ def drawings(records: Sequence[Record], draws: Draws, round: int) -> list[Drawin
 
 
 def sampled(
-    wanted: Sequence[Drawing], sampler: Sampler, round: int, advance: Callable[[int, int], None]
+    wanted: Sequence[Drawing],
+    sampler: Sampler,
+    round: int,
+    advance: Callable[[int, int], None],
+    look: Callable[[list[tuple[Ask, Sample]]], None] = lambda drawn: None,
 ) -> tuple[list[Candidate], int | None]:
     """Draw them all, with half the token budget whenever memory runs out.
 
     Args:
         round: that the responses will say they are of.
         advance: called with (samples done, tokens).
+        look: called once with what was asked and what came of it.
 
     Returns:
         What came of each drawing, and the token budget that it took where that is not the sampler's own.
@@ -87,6 +92,7 @@ def sampled(
     samples, budget = halving(
         lambda smaller: sampler.sample(asks, token_budget=smaller, advance=advance), sampler.spec.token_budget
     )
+    look(list(zip(asks, samples, strict=True)))
     return [_candidate(*pair, sampler, round) for pair in zip(wanted, samples, strict=True)], budget
 
 

@@ -137,11 +137,16 @@ def _listen(progress: Any, advance: Advance) -> None:
 
 def _start_worker(make_work: Callable[[str], Work[Any]], free: Any, progress: Any, threads: int) -> None:
     global _load, _progress
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    follow_parent()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when torch is first imported, later
     _progress = progress
     _load = partial(make_work, free.get())
+
+
+def follow_parent() -> None:
+    """In a process that was begun: leave Ctrl-C to the parent, and end when it does, however it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

@@ -100,6 +100,8 @@ def _of_rounds(settings: FitSettings) -> Iterator[str]:
     rounds = settings.rounds
     if settings.online and settings.rank_by is not None:
         yield f"rank_by {settings.rank_by} and rounds.prompts {rounds.prompts}: samples have the run's rewards alone"
+    if rounds.ahead and rounds.sampler == "vllm":
+        yield "rounds.ahead 1 and rounds.sampler vllm: what samples ahead runs the model itself; leave one out"
     if rounds.every is None:
         return
     if rounds.queries == "epoch":

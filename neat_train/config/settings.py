@@ -69,6 +69,14 @@ class RoundSettings(Settings):
     """The reward model's device; null: the policy's."""
     mix_rewards: bool = False
     """Whether another reward model than the dataset's own may score."""
+    ahead: Literal[0, 1] = 0
+    """1: the next block is sampled and scored in a process of its own while this one trains, with weights that are a
+    block older."""
+    ahead_device: str | None = None
+    """The device of that process; null: the policy's, and the reward model's."""
+    logp_limit: float | None = Field(default=0.1, gt=0)
+    """Nats a token that the sampler's log-probabilities may be off those of the loss, on average over some samples of
+    every block; beyond it other weights are served, and the run stops. null: it is measured only."""
     gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
     """Share of the device's memory that vLLM may take."""
     drop: tuple[str, ...] = ("unfinished",)
@@ -279,8 +287,10 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     _leave_out_what_is_new(values["loss"])
     for name in ("device", "dtype", "chat_template", "thinking", "template_args", "drop_by"):
         del values[name]
-    for name in ("prompts", "reward_model", "reward_device"):
+    for name in ("prompts", "reward_model", "reward_device", "ahead_device", "logp_limit"):
         del values["rounds"][name]
+    if not values["rounds"]["ahead"]:
+        del values["rounds"]["ahead"]  # runs of earlier versions could not say it
     del values["held_out"]["data"], values["held_out"]["prompt"]
     return values
 

@@ -26,6 +26,10 @@ class RecordSource(Protocol):
         """What the last round measured, for the log; empty where there was none since the last call."""
         ...
 
+    def close(self) -> None:
+        """Ends whatever runs beside the training."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Offline:
@@ -47,3 +51,6 @@ class Offline:
     def metrics(self) -> dict[str, float]:
         """See `RecordSource.metrics`."""
         return {}
+
+    def close(self) -> None:
+        """See `RecordSource.close`."""

@@ -122,7 +122,7 @@ class Rounds:
         return round.kind == KIND and round.settings["run"] == self.settings["run"]
 
     def _make(self, folder: DatasetFolder, blocks: Mapping[int, tuple[pa.Table, dict[str, Any]]]) -> None:
-        settings = {**self.settings, "blocks": [[number, blocks[number][1]["policy"]] for number in blocks]}
+        settings = {**self.settings, "blocks": [_said(number, blocks[number][1]) for number in blocks]}
         newest = folder.manifest.newest
         if self._own(newest) and not newest.complete and newest.settings["blocks"] != settings["blocks"]:
             folder.drop_round(newest.round)  # begun with blocks that were replaced since
@@ -170,9 +170,14 @@ class Rounds:
         }
 
 
+def _said(number: int, metadata: dict[str, Any]) -> list[Any]:
+    """What a round's settings say of a block: the policy that sampled it, and its step where that was ahead."""
+    return [number, metadata["policy"], *([metadata["sampled_at"]] if "sampled_at" in metadata else [])]
+
+
 def blocks_of(round: Round) -> list[int]:
     """Numbers of the blocks that a round holds."""
-    return [number for number, _ in round.settings["blocks"]]
+    return [said[0] for said in round.settings["blocks"]]
 
 
 def _counts(prompts: Sequence[dict[str, Any]], blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:

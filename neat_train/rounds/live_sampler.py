@@ -74,7 +74,7 @@ class LiveModel:
     @contextmanager
     def now(self, trained: str) -> Iterator[Sampler]:
         """See `Live.now`."""
-        yield LiveSampler(self._policy, self._settings, trained)
+        yield LiveSampler(self._policy, self._settings, trained, tells_logps=True)
 
 
 class LiveSampler:
@@ -82,7 +82,9 @@ class LiveSampler:
 
     not_taken: tuple[str, ...] = ()
 
-    def __init__(self, policy: Policy, settings: FitSettings, trained: str | None = None) -> None:
+    def __init__(
+        self, policy: Policy, settings: FitSettings, trained: str | None = None, *, tells_logps: bool = False
+    ) -> None:
         """`trained` is `Policy.trained_hash()`, where it is known already."""
         self._policy = policy
         self.label = live_label(policy, trained or policy.trained_hash())
@@ -96,6 +98,7 @@ class LiveSampler:
             policy.stops,
             self.spec.max_length,
             self.spec.token_budget,
+            tells_logps=tells_logps,
         )
         self.tokenizer: str | None = policy.tokenizer_id
         self.settings = live_settings(policy, self.spec)

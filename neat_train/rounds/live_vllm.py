@@ -52,6 +52,7 @@ class LiveVllm:
         card = _card(policy.device, settings, ranks)
         with _only(card):
             self._sampler = VllmSampler(_spec(policy, settings, self._adapter, card))
+        self._sampler.tells_logps = True
         self._sampler.sleep()
         # The adapter changes from block to block: it is told of each block, and not of the run.
         self.settings: dict[str, Any] = {**policy.settings, **self._sampler.settings, "adapter": "live"}

@@ -17,8 +17,10 @@ from neat_data.record import Record
 from neat_data.rounds.candidates import Candidate, Rules
 from neat_data.rounds.finish import judged
 from neat_data.rounds.sampling import Draws, drawings, sampled
+from neat_data.thought import thought_of
 from neat_train.rounds.block_files import BlockFiles, Part, ScoredBlock
 from neat_train.rounds.live_sampler import Live
+from neat_train.rounds.served import Drawn, ServedCheck
 from neat_train.training.placement import awake
 
 PART = 512  # queries: what is sampled at once, and so what a kill may cost
@@ -33,6 +35,7 @@ class Maker:
         live: gives the policy as it is now.
         draws, rules: what is sampled, and what of it is used.
         gone: ids of responses that people dropped from the dataset, which may not come again.
+        served: looks whether the samples are of the policy's weights.
     """
 
     files: BlockFiles
@@ -42,6 +45,7 @@ class Maker:
     rules: Rules
     gone: frozenset[str]
     watch: Watcher
+    served: ServedCheck
 
     def make(
         self,
@@ -59,21 +63,23 @@ class Maker:
             record: a query's record with all responses so far.
 
         Returns:
-            Seconds of `sampling` and `scoring`.
+            Figures: seconds of sampling and scoring, and the difference that `ServedCheck` measures.
 
         Raises:
-            RunError: out of memory even with a small token budget, a full disk, a reward that is not finite.
+            RunError: out of memory even with a small token budget, a full disk, a reward that is not finite, samples of
+                other weights than the policy's.
         """
         scored = [self.files.has_scored(part, identity) for part, _ in parts]
         left = [part for part, done in zip(parts, scored, strict=True) if not done]
         seconds: dict[str, float] = {}
         with _timed("sampling", seconds):
-            self._sample(
+            difference = self._sample(
                 [share for share in left if self.files.samples(share[0], identity) is None], identity, numbers, record
             )
         with _timed("scoring", seconds):
             self._score(left, identity, record)
-        return seconds
+        measured = {} if difference is None else {"round/logp_difference": difference}
+        return {**measured, **{f"round/{phase}_seconds": spent for phase, spent in seconds.items()}}
 
     def _sample(
         self,
@@ -81,18 +87,26 @@ class Maker:
         identity: dict[str, Any],
         numbers: tuple[int, int],
         record: Callable[[str], Record],
-    ) -> None:
+    ) -> float | None:
+        """Returns the difference of the first part's log-probabilities; see `ServedCheck`."""
         if not parts:
-            return
+            return None
         number, round = numbers
+        differences: list[float | None] = []
+
+        def look(drawn: Drawn) -> None:
+            if not differences:
+                differences.append(self.served.difference(identity["block"], drawn))
+
         self.watch.phase("sampling", self.draws.a_query * sum(len(queries) for _, queries in parts))
         with self.live.now(identity["policy"]) as sampler:
             for part, queries in parts:
                 before = dict(sampler.usage)
                 wanted = drawings([record(query) for query in queries], self.draws, number)
-                candidates, budget = sampled(wanted, sampler, round, self.watch.advance)
+                candidates, budget = sampled(wanted, sampler, round, self.watch.advance, look)
                 usage = {key: count - before.get(key, 0) for key, count in sampler.usage.items()}
                 self.files.put_samples(part, candidates, {**identity, "usage": usage, "sampler_token_budget": budget})
+        return differences[0]
 
     def _score(
         self, parts: Sequence[tuple[Part, Sequence[str]]], identity: dict[str, Any], record: Callable[[str], Record]
@@ -130,16 +144,17 @@ def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[name] = time.perf_counter() - started
 
 
-def figures(table: pa.Table, seconds: dict[str, float]) -> dict[str, float]:
+def figures(table: pa.Table, measured: dict[str, float]) -> dict[str, float]:
     """The figures of a block.
 
     `round/reward/PROMPT` is the mean reward of what was scored under a prompt. `round/responses` are those that joined,
     `round/dropped/REASON` those that did not; `round/finished` is the share that ended by themselves, `round/tokens`
-    their tokens; `round/below_worst` the share of the scored whose reward is below all that their record had.
+    their tokens; `round/thoughts` the share that thinks, `round/unended` of these the share whose thought never ends,
+    where any does; `round/below_worst` the share of the scored whose reward is below all that their record had.
 
     Args:
         table: as `block_files` stores it.
-        seconds: of `sampling` and `scoring`, where the block was made here and now.
+        measured: what `Maker.make` did, where the block was made here and now.
     """
     block = ScoredBlock.from_table(table)
     rewards: dict[str, list[float]] = {}
@@ -152,12 +167,18 @@ def figures(table: pa.Table, seconds: dict[str, float]) -> dict[str, float]:
         if outcome.dropped is not None:
             dropped[outcome.dropped] = dropped.get(outcome.dropped, 0) + 1
     given = [candidate.response for candidate in block.candidates if candidate.refused is None]
+    thoughts = [thought for thought in (thought_of(response.text) for response in given) if thought is not None]
     return {
         "round/responses": float(len(block.candidates) - sum(dropped.values())),
         "round/tokens": float(sum(len(response.tokens or ()) for response in given)),
         **({"round/finished": fmean(bool(response.finished) for response in given)} if given else {}),
+        **(
+            {"round/thoughts": len(thoughts) / len(given), "round/unended": fmean(not t.ended for t in thoughts)}
+            if thoughts
+            else {}
+        ),
         **({"round/below_worst": fmean(below)} if below else {}),
         **{f"round/reward/{prompt}": fmean(values) for prompt, values in sorted(rewards.items())},
         **{f"round/dropped/{reason}": float(count) for reason, count in sorted(dropped.items())},
-        **{f"round/{phase}_seconds": spent for phase, spent in seconds.items()},
+        **measured,
     }

@@ -57,6 +57,10 @@ class Blocks:
         """Numbers of the blocks that are sampled at the beginning of a step."""
         return range(self.before(step), self.before(step + 1))
 
+    def start_of(self, number: int) -> int:
+        """The step that a block begins at."""
+        return number * self.every // self.records_per_step
+
     def before(self, step: int) -> int:
         """How many blocks begin before a step: those with smaller numbers.
 

@@ -313,6 +313,8 @@ class Given:
     def metrics(self) -> dict[str, float]:
         return {}
 
+    def close(self) -> None: ...
+
 
 def trainer_of(
     folder: Path, run: Path, *sets: str, reward: Callable[[], RewardModel] | None = None, callbacks=(), watch=None
