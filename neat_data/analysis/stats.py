@@ -29,7 +29,7 @@ from neat_data.analysis.measures import (
 from neat_data.analysis.polarity import Polarities, compare
 from neat_data.errors import InputError
 from neat_data.notebook import figure, html_of_facts
-from neat_data.plain import Plain
+from neat_data.plain import WHERE_KNOWN, Plain
 from neat_data.store.manifest import reward_model
 from neat_data.store.scores.format import OWN
 
@@ -237,6 +237,7 @@ class Stats(Plain):
     widest: tuple[PairAt, ...]
     narrowest: tuple[PairAt, ...]
     wrong: tuple[PairAt, ...]
+    thoughts: Thoughts | None = field(default=None, metadata=WHERE_KNOWN)
     figures: Figures = field(default_factory=Figures)
 
     def to_dict(self) -> dict[str, Any]:

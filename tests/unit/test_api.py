@@ -27,6 +27,7 @@ NAMES = {
     "polarity": "polarities",
     "license_": "license",
     "reward_template": "reward_templates",
+    "template_arg": "template_args",
 }
 CALLED = {
     "eval": {"subject": "model", "reward_model": "reward_models"},
@@ -40,6 +41,7 @@ ONLY_TYPED = {
     # settings by their own names, and what is of one command alone
     "fit": {
         *("settings", "set_", "full", "load_in_4bit", "device", "dtype", "chat_template", "seed", "report_to"),
+        *("thinking", "template_arg"),
         *("where", "limit", "rank_by", "drop_by", "model_arg", "nproc"),
     },
 }

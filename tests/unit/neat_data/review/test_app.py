@@ -267,7 +267,7 @@ def test_others_are_let_in_on_demand_only_and_a_port_in_use_is_told(folder: Path
 def test_a_thought_is_folded_away(tmp_path: Path, client: Client):
     folder = reviewed(tmp_path / "thinks", records=1, text="<think>\n<b>Hm</b>\n</think>\n\n")
     page = client(path=folder).get("/judge?rater=ann").text
-    assert page.count("<details><summary>Thought of 9 characters</summary>") == 2
+    assert page.count('<details class="thought"><summary>Thought of 9 characters</summary>') == 2
     assert '<p class="text" dir="auto">&lt;b&gt;Hm&lt;/b&gt;</p></details>' in page
     assert '<p class="text" dir="auto">First answer to 0.</p>' in page
     assert "&lt;think&gt;" not in page
