@@ -26,6 +26,7 @@ from neat_train.config.objective import ObjectiveSettings, Penalised
 from neat_train.data import batches
 from neat_train.data.batches import MicroBatch, filler, micro_batches
 from neat_train.data.examples import Encoder
+from neat_train.data.order import steps_an_epoch
 from neat_train.data.record_source import RecordSource
 from neat_train.data.selection import Select, selected
 from neat_train.distributed import Ranks
@@ -127,7 +128,7 @@ class NeatTrainer(Stepwise, Measures, WholeCheckpoints, Trainer):
             RunError: the run diverges.
         """
         step = self.state.global_step
-        if self._stored is not None and step % self._work.steps == 0:
+        if self._stored is not None and step % steps_an_epoch(self._work.records, self._work.records_per_step) == 0:
             self._stored.share(step)
         records = self._work.source.step(step)
         self._watch.phase(TRAINING, None)  # the source may have sampled
