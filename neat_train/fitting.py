@@ -110,7 +110,7 @@ def fit(request: FitRequest, watch: Watcher | None = None, callbacks: Sequence[T
     """
     refuse_contradictions(request.settings)
     if request.settings.method == OWN and request.own is None:
-        raise InputError("method own: its function is not here; name it, --method FILE.py:FUNCTION")
+        raise InputError("method own: its function is not here", advice="name it, {method} FILE.py:FUNCTION")
     args = training_arguments(request.settings, request.out)
     ranks = Ranks.here()
     watch = watch if watch is not None and ranks.main else Silent()
@@ -186,7 +186,7 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
         )
     train, kept = held_out_split(records.ids, held.share)
     if not kept and _measures(settings):
-        raise InputError(f"{request.dataset}: of one record none can be held out; say --set eval_strategy=no")
+        raise InputError(f"{request.dataset}: of one record none can be held out", advice="say eval_strategy=no")
     return _Data(_with_something(records.only(train), settings), [records[query] for query in kept], content)
 
 

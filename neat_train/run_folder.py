@@ -15,9 +15,11 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.store.claim import changes, claimed, others, put, read, readable
+from neat_data.store.documents import Settings
 from neat_data.store.manifest import package_versions
 from neat_train.config.settings import FitSettings, fingerprint, identifying, of_earlier_versions
 from neat_train.distributed import Ranks
+from neat_train.documents import Section
 
 SETTINGS, RESULT = "settings.json", "result.json"
 _PACKAGES = ("accelerate", "peft", "trl")  # beside those that making a dataset uses
@@ -32,8 +34,8 @@ class Identity:
         content: of dataset, policy and reward model: what they say of themselves; without any place or time.
     """
 
-    settings: dict[str, Any]
-    content: dict[str, Any]
+    settings: Section
+    content: Settings
 
     @classmethod
     def of(cls, settings: FitSettings, **content: Any) -> Identity:
@@ -81,10 +83,10 @@ class RunFolder:
         shared = {key: value for key, value in stored["content"].items() if key in identity.content}
         if changed := changes({**stored["identifying"], **shared}, {**identity.settings, **identity.content}):
             raise InputError(
-                f"holds a run of another configuration ({changed}).\n"
-                "Go on with its own settings, give another --out, or remove it.",
+                f"holds a run of another configuration ({changed}).",
                 field="out",
                 value=self.path,
+                advice="Go on with its own settings, give another {out}, or remove it.",
             )
 
     def write(self, settings: FitSettings, identity: Identity, computing: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ def choose(
         InputError: more than one way of choosing was named, or no record has this id.
     """
     if sum(way is not None for way in (query_id, widest_gap, random)) > 1:
-        raise InputError("choose one of --query-id, --widest-gap and --random")
+        raise InputError("records are chosen in one way", advice="choose one of {query_id}, {widest_gap} and {random}")
     records = dataset.records(rank_by=rank_by)
     if query_id is not None:
         matches = [record for record in records if record.query_id.startswith(query_id)]

@@ -283,9 +283,7 @@ def compute(
     Raises:
         InputError: a threshold below 0 or not finite; `by`, `where` or `rank_by` cannot be understood.
     """
-    for threshold in thresholds:
-        if not 0 <= threshold < float("inf"):
-            raise InputError("a gap is a number from 0 up", field="threshold", value=threshold)
+    _require_gaps(thresholds)
     model = ranking_model(dataset, rank_by)
     scale = "paper" if (model or "").split("@")[0] == PAPER_MODEL else "another"
     models = dataset.models if len(dataset.models) > 1 else ()
@@ -295,6 +293,7 @@ def compute(
     rewards = reward_groups(responses, read.names)
     groups = by_group(pairs, read.names["group"], thresholds, scale) if group else []
     groups.sort(key=_turns if by == "turns" else _size)
+    agreed = agreement(read.compared, models, pairs.record, len(read.responses.reward)) if read.compared else None
     with ThreadPoolExecutor(max_workers=1) as beside:  # numpy lets go of the interpreter while it sorts
         length = beside.submit(length_effect, responses, pairs)
         drawn = beside.submit(figures, responses, read.names, pairs, thresholds)
@@ -318,15 +317,19 @@ def compute(
             groups=tuple(groups[:GROUPS]),
             groups_left_out=max(0, len(groups) - GROUPS),
             polarities=compare(dataset.scan_records(rank_by=rank_by), where) if by == POLARITY else None,
-            agreement=agreement(read.compared, models, pairs.record, len(read.responses.reward))
-            if read.compared
-            else None,
+            agreement=agreed,
             widest=examples(pairs, np.abs(pairs.gap)),
             narrowest=examples(pairs, -np.abs(pairs.gap)),
             wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
             length=length.result(),
             figures=drawn.result(),
         )
+
+
+def _require_gaps(thresholds: Sequence[float]) -> None:
+    for threshold in thresholds:
+        if not 0 <= threshold < float("inf"):
+            raise InputError("a gap is a number from 0 up", field="threshold", value=threshold)
 
 
 def ranking_model(dataset: PreferenceDataset, rank_by: str | None) -> str | None:

@@ -63,6 +63,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG),
         Parameter("debug", Parameter.KEYWORD_ONLY, default=False, annotation=_DEBUG),
     ]
+    whole = signature.replace(parameters=[*signature.parameters.values(), *shared])
 
     @wraps(function)
     def run(*args: Any, config: Path | None = None, debug: bool = False, **options: Any) -> None:
@@ -78,13 +79,13 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             _fail("stopped. What was committed stays, and the same command goes on from there.", 128 + number)
         except NeatError as error:
-            _fail(error.told(_flags(signature)), error.exit_status, debug)
+            _fail(error.told(_flags(whole)), error.exit_status, debug)
         except OSError as error:
             _fail(_of_a_file(error), 1, debug)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
 
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
+    run.__signature__ = whole  # type: ignore[attr-defined]
     return run
 
 

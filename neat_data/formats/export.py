@@ -16,7 +16,7 @@ from neat_data.errors import InputError, RunError
 from neat_data.expressions import explained, select
 from neat_data.formats import hub
 from neat_data.formats.formats import Format, container, find
-from neat_data.formats.preferences import Skipped, only
+from neat_data.formats.preferences import Row, Skipped, only
 from neat_data.formats.write import check_place, write
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Record, from_table
@@ -152,7 +152,9 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
         raise InputError("goes with the format hf alone", field="push_to_hub")
     allowed = wanted if request.include_negative else wanted - {"negative"}
     if not allowed:
-        raise InputError("responses sampled under a negative prompt go to the hub with --include-negative only")
+        raise InputError(
+            "responses sampled under a negative prompt do not go to the hub unasked", advice="say {include_negative}"
+        )
     return allowed
 
 
@@ -170,7 +172,7 @@ def _records(dataset: PreferenceDataset, request: ExportRequest) -> Iterator[Rec
 
 def _counted(
     records: Iterator[Record], form: Format, polarities: frozenset[str], summary: ExportSummary, watch: Watcher
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """The rows of all records; counts as it goes, and checks the sum at the end."""
     for record in records:
         yield from _rows(record, form, polarities, summary)
@@ -182,7 +184,7 @@ def _counted(
         raise InputError(f"nothing to export: {summary.records:,} records gave no row ({reasons or 'none was chosen'})")
 
 
-def _rows(record: Record, form: Format, polarities: frozenset[str], summary: ExportSummary) -> list[dict[str, Any]]:
+def _rows(record: Record, form: Format, polarities: frozenset[str], summary: ExportSummary) -> list[Row]:
     """The rows of one record, counted."""
     kept = only(record, polarities)
     summary.records += 1

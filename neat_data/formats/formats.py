@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.formats import trl
 from neat_data.formats.names import PairsOf
-from neat_data.formats.preferences import Choose, best_worst, every, labelled
+from neat_data.formats.preferences import Choose, Row, best_worst, every, labelled
 from neat_data.formats.trl import SCHEMA as RRHF
 from neat_data.formats.trl import rrhf
 from neat_data.record import MESSAGE, RESPONSE, SCHEMA, Record
@@ -42,14 +42,14 @@ _CONTAINERS: dict[str, tuple[Container, str]] = {
 }
 
 
-def responses(record: Record) -> list[dict[str, Any]]:
+def responses(record: Record) -> list[Row]:
     """One row a response, best first; `rank` 0 is the best of its query."""
     row = record.to_dict()
     query = {"query_id": row["query_id"], "messages": row["messages"]}
     return [{**query, "rank": rank, **response} for rank, response in enumerate(row["responses"])]
 
 
-def whole(record: Record) -> list[dict[str, Any]]:
+def whole(record: Record) -> list[Row]:
     """The record as one row."""
     return [record.to_dict()]
 
@@ -60,7 +60,7 @@ class Format:
 
     name: str
     schema: pa.Schema
-    rows: Callable[[Record], list[dict[str, Any]]]
+    rows: Callable[[Record], list[Row]]
 
 
 def find(name: str, pairs: str | None = None, min_gap: float | None = None) -> Format:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from neat_data.labels import best, best_first, labels_over, orders
 from neat_data.record import Record, Response
+
+Row = dict[str, Any]
+"""One row of a form, by column."""
 
 
 class Skipped(Exception):

@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 
 from neat_data.dialogue import hh_text
-from neat_data.formats.preferences import Choose, Pair, Skipped, best_worst, labelled, polarity, scored
+from neat_data.formats.preferences import Choose, Pair, Row, Skipped, best_worst, labelled, polarity, scored
 from neat_data.labels import best, firsts, verdicts
 from neat_data.record import MESSAGE, Record, Response
 
 SCHEMA = pa.schema([("query", pa.string()), ("responses", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
-Row = dict[str, Any]
 _TURNS = pa.list_(MESSAGE)
 
 
-def rrhf(record: Record) -> list[dict[str, Any]]:
+def rrhf(record: Record) -> list[Row]:
     """One row with every response that has a reward.
 
     Raises:

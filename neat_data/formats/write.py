@@ -13,17 +13,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.formats.formats import Container
+from neat_data.formats.preferences import Row
 from neat_data.store.atomic import TEMPORARY, full_disk_explained, write_atomically
 from neat_data.store.inside import refuse_inside_dataset
 from neat_data.store.shard import file_sha256
 
-Batches = Iterable[list[dict[str, Any]]]
+Batches = Iterable[list[Row]]
 _EXPORTED = re.compile(r"dataset_info\.json|state\.json|data-\d{5,}-of-\d{5,}\.arrow|README\.md")
 
 
@@ -33,15 +34,15 @@ def check_place(out: Path, container: Container, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise InputError(f"{out}: exists already. Choose another --out, or say --overwrite.")
+        raise InputError(f"{out}: exists already.", advice="Choose another {out}, or say {overwrite}.")
     if out.is_dir() != (container == "folder"):
         raise InputError(
             f"{out}: is a {'folder' if out.is_dir() else 'file'}, which is not replaced by the other kind."
         )
     if out.is_dir() and (others := _not_exported(out)):
         raise InputError(
-            f"{out}: holds what no export wrote ({', '.join(others[:3])}), so it is not overwritten.\n"
-            "Move that elsewhere, or choose another --out."
+            f"{out}: holds what no export wrote ({', '.join(others[:3])}), so it is not overwritten.",
+            advice="Move that elsewhere, or choose another {out}.",
         )
 
 

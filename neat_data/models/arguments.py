@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
 from neat_data.errors import InputError
+from neat_data.store.documents import Arguments
 
 
-def model_arguments(pairs: Sequence[str], field: str = "model_args") -> dict[str, Any]:
+def model_arguments(pairs: Sequence[str], field: str = "model_args") -> Arguments:
     """`KEY=VALUE` pairs, values read as YAML scalars.
 
     Raises:

@@ -104,7 +104,7 @@ def out_of_memory_as_ours(device: torch.device, budget: int) -> Iterator[None]:
             raise
     # Raised outside the handler: the exception's traceback would keep the tensors of the failed pass alive.
     release()
-    raise OutOfMemory(f"{device} has no room for a pass of {budget} tokens; try a smaller --token-budget")
+    raise OutOfMemory(f"{device} has no room for a pass of {budget} tokens", advice="try a smaller {token_budget}")
 
 
 def release() -> None:

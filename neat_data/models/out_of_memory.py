@@ -52,7 +52,7 @@ def halving(run: Callable[[int | None], Result], budget: int | None) -> tuple[Re
             smaller = (smaller or budget or 0) // 2
             if smaller < _SMALLEST_BUDGET:
                 raise RunError(
-                    f"out of memory even with a small token budget: {error}\n"
-                    "Try a smaller --max-length, another --dtype, or another --device."
+                    f"out of memory even with a small token budget: {error}",
+                    advice="Try a smaller {max_length}, another {dtype}, or another {device}.",
                 ) from error
             logging.getLogger(__name__).warning("out of memory: this shard begins again with %s tokens", smaller)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from neat_data.record import Messages
+from neat_data.store.documents import Arguments, Settings
 
 Part = Literal["answer", "whole"]
 
@@ -76,9 +77,9 @@ class RewardModelSpec:
     token_budget: int | None = None
     path: Literal["auto", "trees", "batches"] = "auto"
     chat_template: str = "auto"
-    template_args: dict[str, Any] = field(default_factory=dict)
+    template_args: Arguments = field(default_factory=dict)
     score: Part = "answer"
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: Arguments = field(default_factory=dict)
     trust_remote_code: bool = False
     base: str | None = None
     lengths_inherited: bool = False
@@ -95,7 +96,7 @@ class RewardModel(Protocol):
     """
 
     spec: RewardModelSpec
-    settings: dict[str, Any]
+    settings: Settings
     notes: list[str]
 
     def score(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from neat_data.errors import InputError
 from neat_data.record import Messages, canonical_json
+from neat_data.store.documents import Arguments, Settings
 
 Thinking = Literal["on", "off"]
 NO_ROUND = -1  # what `sample_seed` is given for answers that no round keeps: those that measure a policy
@@ -108,9 +109,9 @@ class SamplerSpec:
     token_budget: int | None = None
     chat_template: str = "auto"
     thinking: Thinking | None = None
-    template_args: dict[str, Any] = field(default_factory=dict)
+    template_args: Arguments = field(default_factory=dict)
     concurrency: int = 8
-    model_args: dict[str, Any] = field(default_factory=dict)
+    model_args: Arguments = field(default_factory=dict)
     trust_remote_code: bool = False
 
 
@@ -129,7 +130,7 @@ class Sampler(Protocol):
     """
 
     spec: SamplerSpec
-    settings: dict[str, Any]
+    settings: Settings
     notes: list[str]
     label: str
     tokenizer: str | None

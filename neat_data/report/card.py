@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neat_data.analysis.stats import PAPER_MODEL
 from neat_data.report.escape import one_line
@@ -26,6 +26,7 @@ from neat_data.report.tables import (
     spread,
     unpaired,
 )
+from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
 
 if TYPE_CHECKING:
@@ -180,14 +181,14 @@ def _licence(model: str | None) -> str:
     return "The licence of the reward model is not recorded here; look it up before you publish its rewards."
 
 
-def _source(source: dict[str, Any]) -> str:
+def _source(source: Settings) -> str:
     """Where the rows came from: the hub's name and revision, and the files."""
     files = [f"- file: {plain(name)}" for name in sorted(source.get("files") or {})]
     more = [f"- and {len(files) - _FILES:,} more files"] if len(files) > _FILES else []
     return "\n".join([_settings(source), *files[:_FILES], *more])
 
 
-def _settings(reward_model: dict[str, Any]) -> str:
+def _settings(reward_model: Settings) -> str:
     """Plain settings, one line each."""
     stated = {name: value for name, value in sorted(reward_model.items()) if isinstance(value, str | int | float)}
     if not stated:
@@ -227,7 +228,7 @@ def _prompts(dataset: PreferenceDataset) -> Iterator[str]:
         yield from shown
 
 
-def _prompt(prompt: dict[str, Any]) -> str:
+def _prompt(prompt: Settings) -> str:
     name = f"**{plain(str(prompt['name']))}**"
     if prompt.get("text") is None:
         return f"{name}: the bare query."

@@ -6,7 +6,7 @@ Dataset text goes in as plain text, never as markup.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.text import Text
 from neat_data.record import Label, Record, Response
 from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import MISSING, Table, number, percent, tables
+from neat_data.store.documents import PromptFigures
 
 if TYPE_CHECKING:
     from neat_data.analysis.stats import Stats
@@ -235,7 +236,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     if summary.already:
         print_line(console, f"round {summary.round} was complete already: same settings; nothing was done.")
     counts = summary.to_dict()
-    prompts: dict[str, dict[str, Any]] = counts["prompts"]
+    prompts: dict[str, PromptFigures] = counts["prompts"]
     rejected = sum(counts["rejected"].values())
     print_line(
         console,
@@ -259,7 +260,7 @@ def _usage(usage: dict[str, int]) -> str:
     return f"{line}; for {missing:,} answers the server did not tell" if missing else line
 
 
-def _became(prompts: dict[str, dict[str, Any]]) -> Table:
+def _became(prompts: dict[str, PromptFigures]) -> Table:
     rows = [
         (
             one_line(name),
@@ -276,26 +277,26 @@ def _became(prompts: dict[str, dict[str, Any]]) -> Table:
     return Table("What became of the responses", columns, tuple(rows))
 
 
-def _thoughts(prompts: dict[str, dict[str, Any]]) -> list[Table]:
+def _thoughts(prompts: dict[str, PromptFigures]) -> list[Table]:
     """One table where responses think."""
     rows = [
         (
             one_line(name),
-            percent(found["thought_share"]),
-            percent(found["unended_share"]),
-            f"{found['thought_characters']:,.0f}",
-            number(found["reward_with_thought"]),
-            number(found["reward_without_thought"]),
+            percent(tally["thought_share"]),
+            percent(tally["unended_share"]),
+            f"{tally['thought_characters']:,.0f}",
+            number(tally["reward_with_thought"]),
+            number(tally["reward_without_thought"]),
         )
-        for name, found in prompts.items()
-        if "thought_share" in found
+        for name, tally in prompts.items()
+        if "thought_share" in tally
     ]
     columns = ("prompt", "think", "without an end", "characters", "mean reward with", "without")
     note = "Without an end: of those that think. Characters: of a thought, mean."
     return [Table("Thoughts", columns, tuple(rows), note)] if rows else []
 
 
-def _rewards(prompts: dict[str, dict[str, Any]]) -> Table:
+def _rewards(prompts: dict[str, PromptFigures]) -> Table:
     rows = [
         (
             one_line(name),
@@ -311,20 +312,20 @@ def _rewards(prompts: dict[str, dict[str, Any]]) -> Table:
     return Table("Rewards", columns, tuple(rows), note)
 
 
-def _mean(tally: dict[str, Any]) -> str:
+def _mean(tally: PromptFigures) -> str:
     if tally["reward"] is None:
         return MISSING
     return f"{number(tally['reward'])} ({number(tally['reward_low'])} to {number(tally['reward_high'])})"
 
 
-def _below(tally: dict[str, Any]) -> str:
-    if tally["below_rejected"] is None:
+def _below(tally: PromptFigures) -> str:
+    low, high = tally["below_low"], tally["below_high"]
+    if low is None or high is None:
         return MISSING
-    low, high = 100 * tally["below_low"], 100 * tally["below_high"]
-    return f"{percent(tally['below_rejected'])} ({low:.1f} to {high:.1f})"
+    return f"{percent(tally['below_rejected'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def warnings(prompts: dict[str, dict[str, Any]]) -> list[str]:
+def warnings(prompts: dict[str, PromptFigures]) -> list[str]:
     """Negative prompts under which most responses are no worse than what people rejected."""
     return [
         f"under {one_line(name)}, {percent(tally['below_rejected'])} of the responses score below the rejected ones: "

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.progress import Silent, Watcher
@@ -30,6 +29,7 @@ from neat_data.rounds.finish import (
 from neat_data.sources import Source, open_source
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import RejectLine, Settings
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.reviews import standing
 from neat_data.store.shard import read_shard
@@ -59,7 +59,7 @@ class _Joined:
     """Rows joined with records: candidates by base shard, and the rows that found none."""
 
     candidates: dict[int, list[Candidate]] = field(default_factory=dict)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[RejectLine] = field(default_factory=list)
     rows: int = 0
 
 
@@ -114,7 +114,7 @@ def take_edits(path: Path, scoring: Scoring, watch: Watcher | None = None) -> Gr
 
 
 def _append(
-    path: Path, scoring: Scoring, settings: dict[str, Any], join: Callable[[int], _Joined], watch: Watcher
+    path: Path, scoring: Scoring, settings: Settings, join: Callable[[int], _Joined], watch: Watcher
 ) -> GrowSummary:
     """Stage what `join` gives for a round, and score it; a round with these settings that is finished is left alone."""
     with DatasetFolder.claim(path) as folder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from neat_data.errors import InputError
 from neat_data.expressions import explained, select
@@ -31,6 +31,7 @@ from neat_data.rounds.sampling import Draws, drawings, sampled
 from neat_data.rounds.staging import Staging
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import Metadata, Settings
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.shard import read_shard
 
@@ -90,7 +91,7 @@ def expand(request: ExpandRequest, watch: Watcher | None = None) -> GrowSummary:
         return score_staged(folder, request.scoring, watch)
 
 
-def _settings(request: ExpandRequest, sampler: Sampler) -> dict[str, Any]:
+def _settings(request: ExpandRequest, sampler: Sampler) -> Settings:
     """The settings that decide the candidates."""
     return {
         "policy": sampler.settings,
@@ -117,7 +118,7 @@ def _queries(request: ExpandRequest) -> dict[int, list[str]]:
         if taken:
             by_shard[number] = taken
     if not by_shard:
-        why = "it has no records" if request.where is None else f"--where {request.where!r} is true for no record"
+        why = "it has no records" if request.where is None else f"where {request.where!r} is true for no record"
         raise InputError(f"{request.dataset}: nothing to sample: {why}.")
     return by_shard
 
@@ -143,7 +144,7 @@ class _SampleWork:
         records = records_before(self.root, shard, round, self.staging.queries[shard])
         before = dict(sampler.usage)
         candidates, budget = sampled(drawings(records, self.draws, round), sampler, round, advance)
-        metadata: dict[str, Any] = {"usage": {key: n - before.get(key, 0) for key, n in sampler.usage.items()}}
+        metadata: Metadata = {"usage": {key: n - before.get(key, 0) for key, n in sampler.usage.items()}}
         if sampler.not_taken:
             metadata["not_taken"] = list(sampler.not_taken)
         if budget is not None:

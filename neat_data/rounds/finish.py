@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.load import load_reward_model
@@ -28,6 +28,7 @@ from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.store import manifest as manifests
 from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import RoundIdentity, RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Round, package_versions
 from neat_data.store.shard import ShardEntry, read_shard, shard_metadata
@@ -58,7 +59,7 @@ class GrowSummary:
     dataset: Path
     round: int
     already: bool
-    counts: dict[str, Any]
+    counts: RoundSummary
     staged: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,12 +69,12 @@ class GrowSummary:
         return {**state, **self.counts, "prompts": prompts}
 
 
-def full_settings(settings: dict[str, Any], rules: Rules, reward: dict[str, Any] | None) -> dict[str, Any]:
+def full_settings(settings: Settings, rules: Rules, reward: Settings | None) -> Settings:
     """The settings of a round; without those of scoring where they are not known yet."""
     return settings if reward is None else {**settings, "rules": asdict(rules), "reward_model": reward}
 
 
-def finished_round(folder: DatasetFolder, settings: dict[str, Any]) -> Round | None:
+def finished_round(folder: DatasetFolder, settings: Settings) -> Round | None:
     """The complete round that has these settings, and perhaps others beside them."""
     for entry in folder.manifest.rounds:
         own = {key: entry.settings.get(key) for key in settings}
@@ -88,8 +89,8 @@ def finished_round(folder: DatasetFolder, settings: dict[str, Any]) -> Round | N
 def take_up(
     folder: DatasetFolder,
     kind: str,
-    settings: dict[str, Any],
-    round_settings: dict[str, Any],
+    settings: Settings,
+    round_settings: Settings,
     queries: Callable[[], dict[int, list[str]]],
 ) -> Staging:
     """The staging of the round that has these settings: the one that lies there, or a new one.
@@ -165,7 +166,7 @@ class _ScoreWork:
     staging: Staging
     rules: Rules
     spec: RewardModelSpec
-    identity: dict[str, Any]
+    identity: RoundIdentity
     compression: str | None
 
     def on_device(self, device: str) -> Work[ShardEntry]:
@@ -187,7 +188,7 @@ class _ScoreWork:
         if budget is not None:
             metadata["token_budget"] = budget
         rejects = metadata.pop("rejects", [])
-        own = {**self.identity, **metadata}
+        own = cast(ShardMetadata, {**self.identity, **metadata})
         return commit_shard(self.root, round, shard, to_table(rows), rejects, own, self.compression)
 
 
@@ -200,14 +201,16 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
     staging = Staging.found(folder.path)
     if staging is None or staging.done() != set(staging.queries):
         lacking = "no samples wait to be scored" if staging is None else "sampling is not finished"
-        raise InputError(f"{folder.path}: {lacking}. Run `neat-data expand` with --phase sample, or without --phase.")
+        raise InputError(
+            f"{folder.path}: {lacking}.", advice="Run `neat-data expand` with {phase} sample, or without {phase}."
+        )
     model = load_own(folder, scoring, watch)
     say(watch, model.notes)
     settings = full_settings(staging.settings, scoring.rules, model.settings)
     round = folder.begin_round(staging.kind, settings, versions=package_versions())
     say(watch, folder.notes)
     begun = folder.manifest.round(round)
-    identity = {"kind": begun.kind, "fingerprint": begun.fingerprint, "settings": begun.settings}
+    identity: RoundIdentity = {"kind": begun.kind, "fingerprint": begun.fingerprint, "settings": begun.settings}
     compression = folder.settings.get("compression")
     work = _ScoreWork(folder.path, staging, scoring.rules, model.spec, identity, compression)
     done = folder.done(round)
@@ -257,14 +260,14 @@ def load_own(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> RewardM
     return model
 
 
-def load_settings(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> dict[str, Any]:
+def load_settings(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Settings:
     """What the reward model says of itself; asked before hours of sampling, and freed again for the policy."""
     model = load_own(folder, scoring, watch)
     model.close()
     return model.settings
 
 
-def _counts(folder: DatasetFolder, round: int) -> dict[str, Any]:
+def _counts(folder: DatasetFolder, round: int) -> RoundSummary:
     """What the round's summary says beyond the counts that the store makes itself.
 
     Raises:
@@ -279,11 +282,13 @@ def _counts(folder: DatasetFolder, round: int) -> dict[str, Any]:
                 f"{tally.dropped.total()} were dropped. This is a mistake of this program; please report it."
             )
     usage = {key: sum(shard["usage"][key] for shard in shards) for key in (shards[0]["usage"] if shards else ())}
-    counts: dict[str, Any] = {
+    counts: RoundSummary = {
         "asked": sum(tally.asked for tally in tallies.values()),
         "prompts": {name: tally.to_dict() for name, tally in tallies.items()},
         "usage": usage,
     }
     # The settings say what was wished for: what the server was not asked with stands beside them.
     not_taken = sorted({name for shard in shards for name in shard.get("not_taken", ())})
-    return {**counts, "not_taken": not_taken} if not_taken else counts
+    if not_taken:
+        counts["not_taken"] = not_taken
+    return counts

@@ -71,8 +71,8 @@ def drop(path: Path, number: int) -> None:
         staging = Staging.found(path)
         if staging is not None and staging.round > number:  # its samples were drawn beside those of this round
             raise InputError(
-                f"{path}: samples of round {staging.round} wait to be scored. Score them, or remove them first: "
-                f"--drop-round {staging.round}"
+                f"{path}: samples of round {staging.round} wait to be scored.",
+                advice=f"Score them, or remove them first: {{drop_round}} {staging.round}",
             )
         if staging is not None and staging.round == number:
             staging.remove()

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
 
 import polars as pl
 
@@ -17,6 +16,7 @@ from neat_data.analysis.measures import Z95, wilson
 from neat_data.models.reward_model import Scored, Task
 from neat_data.record import Record, Response
 from neat_data.rounds.candidates import KEEP_COLUMNS, Candidate, Rules, described, ends, keep_by
+from neat_data.store.documents import MeanReward, Metadata, PromptFigures, ShareBelow, ThoughtFigures
 from neat_data.thought import thought_of
 
 
@@ -63,17 +63,17 @@ class Tally:
         for name in (f.name for f in fields(self) if f.name != "polarity"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Metadata:
         """JSON-able; the inverse of `from_dict`. Nothing is said of thoughts where none occurs."""
         unsaid = () if self.thoughts else _OF_THOUGHTS
         content = {name: value for name, value in asdict(self).items() if name not in unsaid}
         return {**content, "dropped": dict(sorted(self.dropped.items()))}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Tally:
+    def from_dict(cls, content: Metadata) -> Tally:
         return cls(**{**content, "dropped": Counter(content["dropped"])})
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> PromptFigures:
         """What a user reads: counts as they are, shares and means with 95 % intervals, None where nothing was counted.
 
         The interval of the mean is the normal one; that of the share is Wilson's. Several samples of one query count as
@@ -81,9 +81,17 @@ class Tally:
         """
         given = self.asked - sum(n for reason, n in self.dropped.items() if reason in _NOT_GIVEN)
         return {
-            **{name: getattr(self, name) for name in ("polarity", "asked", "scored", "kept", "tokens")},
+            "polarity": self.polarity,
+            "asked": self.asked,
+            "scored": self.scored,
+            "kept": self.kept,
+            "tokens": self.tokens,
             "dropped": dict(sorted(self.dropped.items())),
-            **{name: getattr(self, name) for name in ("unfinished", "cut", "queries_cut", "refusals", "compared")},
+            "unfinished": self.unfinished,
+            "cut": self.cut,
+            "queries_cut": self.queries_cut,
+            "refusals": self.refusals,
+            "compared": self.compared,
             "refusal_share": self.refusals / given if given else None,
             **self._thoughts(given),
             **self._mean(),
@@ -92,7 +100,7 @@ class Tally:
             **self._below(),
         }
 
-    def _thoughts(self, given: int) -> dict[str, float | None]:
+    def _thoughts(self, given: int) -> ThoughtFigures:
         """Shares and means of responses with a thought; {} where there is none."""
         if not self.thoughts:
             return {}
@@ -105,17 +113,17 @@ class Tally:
             "reward_without_thought": (self.reward - self.thought_reward) / without if without else None,
         }
 
-    def _mean(self) -> dict[str, float | None]:
+    def _mean(self) -> MeanReward:
         if not self.scored:
-            return dict.fromkeys(("reward", "reward_low", "reward_high"))
+            return {"reward": None, "reward_low": None, "reward_high": None}
         mean = self.reward / self.scored
         variance = max(0.0, self.squares - self.scored * mean * mean) / max(self.scored - 1, 1)
         half = Z95 * math.sqrt(variance / self.scored)
         return {"reward": mean, "reward_low": mean - half, "reward_high": mean + half}
 
-    def _below(self) -> dict[str, float | None]:
+    def _below(self) -> ShareBelow:
         if not self.compared:
-            return dict.fromkeys(("below_rejected", "below_low", "below_high"))
+            return {"below_rejected": None, "below_low": None, "below_high": None}
         share = self.below_rejected / self.compared
         low, high = wilson(share, self.compared)
         return {"below_rejected": share, "below_low": low, "below_high": high}
@@ -125,7 +133,7 @@ _OF_THOUGHTS = ("thoughts", "unended", "thought_characters", "thought_scored", "
 _NOT_GIVEN = ("query_too_long", "template_refused", "server_refused", "empty")
 
 
-def total(tallies: Iterable[dict[str, dict[str, Any]]]) -> dict[str, Tally]:
+def total(tallies: Iterable[Mapping[str, Metadata]]) -> dict[str, Tally]:
     """The tallies of several shards as one, by prompt, in the order of their first appearance."""
     sums: dict[str, Tally] = {}
     for shard in tallies:

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +18,7 @@ from neat_data.record import canonical_json
 from neat_data.rounds.candidates import Candidate, from_table, to_table
 from neat_data.store.atomic import full_disk_explained, write_atomically
 from neat_data.store.claim import changes, read, readable
+from neat_data.store.documents import Metadata, Settings
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FOLDER = ".round"
@@ -39,13 +39,11 @@ class Staging:
     path: Path
     round: int
     kind: str
-    settings: dict[str, Any]
+    settings: Settings
     queries: dict[int, list[str]]
 
     @classmethod
-    def begin(
-        cls, root: Path, round: int, kind: str, settings: dict[str, Any], queries: dict[int, list[str]]
-    ) -> Staging:
+    def begin(cls, root: Path, round: int, kind: str, settings: Settings, queries: dict[int, list[str]]) -> Staging:
         """Make the folder. `queries` are chosen once: what `--where` sees changes while the round is written."""
         path = root / FOLDER
         shutil.rmtree(path, ignore_errors=True)
@@ -71,7 +69,7 @@ class Staging:
                 queries[row["number"]].append(row["query_id"])
             return cls(path, **content, queries=queries)
 
-    def require(self, kind: str, settings: dict[str, Any]) -> Staging:
+    def require(self, kind: str, settings: Settings) -> Staging:
         """Itself, where it was begun with these settings; else InputError says what differs."""
         if changed := changes({"kind": self.kind, **self.settings}, {"kind": kind, **settings}):
             raise InputError(
@@ -85,11 +83,11 @@ class Staging:
         """Numbers of the base shards whose candidates are all there."""
         return {number for number in self.queries if self._shard(number).exists()}
 
-    def commit(self, number: int, candidates: Sequence[Candidate], metadata: dict[str, Any]) -> None:
+    def commit(self, number: int, candidates: Sequence[Candidate], metadata: Metadata) -> None:
         """Store the candidates of one base shard."""
         write_shard(self._shard(number), to_table(candidates), metadata)
 
-    def candidates(self, number: int) -> tuple[list[Candidate], dict[str, Any]]:
+    def candidates(self, number: int) -> tuple[list[Candidate], Metadata]:
         """The candidates of one base shard, and the metadata that they were stored with."""
         path = self._shard(number)
         return from_table(read_shard(path)), shard_metadata(path)

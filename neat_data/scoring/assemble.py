@@ -15,7 +15,8 @@ from typing import Any
 from neat_data.errors import RunError
 from neat_data.models.reward_model import Scored
 from neat_data.record import Label, Record, Response, canonical_json
-from neat_data.sources.row import Place
+from neat_data.sources.row import place_of
+from neat_data.store.documents import RejectLine
 
 
 def given(record: Record) -> Scored:
@@ -36,8 +37,8 @@ def check_finite(records: Sequence[Record], scored: Sequence[Scored], settings: 
                 label = record.labels[0]
                 raise RunError(
                     f"the reward model gave {reward} for response {response.response_id} of row {label.row} of "
-                    f"{label.name} (query {record.query_id}){computed_by(settings)}.\n"
-                    "Try another --dtype or --path; rows can be looked at one by one."
+                    f"{label.name} (query {record.query_id}){computed_by(settings)}.",
+                    advice="Try another {dtype} or {path}; rows can be looked at one by one.",
                 )
 
 
@@ -51,7 +52,7 @@ def computed_by(settings: Mapping[str, Any]) -> str:
     return f", by {', '.join(words)}" if words else ""
 
 
-def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[dict[str, Any]]]:
+def assemble(record: Record, scored: Scored) -> tuple[Record | None, list[RejectLine]]:
     """Put rewards into a record.
 
     A response that was refused leaves the record. A source row stays while two of the responses it put in order remain
@@ -96,12 +97,8 @@ def _notes(record: Record, refused: dict[str, str], kept: Sequence[Response]) ->
     return {name: value for name, value in notes.items() if value}
 
 
-def _refused_line(record: Record, label: Label, reason: str, said: str | None) -> dict[str, Any]:
+def _refused_line(record: Record, label: Label, reason: str, said: str | None) -> RejectLine:
     content = record.to_dict()
     raw = {"messages": content["messages"], "responses": [r.text for r in record.responses]}
     detail = "a response of this row could not be scored" + (f": {said}" if said else "")
     return {**place_of(label), "reason": reason, "detail": detail, "raw": canonical_json(raw)}
-
-
-def place_of(place: Label | Place) -> dict[str, Any]:
-    return {"name": place.name, "subset": place.subset, "split": place.split, "row": place.row}

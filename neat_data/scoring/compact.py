@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -20,8 +20,10 @@ from neat_data.errors import InputError
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Label, Record, canonical_json, from_table
 from neat_data.report.card import write_card
+from neat_data.sources.row import place_of
 from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import RejectLine, RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.join import as_rewards, flat_responses
 from neat_data.store.manifest import Round
@@ -41,7 +43,7 @@ class CompactSummary:
     already: bool
     rounds: int
     dropped: int
-    counts: dict[str, Any]
+    counts: RoundSummary
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -93,7 +95,7 @@ def _require_whole(source: PreferenceDataset) -> None:
             )
 
 
-def _settings(source: PreferenceDataset, compression: str | None) -> dict[str, Any]:
+def _settings(source: PreferenceDataset, compression: str | None) -> Settings:
     """What the source was made with, and what of it was folded: shards, verdicts and scores, by their hashes."""
     rounds = [
         {"round": round.round, "kind": round.kind, "settings": round.settings, "fingerprint": round.fingerprint}
@@ -132,12 +134,15 @@ def _fold(source: PreferenceDataset, folder: DatasetFolder, number: int) -> Shar
     table = source.shard_table(number)
     rejects = [*source.rejects(number), *_lost_labels(source, number, table)]
     stored = source.shard_metadata(number)
-    counted: dict[str, Any] = {name: stored[name] for name in ("source_rows", "queries_cut") if name in stored}
-    metadata = {"kind": KIND, "fingerprint": folder.fingerprint, "settings": folder.settings, **counted}
+    metadata: ShardMetadata = {"kind": KIND, "fingerprint": folder.fingerprint, "settings": folder.settings}
+    if "source_rows" in stored:
+        metadata["source_rows"] = stored["source_rows"]
+    if "queries_cut" in stored:
+        metadata["queries_cut"] = stored["queries_cut"]
     return commit_shard(folder.path, 0, number, table, rejects, metadata, folder.settings["compression"])
 
 
-def _lost_labels(source: PreferenceDataset, number: int, table: pa.Table) -> Iterator[dict[str, Any]]:
+def _lost_labels(source: PreferenceDataset, number: int, table: pa.Table) -> Iterator[RejectLine]:
     """A reject for every source row whose label is gone, since a reviewer dropped what it spoke of."""
     if not source.dropped:
         return
@@ -152,12 +157,11 @@ def _place(label: Label) -> Place:
     return label.name, label.subset, label.split, label.row
 
 
-def _reject(record: Record, label: Label) -> dict[str, Any]:
-    name, subset, split, row = _place(label)
+def _reject(record: Record, label: Label) -> RejectLine:
     content = record.to_dict()["messages"]
     raw = {"messages": content, "responses": [record.response(identifier).text for identifier in label.order]}
-    why = {"reason": REASON, "detail": "a reviewer dropped a response of this row", "raw": canonical_json(raw)}
-    return {"name": name, "subset": subset, "split": split, "row": row, **why}
+    detail = "a reviewer dropped a response of this row"
+    return {**place_of(label), "reason": REASON, "detail": detail, "raw": canonical_json(raw)}
 
 
 def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
@@ -184,4 +188,4 @@ def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:
             folder.enter_round(round)
     summary = source.manifest.round(0).summary
     names = ("source_rows", "repeated_rows", "queries_cut")
-    folder.finish(0, {name: summary[name] for name in names if name in summary})
+    folder.finish(0, cast(RoundSummary, {name: count for name, count in summary.items() if name in names}))

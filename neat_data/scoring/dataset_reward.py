@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models import places
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.store import recorded
+from neat_data.store.documents import Arguments, Settings
 
 # What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
 _DECISIVE = (
@@ -36,7 +36,7 @@ _SERVERS = ("http://", "https://", "judge:")
 _OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
 
 
-def remember(spec: RewardModelSpec, settings: dict[str, Any]) -> None:
+def remember(spec: RewardModelSpec, settings: Settings) -> None:
     """Note where a model was loaded from, for `spec_of`.
 
     Servers and functions are not noted: an address may hold a secret, and code runs only where it is named.
@@ -53,16 +53,16 @@ def _template_place(template: str) -> str:
     return template if template in ("auto", "hh") else places.absolute(template)
 
 
-def _key(settings: dict[str, Any]) -> dict[str, Any]:
+def _key(settings: Settings) -> Settings:
     return {name: settings[name] for name in _NOTED_BY if name in settings}
 
 
-def template_of(settings: dict[str, Any]) -> str:
+def template_of(settings: Settings) -> str:
     """The chat template that a model with these settings was loaded with, as far as it is noted."""
     return places.noted("reward model", _key(settings)).get("chat_template", "auto")
 
 
-def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardModelSpec:
+def spec_of(folder: Path, settings: Settings, device: str) -> RewardModelSpec:
     """What loads the model that the dataset in `folder` was scored with; `require_same_files` comes before loading.
 
     Args:
@@ -94,7 +94,7 @@ def spec_of(folder: Path, settings: dict[str, Any], device: str) -> RewardModelS
     )
 
 
-def _place(folder: Path, settings: dict[str, Any]) -> str:
+def _place(folder: Path, settings: Settings) -> str:
     name = settings.get("model")
     if ("revision" in settings or "adapter" in settings) and recorded.is_hub_id(name):
         return str(name)
@@ -113,7 +113,7 @@ def _place(folder: Path, settings: dict[str, Any]) -> str:
     )
 
 
-def parts_of(settings: dict[str, Any]) -> dict[str, Any]:
+def parts_of(settings: Settings) -> Arguments:
     """Which part of a response was scored, and how the template was asked to write it, for `RewardModelSpec`.
 
     Raises:
@@ -125,7 +125,7 @@ def parts_of(settings: dict[str, Any]) -> dict[str, Any]:
     return {"score": score, "template_args": arguments}
 
 
-def completed(spec: RewardModelSpec, settings: dict[str, Any], *, another: bool = False) -> RewardModelSpec:
+def completed(spec: RewardModelSpec, settings: Settings, *, another: bool = False) -> RewardModelSpec:
     """`spec` with what the dataset's model scored, and its lengths, where the user said nothing of them.
 
     Args:
@@ -144,7 +144,7 @@ def completed(spec: RewardModelSpec, settings: dict[str, Any], *, another: bool 
     )
 
 
-def mismatches(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def mismatches(own: Settings, other: Settings) -> list[str]:
     """What makes the rewards of two models incomparable, a line each, given the settings that they state."""
     shared = [key for key in _DECISIVE if key in own and key in other]
     if not any(key in shared for key in ("weights", "revision", "sha256")):
@@ -153,7 +153,7 @@ def mismatches(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"{key}: {own.get(key)} -> {other.get(key)}" for key in shared if own.get(key) != other.get(key)]
 
 
-def require_same(own: dict[str, Any], other: dict[str, Any], folder: Path) -> None:
+def require_same(own: Settings, other: Settings, folder: Path) -> None:
     """Raise InputError where `other` is not the model that the dataset was scored with."""
     if different := mismatches(own, other):
         raise InputError(
@@ -162,13 +162,13 @@ def require_same(own: dict[str, Any], other: dict[str, Any], folder: Path) -> No
         )
 
 
-def require_same_files(own: dict[str, Any], spec: RewardModelSpec, folder: Path) -> None:
+def require_same_files(own: Settings, spec: RewardModelSpec, folder: Path) -> None:
     """`require_same` by what files tell, before any of them is run or loaded."""
     if (files := _files(spec.model)) is not None:
         require_same(own, {**files, **({"score": spec.score} if spec.score == "whole" else {})}, folder)
 
 
-def _files(model: str) -> dict[str, Any] | None:
+def _files(model: str) -> Settings | None:
     """What a function or a folder will say of itself; None for servers, the hub, and what is not there."""
     from neat_data.models.weights import ModelSource, identity_of  # torch takes seconds to import
 

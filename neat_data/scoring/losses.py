@@ -17,6 +17,7 @@ from neat_data.report.escape import visible
 from neat_data.scoring.plan import Plan, count_reasons
 from neat_data.sources.row import Reject, reject_line
 from neat_data.store.atomic import write_atomically
+from neat_data.store.documents import RejectLine
 
 FOLDER = "rejects"
 MANY = 0.2
@@ -77,7 +78,7 @@ def notes(plan: Plan | None, out: Path, counts: Mapping[str, Any]) -> tuple[str,
     return tuple(made)
 
 
-def _lines(out: Path) -> Iterator[dict[str, Any]]:
+def _lines(out: Path) -> Iterator[RejectLine]:
     for file in sorted((out / FOLDER).glob("*.jsonl")):
         with file.open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)
@@ -91,7 +92,7 @@ def _commonest(reasons: Mapping[str, int]) -> str:
     return max(reasons, key=lambda reason: reasons[reason])
 
 
-def _first(lines: Iterable[dict[str, Any]], reasons: Mapping[str, int]) -> str:
+def _first(lines: Iterable[RejectLine], reasons: Mapping[str, int]) -> str:
     """The first row with the commonest reason: its place and what is wrong in it."""
     reason = _commonest(reasons)
     line = next((line for line in lines if line["reason"] == reason), None)

@@ -24,6 +24,7 @@ from neat_data.record import Message, Messages
 from neat_data.scoring.assemble import computed_by
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Manifest, package_versions, shard_name
 from neat_data.store.scores.folder import ScoresFolder, commit_scores, score_table
@@ -111,7 +112,7 @@ class _Work:
     root: Path
     name: str
     jobs: list[Job]
-    identity: dict[str, Any]
+    identity: Settings
     spec: RewardModelSpec
 
     def on_device(self, device: str) -> Work[ScoreShard]:
@@ -178,6 +179,6 @@ def _check_finite(
     for index in np.flatnonzero(~np.isfinite(rewards)).tolist():
         if refused[index] is None:
             raise RunError(
-                f"the reward model gave {rewards[index]} for response {ids[index]}{computed_by(settings)}.\n"
-                "Try another --dtype or --path; `neat-data show` shows its record."
+                f"the reward model gave {rewards[index]} for response {ids[index]}{computed_by(settings)}.",
+                advice="Try another {dtype} or {path}; `neat-data show` shows its record.",
             )

@@ -33,6 +33,7 @@ from neat_data.sources.files.compressed import OnRead, nobody
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.sources.shapes.registry import NAMES
 from neat_data.store.commit import commit_shard
+from neat_data.store.documents import RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import package_versions
 from neat_data.store.shard import ShardEntry, shard_metadata
@@ -81,7 +82,7 @@ class ScoreSummary:
 
     out: Path
     already: bool
-    counts: dict[str, Any]
+    counts: RoundSummary
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _as_begun(source: Source, folder: DatasetFolder, request: ScoreRequest) -> S
     return before if alike else source
 
 
-def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> dict[str, Any]:
+def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> Settings:
     """The settings that decide which rows the dataset holds and how they are cut into shards."""
     return {
         "source": source.fingerprint,
@@ -193,7 +194,7 @@ class _ShardWork:
     out: Path
     plan: Plan
     fingerprint: str
-    settings: dict[str, Any]
+    settings: Settings
     spec: RewardModelSpec | None
 
     def on_device(self, device: str) -> Work[ShardEntry]:
@@ -217,7 +218,7 @@ class _ShardWork:
         stored = [record for record, _ in assembled if record is not None]
         rejects = [reject_line(reject) for reject in self.plan.rejects(shard)]
         rejects += [reject for _, refused in assembled for reject in refused]
-        metadata = {
+        metadata: ShardMetadata = {
             "kind": "score",
             "fingerprint": self.fingerprint,
             "settings": self.settings,
@@ -262,12 +263,15 @@ def _make_missing(
     spread(missing, work.on_device, device, workers, watch, lambda entry: folder.record(0, entry))
 
 
-def _counts(folder: DatasetFolder, plan: Plan) -> dict[str, Any]:
+def _counts(folder: DatasetFolder, plan: Plan) -> RoundSummary:
     """What the manifest's summary of round 0 says beyond the counts that the store makes itself."""
     shards = [shard_metadata(folder.path / entry.name) for entry in folder.entries(0)]
     cut = sum(shard["queries_cut"] for shard in shards)
-    counts = {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": cut}
+    counts: RoundSummary = {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": cut}
     if thoughts := [shard["thoughts"] for shard in shards if "thoughts" in shard]:
-        counts["thoughts"] = {name: sum(shard[name] for shard in thoughts) for name in ("responses", "unended")}
-        counts["thoughts"]["scored"] = folder.settings["reward_model"].get("score", "answer")
+        counts["thoughts"] = {
+            "responses": sum(shard["responses"] for shard in thoughts),
+            "unended": sum(shard["unended"] for shard in thoughts),
+            "scored": folder.settings["reward_model"].get("score", "answer"),
+        }
     return counts

@@ -91,8 +91,8 @@ def run_in_processes(
             attempts = attempts + 1 if len(missing) == before else 1
             if attempts == MAKE_ATTEMPTS:
                 raise RunError(
-                    f"a worker process died {attempts} times before finishing a shard (often: out of memory).\n"
-                    "What was committed stays; try fewer --workers, or a smaller --token-budget."
+                    f"a worker process died {attempts} times before finishing a shard (often: out of memory).",
+                    advice="What was committed stays; try fewer {workers}, or a smaller {token_budget}.",
                 ) from error
             warn(f"a worker process died; {len(missing)} unfinished shards are tried again")
 

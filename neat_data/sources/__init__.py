@@ -114,7 +114,7 @@ def _wanted(
 ) -> registry.Shape | None:
     """The shape that the user names or describes, None where the columns shall tell."""
     if columns and format != "auto":
-        raise InputError("say either --format or --columns")
+        raise InputError("the shape is said twice", advice="say either {format} or {columns}")
     if columns:
         return registry.mapped(columns, answers=answers, alone=queries)
     return None if format == "auto" else registry.named(format, known)

@@ -11,6 +11,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neat_data.record import Label, Messages
+from neat_data.store.documents import RejectLine, RowPlace
+
+Columns = dict[str, Any]
+"""The cells of a source's row by the names of its columns: whatever a file holds."""
 
 REASONS = {
     "not_json": "The line is not a JSON object.",
@@ -78,7 +82,7 @@ class Understood:
     answers: tuple[SourceAnswer, ...]
     order: tuple[int, ...] = ()
     verdict: bool | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Row:
     answers: tuple[SourceAnswer, ...]
     order: tuple[int, ...]
     verdict: bool | None
-    meta: dict[str, Any]
+    meta: Columns
     raw: str | bytes
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class Reject:
     detail: str
     raw: str | bytes
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RejectLine:
         """JSON-able: see `reject_line`."""
         return reject_line(self)
 
@@ -130,13 +134,13 @@ class RawRow:
     """One row of a file before its shape is known: its columns, or the problem that kept them from being read."""
 
     raw: str | bytes
-    columns: dict[str, Any] | None = None
+    columns: Columns | None = None
     problem: Unusable | None = None
 
 
-def reject_line(reject: Reject) -> dict[str, Any]:
+def reject_line(reject: Reject) -> RejectLine:
     """A reject as one JSON line; bytes that are no UTF-8 go in as base64."""
-    line = {**place_of(reject.place), "reason": reject.reason, "detail": reject.detail}
+    line: RejectLine = {**place_of(reject.place), "reason": reject.reason, "detail": reject.detail}
     raw = reject.raw.encode() if isinstance(reject.raw, str) else reject.raw
     try:
         return {**line, "raw": raw.decode()}
@@ -144,5 +148,6 @@ def reject_line(reject: Reject) -> dict[str, Any]:
         return {**line, "raw_base64": base64.b64encode(raw).decode()}
 
 
-def place_of(place: Label | Place) -> dict[str, Any]:
+def place_of(place: Label | Place) -> RowPlace:
+    """Where a row stands, as JSON."""
     return {"name": place.name, "subset": place.subset, "split": place.split, "row": place.row}

@@ -122,7 +122,8 @@ def _lock(path: Path) -> BinaryIO:
         except BlockingIOError as error:
             file.close()
             raise InputError(
-                f"{path.parent}: another process is writing to this folder.\nWait for its end, or choose another --out."
+                f"{path.parent}: another process is writing to this folder.",
+                advice="Wait for its end, or choose another {out}.",
             ) from error
         # The holder before us removes the file as it leaves: a lock on a removed file holds nobody off.
         with contextlib.suppress(FileNotFoundError):

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.documents import RejectLine, RoundSummary, ShardMetadata
 from neat_data.store.manifest import COUNTS, FORMAT_VERSION, Round, rejects_name, shard_name, shard_number
 from neat_data.store.shard import DamagedShard, ShardEntry, elements, shard_entry, shard_metadata, write_shard
 from neat_data.store.typed import require_counts
@@ -26,8 +27,8 @@ def commit_shard(
     round: int,
     number: int,
     table: pa.Table,
-    rejects: list[dict[str, Any]],
-    metadata: dict[str, Any],
+    rejects: Sequence[RejectLine],
+    metadata: ShardMetadata,
     compression: str | None = None,
 ) -> ShardEntry:
     """Commit one shard: its rejects first, then the shard itself. Opens nothing else, so any process may call it.
@@ -48,7 +49,7 @@ def commit_shard(
     path = root / shard_name(round, number)
     with full_disk_explained(path):
         path.parent.mkdir(exist_ok=True)
-    own = {
+    own: ShardMetadata = {
         "format_version": FORMAT_VERSION,
         "round": round,
         "number": number,
@@ -59,7 +60,7 @@ def commit_shard(
     return write_shard(path, table, {**metadata, **own}, compression)
 
 
-def _write_rejects(path: Path, rejects: list[dict[str, Any]]) -> str:
+def _write_rejects(path: Path, rejects: Sequence[RejectLine]) -> str:
     """Write one JSON line a reject; returns the file's sha256."""
     lines = "".join(canonical_json(reject) + "\n" for reject in rejects)
     content = lines.encode(errors="backslashreplace")  # a lone surrogate becomes JSON's own escape for it
@@ -98,7 +99,7 @@ def adopt(path: Path, fingerprint: str) -> ShardEntry:
     return entry
 
 
-def metadata_of(path: Path) -> dict[str, Any]:
+def metadata_of(path: Path) -> ShardMetadata:
     """What a shard of a dataset says of itself, its counts being counts.
 
     Raises:
@@ -109,7 +110,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
         require_counts({"labels": None, "rejected": None, **metadata}, COUNTS, ("rejected",))
     except TypeError as error:
         raise DamagedShard(path, f"of itself it says that {error}") from error
-    return metadata
+    return cast(ShardMetadata, metadata)
 
 
 def size(path: Path) -> int | None:
@@ -122,7 +123,7 @@ def damaged(path: Path, why: str) -> str:
     return f"{path}: damaged: {why}.\nRemove it and run the same command again: it is made anew."
 
 
-def counts_of(root: Path, round: Round) -> dict[str, Any]:
+def counts_of(root: Path, round: Round) -> RoundSummary:
     """What a round holds, from what its shards say of themselves."""
     rejected: Counter[str] = Counter()
     labels = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from neat_data.notebook import html_of
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
+from neat_data.store.documents import RejectLine, ShardMetadata
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
 from neat_data.store.manifest import Manifest, reward_model
@@ -316,14 +317,14 @@ class PreferenceDataset:
         """Why a further model gave no score, by response id, for the responses of one base shard in all rounds."""
         return self._rankings.refusals(name, number)
 
-    def rejects(self, number: int) -> list[dict[str, Any]]:
+    def rejects(self, number: int) -> list[RejectLine]:
         """The rejected source rows of a base shard."""
         content = self._location.read(manifests.rejects_name(0, number)) or b""
         return [json.loads(line) for line in content.splitlines()]
 
-    def shard_metadata(self, number: int) -> dict[str, Any]:
+    def shard_metadata(self, number: int) -> ShardMetadata:
         """What a base shard says of itself."""
-        return shard_metadata(self._location.shard(self._rankings.shards(number)[0][1]))
+        return cast(ShardMetadata, shard_metadata(self._location.shard(self._rankings.shards(number)[0][1])))
 
     @cached_property
     def dropped(self) -> frozenset[str]:

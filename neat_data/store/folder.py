@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from neat_data.store import manifest as manifests
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import changes, claimed, others, version_notes
 from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shards_on_disk, size
+from neat_data.store.documents import RejectLine, RoundIdentity, RoundSummary, Settings, ShardMetadata
 from neat_data.store.inside import refuse_links
 from neat_data.store.location import require_local
 from neat_data.store.manifest import Manifest, rejects_name, shard_name
@@ -50,7 +52,7 @@ class DatasetFolder:
         self._manifest = manifests.manifest_of(path)
 
     @classmethod
-    def open(cls, path: Path, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> Self:
+    def open(cls, path: Path, settings: Settings, *, versions: dict[str, str], kind: str = "score") -> Self:
         """`claim` and `begin` in one."""
         folder = cls.claim(path)
         try:
@@ -77,7 +79,7 @@ class DatasetFolder:
             folder._held = stack.pop_all()
             return folder
 
-    def begin(self, settings: dict[str, Any], *, versions: dict[str, str], kind: str = "score") -> None:
+    def begin(self, settings: Settings, *, versions: dict[str, str], kind: str = "score") -> None:
         """Start the dataset, or take up the one that was started with the same settings.
 
         Args:
@@ -96,7 +98,7 @@ class DatasetFolder:
         self._refuse_other_settings(fresh)
         self.notes += version_notes(self._manifest.versions, versions)
 
-    def begin_round(self, kind: str, settings: dict[str, Any], *, versions: dict[str, str]) -> int:
+    def begin_round(self, kind: str, settings: Settings, *, versions: dict[str, str]) -> int:
         """The number of the round that these settings make: begun before, or the next one, which is entered now.
 
         Args:
@@ -186,7 +188,7 @@ class DatasetFolder:
         return self._manifest
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """The settings that the dataset was begun with."""
         return self.manifest.settings
 
@@ -201,7 +203,7 @@ class DatasetFolder:
         first = self.manifest.round(0)
         return first.complete and all(size(self.path / entry.name) == entry.bytes for entry in first.shards)
 
-    def summary(self, round: int) -> dict[str, Any]:
+    def summary(self, round: int) -> RoundSummary:
         """What `finish` stored for this round."""
         return self.manifest.round(round).summary
 
@@ -233,19 +235,19 @@ class DatasetFolder:
         round: int,
         number: int,
         table: pa.Table,
-        rejects: list[dict[str, Any]],
-        metadata: dict[str, Any],
+        rejects: Sequence[RejectLine],
+        metadata: ShardMetadata,
     ) -> ShardEntry:
         """`commit_shard` with this folder's fingerprint and settings in the metadata; `record` comes after it."""
         made: Manifest | manifests.Round = self.manifest.round(round) if round else self.manifest
-        identity = {"kind": made.kind, "fingerprint": made.fingerprint, "settings": made.settings}
+        identity: RoundIdentity = {"kind": made.kind, "fingerprint": made.fingerprint, "settings": made.settings}
         return commit_shard(self.path, round, number, table, rejects, {**identity, **metadata})
 
     def record(self, round: int, entry: ShardEntry) -> None:
         """Enter a committed shard into the manifest, at once."""
         self._write(self.manifest.with_entries(round, [entry]))
 
-    def finish(self, round: int, summary: dict[str, Any]) -> None:
+    def finish(self, round: int, summary: RoundSummary) -> None:
         """Mark a round complete.
 
         Args:
@@ -293,11 +295,13 @@ class DatasetFolder:
     def _refuse_other_settings(self, fresh: Manifest) -> None:
         was = self.manifest
         if was.kind != fresh.kind:
-            raise InputError(f"{self.path}: was made by `{was.kind}`, not by `{fresh.kind}`. Choose another --out.")
+            raise InputError(
+                f"{self.path}: was made by `{was.kind}`, not by `{fresh.kind}`.", advice="Choose another {out}."
+            )
         if was.fingerprint != fresh.fingerprint:
             raise InputError(
-                f"{self.path}: was made with other settings ({changes(was.settings, fresh.settings)}).\n"
-                "Choose another --out, or run with the settings that it was made with."
+                f"{self.path}: was made with other settings ({changes(was.settings, fresh.settings)}).",
+                advice="Choose another {out}, or run with the settings that it was made with.",
             )
 
 

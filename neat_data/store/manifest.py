@@ -17,6 +17,7 @@ from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
+from neat_data.store.documents import RoundSummary, Settings
 from neat_data.store.inside import regular_file
 from neat_data.store.shard import ShardEntry
 from neat_data.store.typed import built, require_counts
@@ -69,10 +70,10 @@ class Round:
 
     round: int
     complete: bool = False
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: RoundSummary = field(default_factory=RoundSummary)
     shards: tuple[ShardEntry, ...] = ()
     kind: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     fingerprint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -100,7 +101,7 @@ class Manifest:
 
     kind: str
     fingerprint: str
-    settings: dict[str, Any]
+    settings: Settings
     versions: dict[str, str] = field(default_factory=dict)
     rounds: tuple[Round, ...] = ()
 
@@ -204,12 +205,12 @@ def _round(content: dict[str, Any]) -> Round:
     return round
 
 
-def fingerprint_of(settings: dict[str, Any]) -> str:
+def fingerprint_of(settings: Settings) -> str:
     """sha256 over the canonical JSON of `settings`."""
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
-def reward_model(settings: dict[str, Any]) -> str | None:
+def reward_model(settings: Settings) -> str | None:
     """The reward model that a manifest's settings name, None where there is none."""
     model = (settings.get("reward_model") or {}).get("model")
     return None if model is None else str(model)

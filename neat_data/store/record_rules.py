@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from neat_data.record import Label, Record, Response, query_id, ranked, response_id
+from neat_data.store.documents import Settings
 
 
-def folded_rounds(settings: dict[str, Any]) -> frozenset[int] | None:
+def folded_rounds(settings: Settings) -> frozenset[int] | None:
     """The rounds that `compact` folded into the base shards; None for a dataset that was not compacted."""
     folded = settings.get("folded")
     return None if folded is None else frozenset(entry["round"] for entry in folded["rounds"])

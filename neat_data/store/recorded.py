@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
+from neat_data.store.documents import Arguments
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*(@[\w][\w./-]*)?", re.ASCII)
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -67,7 +68,7 @@ def is_hub_id(name: Any) -> bool:
     return not Path(name).exists() and not Path(name.partition("@")[0]).exists()
 
 
-def scoring(settings: Mapping[str, Any]) -> dict[str, Any]:
+def scoring(settings: Mapping[str, Any]) -> Arguments:
     """The dtype and the lengths that a reward model scored with, as far as they are recorded.
 
     Raises:
@@ -80,7 +81,7 @@ def scoring(settings: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def arguments(settings: Mapping[str, Any], advice: str, said: Collection[str] = ()) -> dict[str, Any]:
+def arguments(settings: Mapping[str, Any], advice: str, said: Collection[str] = ()) -> Arguments:
     """The arguments that a reward model's back end was given, where they may be given again on a file's word.
 
     Args:

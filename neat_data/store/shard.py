@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import write_atomically
+from neat_data.store.documents import Metadata
 
 METADATA_KEY = b"neat_align"
 
@@ -45,7 +46,7 @@ class DamagedShard(InputError, ValueError):
         )
 
 
-def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any], compression: str | None = None) -> ShardEntry:
+def write_shard(path: Path, table: pa.Table, metadata: Mapping[str, Any], compression: str | None = None) -> ShardEntry:
     """Write `table` atomically to `path`; equal rows and metadata give equal bytes, however the table was put together.
 
     Args:
@@ -63,7 +64,7 @@ def write_shard(path: Path, table: pa.Table, metadata: dict[str, Any], compressi
     return ShardEntry(_name(path), len(table), elements(table, "responses"), content.size, digest)
 
 
-def shard_bytes(table: pa.Table, metadata: dict[str, Any], compression: str | None = None) -> pa.Buffer:
+def shard_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str | None = None) -> pa.Buffer:
     """The bytes of a shard."""
     table = _rebuilt(table).replace_schema_metadata({METADATA_KEY: canonical_json(metadata)})
     sink = pa.BufferOutputStream()
@@ -98,7 +99,7 @@ def _opened(path: Path) -> Iterator[pa.RecordBatchFileReader]:
         raise DamagedShard(path, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
-def shard_metadata(path: Path) -> dict[str, Any]:
+def shard_metadata(path: Path) -> Metadata:
     """What `write_shard` was given as metadata; `{}` for an Arrow file that is not ours.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
 _LARGEST = 2**63  # what Arrow and file systems count to
@@ -40,9 +40,14 @@ def _types(kind: Any) -> Mapping[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type out of JSON's, dataclasses, and tuples and dictionaries of these."""
+    """Whether a value is of a type out of JSON's, dataclasses, and tuples and dictionaries of these.
+
+    Of a `TypedDict` it is enough to be an object: later versions may write further keys.
+    """
     if kind is Any:
         return True
+    if is_typeddict(kind):
+        return isinstance(value, dict)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())

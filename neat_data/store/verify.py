@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from neat_data.store import manifest as manifests
 from neat_data.store import reviews
 from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers, write_atomically
 from neat_data.store.commit import counts_of, metadata_of
+from neat_data.store.documents import Metadata, RoundSummary, ShardMetadata
 from neat_data.store.inside import links, reaches_out, regular_file
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.record_rules import added_faults, base_faults, folded_rounds
@@ -93,10 +94,10 @@ def _taken_up(root: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _summary(root: Path, round: Round) -> dict[str, Any]:
+def _summary(root: Path, round: Round) -> RoundSummary:
     metadata = [metadata_of(root / entry.name) for entry in round.shards]
     names = [name for name in ("source_rows", "queries_cut") if name in metadata[0]]
-    sums: dict[str, Any] = {name: sum(each.get(name, 0) for each in metadata) for name in names}
+    sums = cast(RoundSummary, {name: sum(each.get(name, 0) for each in metadata) for name in names})
     return {**sums, **counts_of(root, round)}
 
 
@@ -122,7 +123,7 @@ def _take(path: Path, round: int, rebuilt: Rebuilt) -> None:
     rebuilt.manifest = rebuilt.manifest.with_entries(round, [entry])
 
 
-def _read(path: Path) -> tuple[dict[str, Any], ShardEntry]:
+def _read(path: Path) -> tuple[ShardMetadata, ShardEntry]:
     if not isinstance(shard_metadata(path).get("settings"), dict):
         raise DamagedShard(path, "it does not say what it was made with")
     return metadata_of(path), shard_entry(path)
@@ -311,13 +312,13 @@ class _Verifier:
             if round == 0:
                 self.queries += bytes.fromhex(record.query_id)
 
-    def _metadata_faults(self, round: int, number: int, metadata: dict[str, Any]) -> Iterator[str]:
+    def _metadata_faults(self, round: int, number: int, metadata: Metadata) -> Iterator[str]:
         if (metadata.get("round"), metadata.get("number")) != (round, number):
             yield f"was written as shard {metadata.get('number')} of round {metadata.get('round')}"
         if metadata.get("fingerprint") != self.manifest.fingerprint_at(round):
             yield "was made with other settings than the manifest says"
 
-    def _reject_faults(self, round: int, number: int, metadata: dict[str, Any]) -> Iterator[str]:
+    def _reject_faults(self, round: int, number: int, metadata: Metadata) -> Iterator[str]:
         """Compare a shard's rejects with what it says of them."""
         name = rejects_name(round, number)
         path = self.root / name

@@ -16,6 +16,7 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.scoring.dataset_reward import mismatches
 from neat_data.store.claim import differences
+from neat_data.store.documents import Settings
 from neat_train.comparison.evaluation import TOKENS, Evaluation, stored
 from neat_train.evaluation.result import AskedQueries
 
@@ -65,7 +66,8 @@ def _require_same_queries(first: Evaluation, other: Evaluation) -> None:
     if asked.sha256 != other_asked.sha256:
         raise InputError(
             f"{other.folder}: was evaluated on other queries ({_named(other_asked)}) than {first.folder} "
-            f"({_named(asked)});\nevaluate both on the same --queries"
+            f"({_named(asked)});",
+            advice="evaluate both on the same {queries}",
         )
 
 
@@ -81,7 +83,7 @@ def _require_same_decoding(first: Evaluation, other: Evaluation) -> None:
         )
 
 
-def _decoding(evaluation: Evaluation) -> dict[str, Any]:
+def _decoding(evaluation: Evaluation) -> Settings:
     return {name: value for name, value in evaluation.result.settings.items() if name not in (*_APART, *_SAID)}
 
 
@@ -96,12 +98,12 @@ def _require_same_reward_models(first: Evaluation, other: Evaluation) -> None:
         loaded = [dict(evaluation.result.reward_models.get(name, {})) for evaluation in (first, other)]
         if changed := differences(one[name], two[name]) or mismatches(*loaded):
             raise InputError(
-                f"{other.folder}: its reward model {name} is not that of {first.folder} ({'; '.join(changed[:2])});\n"
-                "evaluate both with the same --reward-model"
+                f"{other.folder}: its reward model {name} is not that of {first.folder} ({'; '.join(changed[:2])});",
+                advice="evaluate both with the same {reward_model}",
             )
 
 
-def _models(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+def _models(evaluation: Evaluation) -> dict[str, Settings]:
     """What an evaluation says of each of its reward models."""
     models = evaluation.result.settings.get("reward_models", {})
     return {name: content if isinstance(content, dict) else {"is": content} for name, content in models.items()}
@@ -124,7 +126,7 @@ def _other_settings(evaluated: Evaluations, first: Evaluation) -> Iterator[str]:
             yield f"{name} was evaluated with other settings than the first arm: {_shortly(changed[:4])}."
 
 
-def _computed(evaluation: Evaluation) -> dict[str, Any]:
+def _computed(evaluation: Evaluation) -> Settings:
     """Settings that say how, and not what."""
     settings = evaluation.result.settings
     subject = settings.get("subject", {})
@@ -192,7 +194,7 @@ def require_seeds(name: str, evaluations: Sequence[Evaluation], runs: Sequence[P
 _SO = ", so they are not seeds of one arm;\ngive them different NAMEs"
 
 
-def _settings(run: Path) -> dict[str, Any]:
+def _settings(run: Path) -> Settings:
     """What seeds of one arm have in common, from settings.json."""
     document = stored(run)
     settings, content = document.get("identifying", {}), document.get("content", {})
@@ -206,5 +208,5 @@ def _settings(run: Path) -> dict[str, Any]:
     }
 
 
-def _without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def _without(settings: Mapping[str, Any], names: Collection[str]) -> Settings:
     return {name: value for name, value in settings.items() if name not in names}

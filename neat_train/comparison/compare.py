@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from neat_data.errors import InputError
+from neat_data.store.documents import Settings
 from neat_train.comparison import figures, paper
 from neat_train.comparison.alike import require_alike, require_seeds
 from neat_train.comparison.costs import curve, of_arm
@@ -100,7 +100,7 @@ class _Seed:
     evaluation: Evaluation | None
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         return run_settings(self.run) if self.run else {}
 
     @property

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.report.tables import number
+from neat_data.store.documents import Settings
 from neat_train.comparison.result import Figure, JudgedArms, ShownAnswer, SideBySide, Start
 from neat_train.evaluation.figures import REWARD
 from neat_train.evaluation.folder import ANSWERS_FILE, EVAL, RECORDS_FILE, read_eval
@@ -59,7 +59,7 @@ class Evaluation:
         return self.result.subject.weights
 
     @property
-    def tokens(self) -> dict[str, Any]:
+    def tokens(self) -> Settings:
         """What decides which tokens a text becomes: figures a token compare only where this is the same."""
         subject = self.result.settings.get("subject", {})
         return {name: subject.get(name) for name in TOKENS}
@@ -214,12 +214,12 @@ def run_of(path: Path) -> Path | None:
     return as_given if as_given.resolve() == run else run
 
 
-def run_settings(run: Path) -> dict[str, Any]:
+def run_settings(run: Path) -> Settings:
     """The resolved settings of a run, from its settings.json."""
     return stored(run).get("settings", {})
 
 
-def stored(run: Path) -> dict[str, Any]:
+def stored(run: Path) -> Settings:
     """What a run's settings.json holds.
 
     Raises:
@@ -260,7 +260,7 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
             raise InputError(f"no run has it; there is {', '.join(names) or 'none at all'}", field="eval", value=given)
         return given
     if len(names) > 1:
-        raise InputError(f"the runs have several evaluations: {', '.join(names)}; say which with --eval")
+        raise InputError(f"the runs have several evaluations: {', '.join(names)}", advice="say which with {eval}")
     if not names and len(runs) == len(paths):
         raise InputError(
             f"{paths[0]}: was not evaluated, nor was any other;\n"

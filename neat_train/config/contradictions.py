@@ -12,13 +12,14 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_train.config.ranking import METHOD_KINDS, OfPairs
 from neat_train.config.settings import BASELINES, OWN, REWARD, FitSettings
+from neat_train.documents import Section
 
 # These of `rounds` say something of a run that samples nothing, too: held-out answers are scored.
 _ALSO_OFFLINE = {"prompts", "reward_model", "reward_device", "mix_rewards", "placement"}
 
 
 def refuse_contradictions(
-    settings: FitSettings, said: dict[str, Any] | None = None, for_method: dict[str, Any] | None = None
+    settings: FitSettings, said: Section | None = None, for_method: Section | None = None
 ) -> None:
     """Raise InputError with the first of them.
 
@@ -32,7 +33,7 @@ def refuse_contradictions(
         raise InputError(problem)
 
 
-def _contradictions(settings: FitSettings, said: dict[str, Any], for_method: dict[str, Any]) -> Iterator[str]:
+def _contradictions(settings: FitSettings, said: Section, for_method: Section) -> Iterator[str]:
     yield from _of_lengths(settings)
     yield from _idle(settings, for_method)
     yield from _of_the_method(settings, said)
@@ -49,7 +50,7 @@ def _of_lengths(settings: FitSettings) -> Iterator[str]:
         yield f"rounds.max_new_tokens {new} is more than max_response {response}: samples would be cut for training"
 
 
-def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _idle(settings: FitSettings, said: Section) -> Iterator[str]:
     """What the method has no use for."""
     method = settings.method
     if "dpo" in said and method != "dpo-trl":
@@ -72,7 +73,7 @@ def _idle(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
         yield f"rounds.{min(idle)} has no meaning for method {method}, which samples nothing: rounds.prompts"
 
 
-def _of_a_reward_model(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _of_a_reward_model(settings: FitSettings, said: Section) -> Iterator[str]:
     if "loss" in said:
         yield f"loss.{_first(said['loss'])} has no meaning for method reward: its own settings are those of reward"
     if settings.online:
@@ -83,7 +84,7 @@ def _of_a_reward_model(settings: FitSettings, said: dict[str, Any]) -> Iterator[
         yield "load_in_4bit and method reward: say dtype bfloat16, its score head stays in float32"
 
 
-def _of_the_method(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _of_the_method(settings: FitSettings, said: Section) -> Iterator[str]:
     method = settings.method
     if method in BASELINES and settings.online:
         yield f"rounds.prompts {settings.rounds.prompts} and method {method}, which trains offline: sample first"
@@ -126,7 +127,7 @@ def _of_rounds(settings: FitSettings) -> Iterator[str]:
         yield f"rounds.every {rounds.every} is less than the {queries} queries of a block (rounds.queries)"
 
 
-def _of_the_policy(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _of_the_policy(settings: FitSettings, said: Section) -> Iterator[str]:
     if settings.full and settings.load_in_4bit:
         yield "full and load_in_4bit contradict each other: weights in 4 bits cannot be trained, an adapter can"
     if settings.full and "lora" in said:
@@ -138,7 +139,7 @@ def _of_the_policy(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]
         )
 
 
-def _of_held_out(settings: FitSettings, said: dict[str, Any]) -> Iterator[str]:
+def _of_held_out(settings: FitSettings, said: Section) -> Iterator[str]:
     held, evaluates = settings.held_out, settings.training.get("eval_strategy") != "no"
     if held.data is not None and "share" in said.get("held_out", {}):
         yield f"held_out.data {held.data} and held_out.share {held.share} contradict each other: leave one out"

@@ -116,7 +116,7 @@ def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
     tree: Tree = {}
     for name, value in {**options, **pairs}.items():
         if name in options and options[name] != value:
-            raise InputError(f"--{name} {options[name]} and --set {name}={value} contradict each other: leave one out.")
+            raise InputError(f"contradicts {name}={value}; leave one out", field=name, value=options[name])
         _lay(tree, _nested(name, value))
     return tree
 

@@ -18,6 +18,7 @@ from neat_data.record import canonical_json
 from neat_train.config.objective import ObjectiveSettings, Settings, SFTTerm
 from neat_train.config.ranking import METHOD_KINDS, PolicyGradient
 from neat_train.config.reward import RewardSettings
+from neat_train.documents import Section
 
 OWN = "own"  # a user's loss; only `--method FILE.py:FUNCTION` sets it
 REWARD = "reward"  # trains a reward model and no policy
@@ -199,7 +200,7 @@ class FitSettings(Settings):
         assert isinstance(seed, int)
         return seed
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> Section:
         """JSON-able, every default filled in; `FitSettings.model_validate` reads it back."""
         return self.model_dump(mode="json")
 
@@ -235,7 +236,7 @@ ALONE: Mapping[str, Any] = MappingProxyType(
 
 def _ranked_by(kind: str) -> Mapping[str, Any]:
     """A policy gradient samples what it learns from."""
-    defaults: dict[str, Any] = {"loss": {**ALONE, "ranking": {"kind": kind}}}
+    defaults: Section = {"loss": {**ALONE, "ranking": {"kind": kind}}}
     if issubclass(METHOD_KINDS[kind], PolicyGradient):
         defaults["rounds"] = {"prompts": "plain", "samples": 4}
     return defaults
@@ -280,7 +281,7 @@ _IDLE = frozenset(
 _SAVING = frozenset({"save_strategy", "save_steps"})
 
 
-def identifying(settings: FitSettings) -> dict[str, Any]:
+def identifying(settings: FitSettings) -> Section:
     """The settings that can change a byte of the run: not how it is logged, nor how often an offline run is saved.
 
     Online, every checkpoint folds the rounds so far into one round of the dataset, so its steps count there. What names
@@ -302,7 +303,7 @@ def identifying(settings: FitSettings) -> dict[str, Any]:
     return values
 
 
-def _leave_out_what_is_new(loss: dict[str, Any]) -> None:
+def _leave_out_what_is_new(loss: Section) -> None:
     """What runs of earlier versions could not say, where it means what they did: they keep their fingerprint."""
     if loss["sft"] == SFTTerm().model_dump():
         del loss["sft"]
@@ -310,7 +311,7 @@ def _leave_out_what_is_new(loss: dict[str, Any]) -> None:
         del loss["ranking"]["kind"]
 
 
-def of_earlier_versions(stored: dict[str, Any]) -> dict[str, Any]:
+def of_earlier_versions(stored: Section) -> Section:
     """A run's settings, resolved or identifying, with today's names: `dpo` and `sft` meant TRL's trainers."""
     earlier = stored["method"] in ("dpo", "sft") and "sft" not in stored["loss"]
     return {**stored, "method": f"{stored['method']}-trl"} if earlier else stored

@@ -31,8 +31,8 @@ class AnswerForm:
         self._opened = self.header.rstrip() if self.header.rstrip().endswith(_OPEN) else None
         if self.learned(ANSWER) is None or not self._fits_later_turns():
             raise InputError(
-                "the chat template asks for an answer in another way than it writes one, so that none can be learned\n"
-                "give another one with --chat-template hh|FILE"
+                "the chat template asks for an answer in another way than it writes one, so that none can be learned",
+                advice="give another one with {chat_template} hh|FILE",
             )
 
     def learned(self, text: str) -> str | None:

@@ -66,7 +66,7 @@ class Records:
             answered = frame.filter(pl.col("responses").list.len() > 0)
             selected = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()[:limit]
         if selected.is_empty():
-            why = "it has no records" if where is None else f"--where {where!r} is true for no record"
+            why = "it has no records" if where is None else f"where {where!r} is true for no record"
             raise InputError(f"{path}: nothing to train on: {why}.")
         mapped = dataset.to_hf(rank_by=rank_by)
         ids = tuple(selected["query_id"])

@@ -26,6 +26,7 @@ from neat_data.models.sampler import Sample, Sampling, Thinking
 from neat_data.models.samplers.transformers import check_room
 from neat_data.progress import Silent, Watcher
 from neat_data.rounds.candidates import REFUSAL, Rules
+from neat_data.store.documents import Settings
 from neat_data.store.manifest import package_versions
 from neat_train.evaluation import figures
 from neat_train.evaluation.files import ALPACA, ARENA, responses_file, write_benchmarks, write_responses, write_table
@@ -132,7 +133,7 @@ class _Plan:
     decodings: tuple[Decoding, ...]
     rewards: dict[str, NamedReward]
     rules: Rules
-    settings: dict[str, Any]
+    settings: Settings
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -254,7 +255,9 @@ def _other(subject: Subject, start: Subject) -> str | None:
 
 def _default_out(request: EvalRequest, plan: _Plan) -> Path:
     if plan.subject.kind != "run":
-        raise InputError(f"{request.subject}: is no run of neat-train fit; say with --out where its figures go.")
+        raise InputError(
+            f"{request.subject}: is no run of neat-train fit", advice="say with {out} where its figures go"
+        )
     prompt = plan.decodings[0].prompt
     prompted = "" if prompt.text is None else f"-{prompt.name}"
     run, name = _run(plan.subject), f"{plan.queries.name}{prompted}"

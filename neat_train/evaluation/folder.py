@@ -20,6 +20,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.store.atomic import full_disk_explained
 from neat_data.store.claim import claimed, differences, in_words, others, put, read
+from neat_data.store.documents import Metadata, Settings
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 from neat_train.evaluation.result import EvalResult
 
@@ -44,7 +45,7 @@ _PARTS = ".parts"
 _SETTINGS = "settings.json"
 _REWARDS = "reward_models"
 
-Made = tuple[pa.Table, dict[str, Any]]  # rows, and what is to be remembered of how they were made
+Made = tuple[pa.Table, Metadata]  # rows, and what is to be remembered of how they were made
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,7 @@ class EvalFolder:
 
     @classmethod
     @contextmanager
-    def claim(
-        cls, path: Path, settings: dict[str, Any], source: str, files: tuple[str, ...] = ()
-    ) -> Iterator[EvalFolder]:
+    def claim(cls, path: Path, settings: Settings, source: str, files: tuple[str, ...] = ()) -> Iterator[EvalFolder]:
         """Make the folder and hold it.
 
         Args:
@@ -113,7 +112,7 @@ class EvalFolder:
     def _place(self, part: str) -> Path:
         return self.path / _PARTS / f"{part}.arrow"
 
-    def _require(self, settings: dict[str, Any], source: str) -> None:
+    def _require(self, settings: Settings, source: str) -> None:
         places = (self.path / EVAL, self.path / _PARTS / _SETTINGS)
         stored = next((content for place in places if (content := read(place)) is not None), None)
         if stored is None:
@@ -130,9 +129,10 @@ class EvalFolder:
             changed = [f"queries: {difference}", *changed]
         if changed:
             raise InputError(
-                f"holds an evaluation with other settings ({in_words(changed)}).\nGive another --out, or remove it.",
+                f"holds an evaluation with other settings ({in_words(changed)}).",
                 field="out",
                 value=self.path,
+                advice="Give another {out}, or remove it.",
             )
 
     def _tidy(self) -> None:

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +19,7 @@ from neat_data.models.reward_model import RewardModel, Task
 from neat_data.models.sampler import Sample
 from neat_data.progress import Watcher
 from neat_data.prompts.sets import Prompt
+from neat_data.store.documents import Settings
 from neat_train.data.examples import Example
 from neat_train.evaluation.folder import EvalFolder, Made
 from neat_train.evaluation.likelihood import (
@@ -69,7 +69,7 @@ class Rewarded:
     """
 
     rewards: list[dict[str, float | None]]
-    settings: dict[str, Any]
+    settings: Settings
     refused: Mapping[str, Mapping[str, int]]
 
 

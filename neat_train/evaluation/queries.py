@@ -135,7 +135,7 @@ def open_queries(
     queries = tuple(query_of(record) for record in islice(records, limit))
     if not queries:
         reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.items())
-        why = f"--where {where!r} is true for none" if where is not None else reasons or "it is empty"
+        why = f"where {where!r} is true for none" if where is not None else reasons or "it is empty"
         raise InputError(f"has no query to ask ({why})", field="queries", value=source)
     return Queries(source, name_of(source), queries, dict(left_out))
 

@@ -26,6 +26,7 @@ from neat_data.record import canonical_json
 from neat_data.scoring.dataset_reward import completed, mismatches, template_of
 from neat_data.store import manifest, recorded
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import Settings
 from neat_train.rounds.online import DATASET
 from neat_train.run_folder import SETTINGS
 
@@ -46,7 +47,7 @@ class Before:
     """
 
     what: str
-    settings: dict[str, Any]
+    settings: Settings
 
     def is_of(self, said: Mapping[str, Any]) -> bool:
         """Whether it is the model that says this of itself."""
@@ -129,7 +130,7 @@ class NamedReward:
 
     name: str
     spec: RewardModelSpec
-    identity: dict[str, Any]
+    identity: Settings
     before: tuple[Before, ...]
 
     @property
@@ -140,7 +141,7 @@ class NamedReward:
             how["score"] = self.spec.score
         return hashlib.sha256(canonical_json([self.name, self.identity, how]).encode()).hexdigest()[:16]
 
-    def strange(self, settings: dict[str, Any]) -> list[str]:
+    def strange(self, settings: Settings) -> list[str]:
         """What makes its rewards under these settings other ones than before, a line for each time before."""
         changed = ((before.what, mismatches(before.settings, settings)) for before in self.before)
         lines = (
@@ -204,7 +205,7 @@ def _split(text: str) -> tuple[str | None, str]:
 def _with_options(
     name: str,
     spec: RewardModelSpec,
-    identity: dict[str, Any],
+    identity: Settings,
     options: RewardOptions,
     names: Collection[str],
     before: Sequence[Before],
@@ -224,7 +225,7 @@ def _for(name: str, given: Sequence[str], names: Collection[str]) -> list[str]:
     return [*for_all, *own]
 
 
-def _told(spec: RewardModelSpec) -> dict[str, Any]:
+def _told(spec: RewardModelSpec) -> Settings:
     """What was said of a model beyond its place, without paths: nothing where nothing was."""
     template = spec.chat_template
     args = {
@@ -263,8 +264,8 @@ class _Known:
     """
 
     name: str
-    identity: dict[str, Any]
-    said: dict[str, Any]
+    identity: Settings
+    said: Settings
 
 
 def _known(spec: RewardModelSpec) -> _Known:

@@ -36,7 +36,9 @@ from neat_data.models.weights import identity_of, load_policy, load_policy_shape
 from neat_data.progress import Silent, Watcher
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import canonical_json
+from neat_data.store.documents import Arguments, Settings
 from neat_train.config.settings import of_earlier_versions
+from neat_train.documents import PolicyContent
 from neat_train.evaluation.queries import EvalQuery
 from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.policy.policy import own_tokenizer
@@ -78,7 +80,7 @@ class Subject:
     max_length: int
     token_budget: int
     start: str | None
-    began_with: dict[str, Any]
+    began_with: PolicyContent
     trust_remote_code: bool
     _asked: SamplerSpec
 
@@ -98,7 +100,7 @@ class Subject:
         return asked_attention(self._asked.model_args)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """JSON-able; all that can change an answer or a log-probability. No paths."""
         device = resolve_device(self._asked.device)
         return {
@@ -142,6 +144,15 @@ class Subject:
         return EvaluatedPolicy(self.spec, self.label, self.kind, self.method, self.seed, self.weights)
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What settings.json says of a run: its method and seed, and the policy that it began with."""
+
+    method: str
+    seed: int
+    policy: PolicyContent
+
+
 def open_subject(
     spec: str,
     *,
@@ -152,7 +163,7 @@ def open_subject(
     template_args: dict[str, Any] | None = None,
     max_length: int | None = None,
     token_budget: int | None = None,
-    model_args: dict[str, Any] | None = None,
+    model_args: Arguments | None = None,
     trust_remote_code: bool = False,
     base: str | None = None,
 ) -> Subject:
@@ -168,54 +179,56 @@ def open_subject(
         InputError: there is none, the run has not finished, or its settings cannot be read.
     """
     asked_attention(model_args)  # an unknown one shows before hours of sampling
-    folder, run = Path(spec), run_of(Path(spec))
-    recorded = _told(run) if run else {}
-    if run == folder and not (run / RESULT).is_file():
-        raise InputError(
-            f"{spec}: is a run that has not finished\n"
-            "finish it with the command that began it, or give one of its checkpoints"
-        )
+    folder = Path(spec)
+    adapter = str(folder) if (folder / "adapter_config.json").is_file() else None
+    recorded = _recorded(spec)
     with _without_names():
-        adapter = str(folder) if (folder / "adapter_config.json").is_file() else None
         asked = SamplerSpec(
             model=base_of(adapter, base) if adapter else spec,
             adapter=adapter,
             device=device,
             dtype=dtype,
+            chat_template=chat_template,
             max_length=max_length,
             token_budget=token_budget,
             model_args=model_args or {},
             trust_remote_code=trust_remote_code,
         )
-        source, config, tokenizer = load_policy_shape(asked)
-        tokenizer = own_tokenizer(folder if adapter else None, trust_remote_code) or tokenizer
-        template = policy_template(tokenizer, chat_template, template_args, thinking)
-        hashed = adapter_hash(adapter) if adapter else None
-        identity = identity_of(source)
-        if adapter and base is not None:
-            remember_base(identity, source)
-        window = configured_window(config)
-        longest = window_of(asked, min(window or LONGEST, LONGEST) if max_length is None else window)
-        budget = budget_of(asked, resolve_device(device))
+        return _subject(spec, asked, recorded, base_was_named=base is not None)
+
+
+def _subject(spec: str, asked: SamplerSpec, recorded: _Recorded | None, *, base_was_named: bool) -> Subject:
+    """What its files say, before its weights are loaded."""
+    folder = Path(spec)
+    source, config, tokenizer = load_policy_shape(asked)
+    tokenizer = own_tokenizer(folder if asked.adapter else None, asked.trust_remote_code) or tokenizer
+    template = policy_template(tokenizer, asked.chat_template, asked.template_args, asked.thinking)
     stops = end_of_turn(template, tokenizer)
+    adapter, identity = adapter_hash(asked.adapter) if asked.adapter else None, identity_of(source)
+    if adapter and base_was_named:
+        remember_base(identity, source)
     return Subject(
         spec=spec,
         label=label_of(folder) if folder.is_dir() else source.label,
-        kind="run" if run else "model",
-        method=recorded.get("method"),
-        seed=recorded.get("seed"),
-        identity={**identity, **({"adapter": hashed} if hashed else {})},
-        model_label=policy_label(source, identity, hashed),
+        kind="run" if recorded else "model",
+        method=recorded.method if recorded else None,
+        seed=recorded.seed if recorded else None,
+        identity={**identity, **({"adapter": adapter} if adapter else {})},
+        model_label=policy_label(source, identity, adapter),
         template=template,
         stops=stops,
         tokenizer_id=tokenizer_id(template, stops),
-        max_length=longest,
-        token_budget=budget,
-        start=start_of(recorded["policy"]) if run else None,
-        began_with=recorded.get("policy", {}),
-        trust_remote_code=trust_remote_code,
+        max_length=_longest(asked, configured_window(config)),
+        token_budget=budget_of(asked, resolve_device(asked.device)),
+        start=start_of(recorded.policy) if recorded else None,
+        began_with=recorded.policy if recorded else {},
+        trust_remote_code=asked.trust_remote_code,
         _asked=asked,
     )
+
+
+def _longest(asked: SamplerSpec, window: int | None) -> int:
+    return window_of(asked, min(window or LONGEST, LONGEST) if asked.max_length is None else window)
 
 
 def _with_adapter(model: PreTrainedModel, folder: str) -> Any:
@@ -228,16 +241,21 @@ def _with_adapter(model: PreTrainedModel, folder: str) -> Any:
     return adapted(model, folder, autocast_adapter_dtype=False).merge_and_unload().eval()
 
 
-def _told(run: Path) -> dict[str, Any]:
-    """What settings.json says of a run: its method and seed, and the policy that it began with."""
+def _recorded(spec: str) -> _Recorded | None:
+    """Of a run that has finished, or of one of a run's checkpoints; None for a model."""
+    run = run_of(Path(spec))
+    if run is None:
+        return None
+    if run == Path(spec) and not (run / RESULT).is_file():
+        raise InputError(
+            f"{spec}: is a run that has not finished\n"
+            "finish it with the command that began it, or give one of its checkpoints"
+        )
     try:
         stored = json.loads((run / SETTINGS).read_bytes())
         settings = of_earlier_versions(stored["settings"])
-        return {
-            "method": settings["method"],
-            "seed": settings["training"]["seed"],
-            "policy": dict(stored["content"]["policy"]),
-        }
+        policy = PolicyContent(**stored["content"]["policy"])
+        return _Recorded(settings["method"], settings["training"]["seed"], policy)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{run / SETTINGS}: cannot be read as a run's settings ({error!r})") from error
 

@@ -18,6 +18,7 @@ from neat_data.errors import InputError
 from neat_data.record import Message, Messages, canonical_json
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import changes, claimed, others, put, read
+from neat_data.store.documents import Settings
 from neat_train.judging.result import JudgeResult
 from neat_train.judging.verdicts import JudgedPair
 from neat_train.training.json_lines import append, keep, read_rows
@@ -66,18 +67,18 @@ class JudgeFolder:
             keep(path / VERDICTS, lambda row: True)
             yield cls(path)
 
-    def require(self, settings: dict[str, Any]) -> None:
+    def require(self, settings: Settings) -> None:
         """Raise InputError where a comparison with other settings lies here."""
         stored = self._stored()
         if stored and (changed := changes(stored, settings)):
             raise InputError(
-                f"holds another comparison ({changed}).\n"
-                "Go on with its own settings, give another --out, or remove it.",
+                f"holds another comparison ({changed}).",
                 field="out",
                 value=self.path,
+                advice="Go on with its own settings, give another {out}, or remove it.",
             )
 
-    def begin(self, settings: dict[str, Any], texts: Sequence[Texts], not_taken: Sequence[str]) -> None:
+    def begin(self, settings: Settings, texts: Sequence[Texts], not_taken: Sequence[str]) -> None:
         """Write what is compared, before anything is judged, and which of its arguments the judge does not take."""
         put(self.path / SETTINGS, {**settings, _NOT_TAKEN: list(not_taken)})
         lines = "".join(canonical_json(asdict(text)) + "\n" for text in texts)

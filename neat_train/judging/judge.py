@@ -18,6 +18,7 @@ import numpy as np
 from neat_data.errors import InputError
 from neat_data.plain import parts
 from neat_data.progress import Silent, Watcher
+from neat_data.store.documents import Settings
 from neat_train.evaluation.queries import EvalQuery, Queries, open_queries
 from neat_train.judging.clients.client import JudgeSpec
 from neat_train.judging.folder import FORMAT, JudgeFolder, Texts
@@ -159,7 +160,7 @@ def _check_answering(answering: Answering, sides: Sequence[Contender]) -> None:
 
 def _default_out(request: JudgeRequest, a: Contender, b: Contender) -> Path:
     if isinstance(a, People) or not Path(a.spec).is_dir():
-        raise InputError(f"say --out FOLDER: {a.spec} is no folder to put the verdicts into")
+        raise InputError(f"{a.spec} is no folder to put the verdicts into", advice="say {out} FOLDER")
     name = f"{b.label}-by-{_judge_label(request.judge)}"
     return Path(a.spec) / "judge" / "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
@@ -174,10 +175,10 @@ def _source(request: JudgeRequest, sides: Sequence[Contender]) -> str:
     for source in named:
         if source is not None:
             return source
-    raise InputError("say --queries SOURCE: which queries shall the two sides be compared on?")
+    raise InputError("which queries shall the two sides be compared on?", advice="say {queries} SOURCE")
 
 
-def _settings(request: JudgeRequest, sides: Sequence[Contender], queries: Queries, session: Session) -> dict[str, Any]:
+def _settings(request: JudgeRequest, sides: Sequence[Contender], queries: Queries, session: Session) -> Settings:
     """Everything that can change a figure, without paths and names: what is renamed is the same."""
     return {
         "a": sides[0].settings,
@@ -194,7 +195,7 @@ def _result(
     request: JudgeRequest,
     sides: tuple[Contender, Contender],
     queries: Queries,
-    settings: dict[str, Any],
+    settings: Settings,
     not_taken: Sequence[str],
     texts: Sequence[Texts],
     session: Session,

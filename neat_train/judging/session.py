@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from neat_data.errors import RunError
 from neat_data.progress import Watcher
 from neat_data.record import response_id
+from neat_data.store.documents import Settings
 from neat_train.judging.clients.client import Judge, JudgeSpec, Question, Reply
 from neat_train.judging.clients.load import open_judge
 from neat_train.judging.folder import JudgeFolder, Texts
@@ -64,7 +64,7 @@ class Session:
         return {pair.key for pair in self._folder.judged() if pair.verdict == "failed"}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """All of the judge that can change a figure, without names of a local one's folder."""
         spec = self._spec
         # Anthropic's API takes no temperature.

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from neat_data.errors import InputError
 from neat_data.progress import Watcher
+from neat_data.store.documents import Settings
 from neat_train.evaluation.queries import EvalQuery, name_of, read_queries, sha256_of
 from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.evaluation.subject import Subject, answers, named_prompt, open_subject
@@ -68,7 +69,7 @@ class People:
         return self.choice if self.dataset is None else f"{name_of(self.dataset)}:{self.choice}"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """What decides the texts, beside the queries and what their own source has of them; no names."""
         texts = {} if self.dataset is None else {"texts_sha256": sha256_of(sorted(self.known.items()))}
         return {"choice": self.choice, **texts}
@@ -110,7 +111,7 @@ class Model:
         """It names no dataset."""
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         asked = self.answering
         how = {"prompt": asked.prompt, "temperature": asked.temperature, "seed": asked.seed}
         return {**how, "max_new_tokens": asked.max_new_tokens, **self.subject.settings}

@@ -39,8 +39,8 @@ def check(folder: Path, repository: str, public: bool, *, merging: bool) -> str:
     """
     if not merging and (folder / "adapter_config.json").is_file() and Path(_base_of(folder)).is_absolute():
         raise InputError(
-            f"{folder}: is an adapter of a model in a folder, which nobody else has\n"
-            "add --merge --out FOLDER: a merged model goes to the hub whole"
+            f"{folder}: is an adapter of a model in a folder, which nobody else has",
+            advice="add {merge} {out} FOLDER: a merged model goes to the hub whole",
         )
     return hub.check(repository, public, "model")
 

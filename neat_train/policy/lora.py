@@ -128,4 +128,4 @@ def _check(folder: str, settings: LoraSettings) -> None:
     for name in sorted(settings.model_fields_set & _SAVED_AS.keys()):
         has, asked = saved[_SAVED_AS[name]], getattr(settings, name)
         if asked != "all-linear" and has != asked and not (isinstance(has, list) and set(has) == set(asked)):
-            raise InputError(f"lora.{name} {asked}: --policy {folder} goes on with its own adapter, which has {has}")
+            raise InputError(f"lora.{name} {asked}: the policy {folder} goes on with its own adapter, which has {has}")

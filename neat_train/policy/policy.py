@@ -30,6 +30,7 @@ from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.models.weights import Loaded, ModelSource, copy_processor, load_policy, silence
 from neat_data.record import Message
+from neat_data.store.documents import Arguments, Settings
 from neat_train.policy.fused_lora import fuse
 from neat_train.policy.lora import REFERENCE, TRAINED, adapter_to_go_on, new_adapter, read_adapter, save_adapter
 from neat_train.policy.start import base_of
@@ -65,8 +66,8 @@ class PolicySpec:
     dtype: str = "auto"
     chat_template: str = "auto"
     thinking: Thinking | None = None
-    template_args: dict[str, Any] = field(default_factory=dict)
-    model_args: dict[str, Any] | None = None
+    template_args: Arguments = field(default_factory=dict)
+    model_args: Arguments | None = None
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
     keep_reference: bool = False
@@ -101,7 +102,7 @@ class Policy:
     tokenizer_id: str
     label: str
     identity: dict[str, str]
-    settings: dict[str, Any]
+    settings: Settings
     notes: list[str]
     device: torch.device
     full: bool
@@ -320,7 +321,7 @@ def _copy(model: PreTrainedModel) -> PreTrainedModel:
 
 def _settings(
     loaded: Loaded, template: ChatTemplate, stops: Stops, spec: PolicySpec, device: torch.device, adapter: str | None
-) -> dict[str, Any]:
+) -> Settings:
     return {
         "model": loaded.source.label,
         **loaded.identity,

@@ -7,6 +7,7 @@ when `fit` loads it; what is found there is held against the run's hashes. Names
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from neat_data.models import places
 from neat_data.models.adapter import adapter_config
 from neat_data.models.weights import ModelSource, identity_of
 from neat_data.store import recorded
+from neat_data.store.documents import Settings
+from neat_train.documents import PolicyContent
 from neat_train.run_folder import SETTINGS, run_of
 
 _NOTED_BY = ("weights", "revision", "adapter")
 
 
-def remember(policy: dict[str, Any], place: str, base: ModelSource) -> None:
+def remember(policy: Settings, place: str, base: ModelSource) -> None:
     """Note where a run's policy was loaded from, for `start_of`, and its base model, for `base_of`.
 
     Args:
@@ -32,17 +35,17 @@ def remember(policy: dict[str, Any], place: str, base: ModelSource) -> None:
     remember_base(policy, base)
 
 
-def remember_base(identity: dict[str, Any], base: ModelSource) -> None:
+def remember_base(identity: Mapping[str, Any], base: ModelSource) -> None:
     """Note where a base model lies, by its weights; one of the hub needs no note."""
     if base.local and "weights" in identity:
         places.note("policy", {"weights": identity["weights"]}, {"model": places.absolute(base.path)})
 
 
-def _key(policy: dict[str, Any]) -> dict[str, Any]:
+def _key(policy: Mapping[str, Any]) -> Settings:
     return {name: policy[name] for name in _NOTED_BY if policy.get(name)}
 
 
-def start_of(policy: dict[str, Any]) -> str | None:
+def start_of(policy: PolicyContent) -> str | None:
     """What loads the policy that a run began from; None where that is not noted, or no longer there.
 
     Args:
@@ -91,31 +94,31 @@ def base_of(adapter: str, named: str | None = None) -> str:
     return named
 
 
-def _began_with(adapter: Path) -> dict[str, Any]:
+def _began_with(adapter: Path) -> PolicyContent:
     """What settings.json says that the adapter's run began with; empty for an adapter of no run."""
     run = run_of(adapter)
     try:
-        return dict(json.loads((run / SETTINGS).read_bytes())["content"]["policy"]) if run else {}
+        return PolicyContent(**json.loads((run / SETTINGS).read_bytes())["content"]["policy"]) if run else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{adapter}: its run's {SETTINGS} cannot be read ({error!r})") from error
 
 
-def _own_base(began_with: dict[str, Any]) -> str | None:
+def _own_base(began_with: PolicyContent) -> str | None:
     noted = _noted_base(began_with)
     return noted if noted is not None and _weights(noted) == began_with["weights"] else None
 
 
-def _noted_base(began_with: dict[str, Any]) -> str | None:
+def _noted_base(began_with: PolicyContent) -> str | None:
     weights = began_with.get("weights")
     return places.noted("policy", {"weights": weights}).get("model") if weights else None
 
 
-def _lost(began_with: dict[str, Any]) -> str:
+def _lost(began_with: PolicyContent) -> str:
     noted = _noted_base(began_with)
     return f" (what `fit` found at {noted} is gone, or has other weights)" if noted else ""
 
 
-def _require_base(adapter: str, named: str, began_with: dict[str, Any]) -> None:
+def _require_base(adapter: str, named: str, began_with: PolicyContent) -> None:
     weights = _weights(named)
     if weights is not None and weights != began_with.get("weights", weights):
         raise InputError(

@@ -7,7 +7,7 @@ into its header win. Names are escaped, folders are told without the way to them
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from neat_data.report.tables import WARNING, Table
 from neat_data.store.atomic import write_atomically
 from neat_data.store.markers import Marks, with_body
 from neat_train.config.settings import BASELINES, REWARD
+from neat_train.documents import PolicyContent, RunContent, RunDocument, Section, SourceOfRecords
 from neat_train.reports.summary import FitResult, figures, held_out_table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 ```"""
 
 
-def method_in_words(settings: dict[str, Any]) -> str:
+def method_in_words(settings: Section) -> str:
     """The method, and where its responses come from.
 
     Args:
@@ -95,7 +96,7 @@ def method_in_words(settings: dict[str, Any]) -> str:
     """
     prompts = settings["rounds"]["prompts"]
     rest = "" if prompts is None else f", the policy answering anew under the prompts {plain(place_less(prompts))}"
-    method = settings["method"]
+    method: str = settings["method"]
     return _METHODS.get(method, method) + rest
 
 
@@ -108,7 +109,7 @@ def place_less(value: str) -> str:
     return Path(value).name if Path(value).is_absolute() else value
 
 
-def objective_in_words(settings: dict[str, Any]) -> str:
+def objective_in_words(settings: Section) -> str:
     """What was minimised, as Markdown.
 
     Args:
@@ -124,7 +125,7 @@ def objective_in_words(settings: dict[str, Any]) -> str:
     return _terms(settings["loss"])
 
 
-def _dpo(dpo: dict[str, Any]) -> str:
+def _dpo(dpo: Section) -> str:
     chosen = dpo["pairs"] == "chosen"
     pairs = "what people chose and what they rejected" if chosen else "the highest and the lowest reward"
     return (
@@ -133,7 +134,7 @@ def _dpo(dpo: dict[str, Any]) -> str:
     )
 
 
-def _reward(reward: dict[str, Any]) -> str:
+def _reward(reward: Section) -> str:
     lists = "the mean over pairs" if reward["lists"] == "bradley-terry" else "the likelihood of the whole order"
     values = ", ".join(f"{name} {value:g}" for name, value in reward.items() if name != "lists" and value)
     return (
@@ -143,7 +144,7 @@ def _reward(reward: dict[str, Any]) -> str:
     )
 
 
-def _terms(loss: dict[str, Any]) -> str:
+def _terms(loss: Section) -> str:
     over = "mean over its tokens" if loss["reduction"] == "token_mean" else "sum over its tokens"
     terms = []
     if loss["sft"]["weight"]:
@@ -155,7 +156,7 @@ def _terms(loss: dict[str, Any]) -> str:
     return "\n".join(["The sum of these terms, each a mean over the records of a step:", "", *terms])
 
 
-def _ranking(loss: dict[str, Any]) -> str:
+def _ranking(loss: Section) -> str:
     kind = loss["ranking"]["kind"]
     if kind != "neat":
         values = ", ".join(f"{name} {_cell(value)}" for name, value in loss["ranking"].items() if name != "kind")
@@ -166,7 +167,7 @@ def _ranking(loss: dict[str, Any]) -> str:
     return f"the {pairs} over pairs of max(0, p of the lower reward - p of the higher), p being a response's {p}"
 
 
-def _penalty(penalty: dict[str, Any], beta: float, over: str) -> str:
+def _penalty(penalty: Section, beta: float, over: str) -> str:
     it = _PENALISED[penalty.get("target", "best")]
     behind = ", behind the prompt that it answers" if penalty.get("context") == "prompted" else ""
     what = _KINDS[penalty["kind"]].format(it=it)
@@ -196,13 +197,13 @@ def write_card(run: Path, dataset: PreferenceDataset | None = None) -> Path:
     return path
 
 
-def _of_dataset(dataset: PreferenceDataset) -> dict[str, Any]:
+def _of_dataset(dataset: PreferenceDataset) -> SourceOfRecords:
     """What a dataset's manifest says of it."""
     source = dataset.manifest.settings.get("source") or {}
     return {"source": source.get("name"), "fingerprint": dataset.manifest.fingerprint}
 
 
-def card(document: dict[str, Any], result: FitResult, dataset: dict[str, Any] | None, *, curves: bool) -> str:
+def card(document: RunDocument, result: FitResult, dataset: SourceOfRecords | None, *, curves: bool) -> str:
     """The card as Markdown behind its YAML header; the same for the same arguments.
 
     Args:
@@ -236,11 +237,11 @@ def card(document: dict[str, Any], result: FitResult, dataset: dict[str, Any] | 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _is_reward(settings: dict[str, Any]) -> bool:
+def _is_reward(settings: Section) -> bool:
     return settings["method"] == REWARD
 
 
-def _loading(settings: dict[str, Any]) -> Iterator[str]:
+def _loading(settings: Section) -> Iterator[str]:
     full = settings["full"]
     if _is_reward(settings):
         yield _SCORING.format(
@@ -251,8 +252,8 @@ def _loading(settings: dict[str, Any]) -> Iterator[str]:
     yield "It ends its turn by itself: the chat template and the stop tokens lie beside the weights."
 
 
-def _header(settings: dict[str, Any], content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
-    source = (dataset or {}).get("source")
+def _header(settings: Section, content: RunContent, dataset: SourceOfRecords | None) -> str:
+    source = dataset["source"] if dataset else None
     keys = {
         "license": "unknown",
         "base_model": _hub_id(content),
@@ -266,23 +267,24 @@ def _header(settings: dict[str, Any], content: dict[str, Any], dataset: dict[str
     return f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)}---"
 
 
-def _policy(content: dict[str, Any]) -> dict[str, Any]:
+def _policy(content: RunContent) -> PolicyContent:
     return content.get("policy") or {}
 
 
-def _model(content: dict[str, Any]) -> str:
+def _model(content: RunContent) -> str:
     """What was trained, by name."""
     return str(_policy(content).get("model") or "a policy").partition("@")[0]
 
 
-def _hub_id(content: dict[str, Any]) -> str | None:
+def _hub_id(content: RunContent) -> str | None:
     """The base model on the hub; None where it was a folder, which has hashes instead of a revision."""
     return _model(content) if "revision" in _policy(content) else None
 
 
-def _what(settings: dict[str, Any], content: dict[str, Any], result: FitResult) -> str:
+def _what(settings: Section, content: RunContent, result: FitResult) -> str:
     whole = "All weights" if settings["full"] else "A LoRA adapter"
-    begun = f", going on from the adapter {_policy(content)['adapter'][:12]}" if _policy(content).get("adapter") else ""
+    adapter = _policy(content).get("adapter")
+    begun = f", going on from the adapter {adapter[:12]}" if adapter else ""
     trained, sampled = result.trained, result.sampled
     lines = [
         f"{whole} of {plain(_model(content))}{begun}, trained by {method_in_words(settings)}.",
@@ -294,7 +296,7 @@ def _what(settings: dict[str, Any], content: dict[str, Any], result: FitResult) 
     return "\n".join(lines)
 
 
-def _warning(settings: dict[str, Any], content: dict[str, Any]) -> str:
+def _warning(settings: Section, content: RunContent) -> str:
     asked = any(prompt.get("polarity") == "negative" for prompt in content.get("prompts") or ())
     lines = ["> **Content warning.** " + WARNING]
     if asked:
@@ -317,23 +319,23 @@ def _held_out(settings: dict[str, Any], result: FitResult, curves: bool) -> Iter
         yield "![Curves of the run](curves.png)"
 
 
-def _data(content: dict[str, Any], dataset: dict[str, Any] | None) -> str:
+def _data(content: RunContent, dataset: SourceOfRecords | None) -> str:
     held = content.get("dataset") or {}
     facts = {**(dataset or {}), "rounds": held.get("rounds"), "sha256 of its shards": held.get("sha256")}
     return _list("Trained on a preference dataset of neat-data:", facts)
 
 
-def _model_list(title: str, model: dict[str, Any]) -> str:
+def _model_list(title: str, model: Mapping[str, Any]) -> str:
     """Which model it was, by content."""
     return _list(title, {name: model.get(name) for name in _IDENTITY}) if model else f"{title} none was loaded."
 
 
-def _list(title: str, facts: dict[str, Any]) -> str:
+def _list(title: str, facts: Mapping[str, Any]) -> str:
     lines = [f"- {name}: {plain(_cell(value))}" for name, value in facts.items() if value is not None]
     return "\n".join([title, "", *lines])
 
 
-def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _settings(settings: Section) -> Iterator[tuple[str, str]]:
     """Every setting of the run that means something for its method, by its dotted name."""
     skipped = {"dpo", "sft", "reward"} - {_SECTIONS.get(settings["method"])}
     if settings["method"] in (*BASELINES, REWARD):
@@ -347,7 +349,7 @@ def _settings(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.removeprefix("training."), _cell(value)
 
 
-def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: Section, above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{name}.")
@@ -359,12 +361,12 @@ def _cell(value: Any) -> str:
     return place_less(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _versions(document: dict[str, Any]) -> str:
+def _versions(document: RunDocument) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in (document.get("versions") or {}).items())
     return f"Made with {plain(versions)}; fingerprint {document['fingerprint'][:16]}." if versions else ""
 
 
-def _licence(content: dict[str, Any]) -> str:
+def _licence(content: RunContent) -> str:
     reward = (content.get("reward_model") or {}).get("model")
     rest = f", of the reward model {plain(str(reward))} and of the data" if reward else " and of the data"
     return (

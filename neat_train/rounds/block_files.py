@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from neat_data.rounds import candidates as stored
 from neat_data.rounds.candidates import Candidate
 from neat_data.rounds.outcomes import Outcome
+from neat_data.store.documents import Metadata, Settings
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
 
 FOLDER = "online"
@@ -74,26 +74,26 @@ class BlockFiles:
 
     folder: Path
 
-    def samples(self, part: Part, identity: dict[str, Any]) -> tuple[list[Candidate], dict[str, Any]] | None:
+    def samples(self, part: Part, identity: Settings) -> tuple[list[Candidate], Metadata] | None:
         """The candidates of a part and their metadata; None where there are none of this identity."""
         path = self._part(part, "samples")
         metadata = _metadata(path, identity)
         return None if metadata is None else (stored.from_table(read_shard(path)), metadata)
 
-    def put_samples(self, part: Part, candidates: Sequence[Candidate], metadata: dict[str, Any]) -> None:
+    def put_samples(self, part: Part, candidates: Sequence[Candidate], metadata: Metadata) -> None:
         """Commit the candidates of a part."""
         write_shard(self._part(part, "samples"), stored.to_table(candidates), metadata)
 
-    def has_scored(self, part: Part, identity: dict[str, Any]) -> bool:
+    def has_scored(self, part: Part, identity: Settings) -> bool:
         """Whether a part was scored."""
         return _metadata(self._part(part, "scored"), identity) is not None
 
-    def scored(self, part: Part) -> tuple[pa.Table, dict[str, Any]]:
+    def scored(self, part: Part) -> tuple[pa.Table, Metadata]:
         """A part that was scored, mapped, and its metadata."""
         path = self._part(part, "scored")
         return read_shard(path), shard_metadata(path)
 
-    def put_scored(self, part: Part, judged: ScoredBlock, metadata: dict[str, Any]) -> None:
+    def put_scored(self, part: Part, judged: ScoredBlock, metadata: Metadata) -> None:
         """Commit what became of the candidates of a part."""
         write_shard(self._part(part, "scored"), judged.to_table(), metadata)
 
@@ -101,11 +101,11 @@ class BlockFiles:
         """Whether a whole block is there."""
         return self._block(number).exists()
 
-    def block(self, number: int) -> tuple[pa.Table, dict[str, Any]]:
+    def block(self, number: int) -> tuple[pa.Table, Metadata]:
         """A whole block, mapped, and its metadata."""
         return read_shard(self._block(number)), shard_metadata(self._block(number))
 
-    def put_block(self, number: int, table: pa.Table, metadata: dict[str, Any]) -> None:
+    def put_block(self, number: int, table: pa.Table, metadata: Metadata) -> None:
         """Commit a whole block."""
         write_shard(self._block(number), table, metadata)
 
@@ -114,7 +114,7 @@ class BlockFiles:
         names = (path.stem for path in self.folder.glob("*.arrow"))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def drop_stale(self, number: int, identity: dict[str, Any]) -> bool:
+    def drop_stale(self, number: int, identity: Settings) -> bool:
         """Delete what lies there of a block and was made with something else; says whether there was any."""
         stale = [path for path in self._all(number) if _metadata(path, identity) is None]
         for path in stale:
@@ -141,7 +141,7 @@ class BlockFiles:
         return self.folder / f"{part.block:05d}.{part.rank}.{part.number:03d}.{kind}.arrow"
 
 
-def _metadata(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def _metadata(path: Path, identity: Settings) -> Metadata | None:
     """What a file says of itself, None where it is not there or says something else than `identity`."""
     if not path.exists():
         return None

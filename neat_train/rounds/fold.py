@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,6 +21,7 @@ from neat_data.rounds.outcomes import Tally, joined, tallies, total
 from neat_data.rounds.sampling import Draws
 from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import Metadata, RoundIdentity, RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Round, package_versions
 from neat_data.store.shard import read_shard
@@ -44,7 +44,7 @@ class Rounds:
     """
 
     path: Path
-    settings: dict[str, Any]
+    settings: Settings
     draws: Draws
     rules: Rules
     first: int
@@ -73,7 +73,7 @@ class Rounds:
         number = self.number(block)
         return {seed: block for query in queries for seed in self.draws.seeds(query, number)}
 
-    def fold(self, blocks: Mapping[int, tuple[pa.Table, dict[str, Any]]]) -> None:
+    def fold(self, blocks: Mapping[int, tuple[pa.Table, Metadata]]) -> None:
         """Make one round of blocks, but of those that lie in one already.
 
         Args:
@@ -121,21 +121,21 @@ class Rounds:
     def _own(self, round: Round) -> bool:
         return round.kind == KIND and round.settings["run"] == self.settings["run"]
 
-    def _make(self, folder: DatasetFolder, blocks: Mapping[int, tuple[pa.Table, dict[str, Any]]]) -> None:
+    def _make(self, folder: DatasetFolder, blocks: Mapping[int, tuple[pa.Table, Metadata]]) -> None:
         settings = {**self.settings, "blocks": [_said(number, blocks[number][1]) for number in blocks]}
         newest = folder.manifest.newest
         if self._own(newest) and not newest.complete and newest.settings["blocks"] != settings["blocks"]:
             folder.drop_round(newest.round)  # begun with blocks that were replaced since
         round = folder.begin_round(KIND, settings, versions=package_versions())
         entry = folder.manifest.round(round)
-        identity = {"kind": entry.kind, "fingerprint": entry.fingerprint, "settings": entry.settings}
+        identity: RoundIdentity = {"kind": entry.kind, "fingerprint": entry.fingerprint, "settings": entry.settings}
         compression = folder.settings.get("compression")
         done, counted = folder.done(round), []
         for shard, judged in self._by_shard([table for table, _ in blocks.values()]):
             prompts = self._tallies(judged)
             counted.append(prompts)
             if shard not in done:
-                metadata = {**identity, "prompts": prompts}
+                metadata: ShardMetadata = {**identity, "prompts": prompts}
                 table = to_table(self._rows(judged, round))
                 folder.record(round, commit_shard(self.path, round, shard, table, [], metadata, compression))
         folder.finish(round, _counts(counted, [metadata for _, metadata in blocks.values()]))
@@ -154,7 +154,7 @@ class Rounds:
         queries = list(dict.fromkeys(candidate.query_id for candidate in judged.candidates))
         return joined(judged.of_round(round).candidates, judged.outcomes, queries)
 
-    def _tallies(self, judged: ScoredBlock) -> dict[str, Any]:
+    def _tallies(self, judged: ScoredBlock) -> dict[str, Metadata]:
         records = {candidate.query_id: self.records[candidate.query_id] for candidate in judged.candidates}
         by_prompt = tallies(judged.candidates, judged.outcomes, records, self.rules)
         return {name: tally.to_dict() for name, tally in by_prompt.items()}
@@ -170,7 +170,7 @@ class Rounds:
         }
 
 
-def _said(number: int, metadata: dict[str, Any]) -> list[Any]:
+def _said(number: int, metadata: Metadata) -> list[int | str]:
     """What a round's settings say of a block: the policy that sampled it, and its step where that was ahead."""
     return [number, metadata["policy"], *([metadata["sampled_at"]] if "sampled_at" in metadata else [])]
 
@@ -180,7 +180,7 @@ def blocks_of(round: Round) -> list[int]:
     return [said[0] for said in round.settings["blocks"]]
 
 
-def _counts(prompts: Sequence[dict[str, Any]], blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _counts(prompts: Sequence[Mapping[str, Metadata]], blocks: Sequence[Metadata]) -> RoundSummary:
     """The round's summary, beyond what the store counts itself."""
     tallies: dict[str, Tally] = total(prompts)
     usage = {key: sum(block["usage"][key] for block in blocks) for key in blocks[0]["usage"]}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from transformers import PreTrainedModel
 
@@ -20,6 +20,7 @@ from neat_data.models.sampler import Ask, Sample, Sampler, SamplerSpec
 from neat_data.models.samplers.decode_attention import use_where_faster
 from neat_data.models.samplers.transformers import Decoder
 from neat_data.models.trees.exactness import configured_window
+from neat_data.store.documents import Settings
 from neat_train.config.settings import FitSettings
 from neat_train.policy.policy import Policy
 from neat_train.policy.undisturbed import undisturbed
@@ -33,7 +34,7 @@ class Live(Protocol):
         notes: lines worth printing once.
     """
 
-    settings: dict[str, Any]
+    settings: Settings
     notes: list[str]
 
     def now(self, trained: str) -> AbstractContextManager[Sampler]:
@@ -68,7 +69,7 @@ class LiveModel:
 
     def __init__(self, policy: Policy, settings: FitSettings) -> None:
         self._policy, self._settings = policy, settings
-        self.settings: dict[str, Any] = live_settings(policy, live_spec(policy, settings))
+        self.settings: Settings = live_settings(policy, live_spec(policy, settings))
         self.notes: list[str] = []
 
     @contextmanager
@@ -134,7 +135,7 @@ def live_spec(policy: Policy, settings: FitSettings) -> SamplerSpec:
     return replace(spec, token_budget=budget_of(spec, policy.device))
 
 
-def live_settings(policy: Policy, spec: SamplerSpec) -> dict[str, Any]:
+def live_settings(policy: Policy, spec: SamplerSpec) -> Settings:
     """For `Sampler.settings`: those of the start, and what is sampled with."""
     return {
         **policy.settings,

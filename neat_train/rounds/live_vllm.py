@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,6 +20,7 @@ from neat_data.models.device import dtype_name
 from neat_data.models.sampler import Sampler, SamplerSpec
 from neat_data.models.samplers.vllm import VllmSampler
 from neat_data.models.trees.attention_choice import without_argument
+from neat_data.store.documents import Settings
 from neat_train.config.settings import FitSettings
 from neat_train.distributed import Ranks
 from neat_train.policy.lora import save_adapter
@@ -45,7 +45,7 @@ class LiveVllm:
                 f"rounds.sampler vllm and {what}: vLLM gets an adapter over the policy's own weights. Leave one out."
             )
         if policy.device.type == "cpu" and ranks.world > 1:
-            raise InputError("rounds.sampler vllm: on a CPU vLLM runs beside one process; leave out --nproc")
+            raise InputError("rounds.sampler vllm: on a CPU vLLM runs beside one process", advice="leave out {nproc}")
         self._policy, self._adapter = policy, folder / f".adapter-{ranks.rank}"
         self._adapter.mkdir(parents=True, exist_ok=True)
         self._hand_over()
@@ -55,7 +55,7 @@ class LiveVllm:
         self._sampler.tells_logps = True
         self._sampler.sleep()
         # The adapter changes from block to block: it is told of each block, and not of the run.
-        self.settings: dict[str, Any] = {**policy.settings, **self._sampler.settings, "adapter": "live"}
+        self.settings: Settings = {**policy.settings, **self._sampler.settings, "adapter": "live"}
         self.notes = self._sampler.notes[:1]
 
     @contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +16,7 @@ from neat_data.record import Record
 from neat_data.rounds.candidates import Candidate, Rules
 from neat_data.rounds.finish import judged
 from neat_data.rounds.sampling import Draws, drawings, sampled
+from neat_data.store.documents import Settings
 from neat_data.thought import thought_of
 from neat_train.rounds.block_files import BlockFiles, Part, ScoredBlock
 from neat_train.rounds.live_sampler import Live
@@ -50,7 +50,7 @@ class Maker:
     def make(
         self,
         parts: Sequence[tuple[Part, Sequence[str]]],
-        identity: dict[str, Any],
+        identity: Settings,
         numbers: tuple[int, int],
         record: Callable[[str], Record],
     ) -> dict[str, float]:
@@ -84,7 +84,7 @@ class Maker:
     def _sample(
         self,
         parts: Sequence[tuple[Part, Sequence[str]]],
-        identity: dict[str, Any],
+        identity: Settings,
         numbers: tuple[int, int],
         record: Callable[[str], Record],
     ) -> float | None:
@@ -109,7 +109,7 @@ class Maker:
         return differences[0]
 
     def _score(
-        self, parts: Sequence[tuple[Part, Sequence[str]]], identity: dict[str, Any], record: Callable[[str], Record]
+        self, parts: Sequence[tuple[Part, Sequence[str]]], identity: Settings, record: Callable[[str], Record]
     ) -> None:
         if not parts:
             return

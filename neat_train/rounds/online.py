@@ -32,6 +32,7 @@ from neat_data.rounds.candidates import Rules
 from neat_data.rounds.sampling import Draws
 from neat_data.store.atomic import full_disk_explained, remove_leftovers, write_atomically
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import Settings
 from neat_train.config.settings import FitSettings, RoundSettings
 from neat_train.data.records import Records
 from neat_train.distributed import Ranks
@@ -230,7 +231,7 @@ class OnlineRounds:
                 "raise max_response, or say rounds.drop=[]"
             )
 
-    def _make(self, number: int, queries: Sequence[str], identity: dict[str, Any]) -> dict[str, float]:
+    def _make(self, number: int, queries: Sequence[str], identity: Settings) -> dict[str, float]:
         """Sample and score this rank's share, and have the main rank put the whole block together."""
         assert self._round is not None
         rank, world = self._ranks.rank, self._ranks.world

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from neat_data.errors import InputError
 from neat_data.models.device import resolve_dtype
-from neat_data.models.memory import estimate, free_bytes
+from neat_data.models.memory import Need, estimate, free_bytes
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.weights import load_policy_config, silence
@@ -94,15 +94,7 @@ def memory_sum(
     )
     _, config = load_policy_config(spec)
     need = estimate(spec)
-    weights = need.weights / dtype.itemsize * _FOUR_BITS if policy.load_in_4bit else need.weights
-    if policy.full:
-        trained, size = need.weights // dtype.itemsize, dtype.itemsize
-    else:
-        trained = adapter_numbers(config, policy.lora, policy.trust_remote_code)
-        size = 4 if policy.lora.dtype == "float32" else dtype.itemsize
-        weights += trained * size
-    copies = 1 + _ADAM + (world > 1)  # gradients, and what data parallelism gathers them in
-    always = {"policy": weights, "gradients and optimiser": trained * size * copies}
+    always = _of_the_policy(policy, config, need, dtype, world)
     assert settings.token_budget is not None
     checkpointing = bool(settings.training.get("gradient_checkpointing"))
     turns = {"activations": activations(config, settings.token_budget, checkpointing, dtype.itemsize)}
@@ -119,6 +111,21 @@ def memory_sum(
         {name: share * size for name, size in turns.items()},
         free_bytes(device),
     )
+
+
+def _of_the_policy(
+    policy: PolicySpec, config: PreTrainedConfig, need: Need, dtype: torch.dtype, world: int
+) -> dict[str, float]:
+    """Bytes of its weights, and of what the optimiser keeps of those that are trained."""
+    weights = need.weights / dtype.itemsize * _FOUR_BITS if policy.load_in_4bit else need.weights
+    if policy.full:
+        trained, size = need.weights // dtype.itemsize, dtype.itemsize
+    else:
+        trained = adapter_numbers(config, policy.lora, policy.trust_remote_code)
+        size = 4 if policy.lora.dtype == "float32" else dtype.itemsize
+        weights += trained * size
+    copies = 1 + _ADAM + (world > 1)  # gradients, and what data parallelism gathers them in
+    return {"policy": weights, "gradients and optimiser": trained * size * copies}
 
 
 def adapter_numbers(config: PreTrainedConfig, lora: LoraSettings, trust_remote_code: bool = False) -> int:

@@ -67,5 +67,5 @@ def test_what_has_no_adapter_cannot_be_handed_over(policy, tmp_path):
     whole = load_policy_to_train(PolicySpec(str(policy), True, LoraSettings(), device="cpu"))
     with pytest.raises(InputError, match=r"rounds\.sampler vllm and full"):
         live(whole, SETTINGS, tmp_path, Ranks())
-    with pytest.raises(InputError, match="leave out --nproc"):
+    with pytest.raises(InputError, match="leave out nproc"):
         live(load(policy), SETTINGS, tmp_path, Ranks(0, 2))

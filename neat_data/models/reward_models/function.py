@@ -97,7 +97,8 @@ class CallableRewardModel:
             raise RunError(
                 f"{self.name} raised {type(error).__name__}: {error}\n"
                 f"at conversations {start + 1} to {start + len(batch)} of the shard, the first of them of query "
-                f"{query_id(places[0][0].messages)}; --debug shows the traceback"
+                f"{query_id(places[0][0].messages)}",
+                advice="{debug} shows the traceback",
             ) from error
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
@@ -23,6 +22,7 @@ from neat_data.models.servers.ask_all import positive
 from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
 from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
 from neat_data.prompts.rubric import DEFAULT, load_rubric
+from neat_data.store.documents import Arguments
 
 PREFIX = "judge:"
 CONNECTIONS = 8
@@ -130,7 +130,7 @@ class JudgeRewardModel:
     def close(self) -> None:
         """Nothing is held between calls."""
 
-    def _attempt(self, asked: Sequence[_Asked], sampling: dict[str, Any], last: bool, progress: _Progress) -> None:
+    def _attempt(self, asked: Sequence[_Asked], sampling: Arguments, last: bool, progress: _Progress) -> None:
         pending = [entry for entry in asked if not entry.decided]
 
         def tell(number: int, reply: Reply) -> None:
@@ -164,7 +164,7 @@ def _scored(asked: Sequence[_Asked]) -> Scored:
     return Scored(rewards, refused, 0, tokens, tokens, details if any(details) else ())
 
 
-def _attempts(args: dict[str, Any]) -> list[dict[str, Any]]:
+def _attempts(args: Arguments) -> list[Arguments]:
     """How the first answer is sampled, and how the second; without what the user says is not taken (null)."""
     temperature = _temperature(args)
     most = MAX_TOKENS if args.get("max_tokens", 0) is None else positive(args, "max_tokens", MAX_TOKENS)
@@ -174,7 +174,7 @@ def _attempts(args: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: v for name, v in sampling.items() if name not in left_out} for sampling in attempts]
 
 
-def _temperature(args: dict[str, Any]) -> float:
+def _temperature(args: Arguments) -> float:
     if args.get("temperature", 0.0) is None:
         return 0.0
     value = args.pop("temperature", 0.0)

@@ -31,6 +31,7 @@ from neat_data.models.reward_models.conversations import (
 )
 from neat_data.models.servers.json_server import BadReply, JsonServer, NotThere
 from neat_data.record import Message, query_id
+from neat_data.store.documents import Settings
 
 _PROBE = Task((Message("user", "Knock knock."),), ("Who is there?",))
 
@@ -38,7 +39,7 @@ _PROBE = Task((Message("user", "Knock knock."),), ("Who is there?",))
 class Form(Protocol):
     """One way of talking to a server. `settings` and `notes` as those of a `RewardModel`; `spec` is resolved."""
 
-    settings: dict[str, Any]
+    settings: Settings
     notes: list[str]
     spec: RewardModelSpec
 
@@ -59,7 +60,9 @@ def choose_form(server: JsonServer, spec: RewardModelSpec, form: str) -> Form:
     if card is not None:
         return VllmForm(server, spec, card)
     if form == "vllm":
-        raise InputError(f"{server.url}/v1/models is not a vLLM server's; --model-arg form=json for other servers")
+        raise InputError(
+            f"{server.url}/v1/models is not a vLLM server's", advice="{model_args} form=json is for other servers"
+        )
     return PlainForm(server, spec)
 
 
@@ -143,8 +146,8 @@ class VllmForm:
         reply = self._server.post("/tokenize", body)
         if not isinstance(reply, dict) or reply.get("tokens") != ours:
             raise InputError(
-                f"{self._server.url}: {self._model} splits text into other tokens than the tokenizer loaded here\n"
-                "name the model's own with --model-arg tokenizer=FOLDER|ID"
+                f"{self._server.url}: {self._model} splits text into other tokens than the tokenizer loaded here",
+                advice="name the model's own with {model_args} tokenizer=FOLDER|ID",
             )
 
     def _check_raw_logits(self) -> None:
@@ -184,8 +187,8 @@ def _tokenizer(spec: RewardModelSpec, card: dict[str, Any]) -> Any:
         tokenizer = load_tokenizer(ModelSource.parse(name), spec.trust_remote_code and own is not None)
     except InputError as error:
         raise InputError(
-            f"the tokenizer of the served model, {name}, is needed here: {str(error).partition(chr(10))[0]}\n"
-            "name it with --model-arg tokenizer=FOLDER|ID"
+            f"the tokenizer of the served model, {name}, is needed here: {str(error).partition(chr(10))[0]}",
+            advice="name it with {model_args} tokenizer=FOLDER|ID",
         ) from error
     return Tokenized(spec, tokenizer, card.get("max_model_len"))
 

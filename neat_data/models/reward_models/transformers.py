@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -34,6 +34,7 @@ from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
 from neat_data.models.trees.forward import Head, linear_head, run_batch, run_trees
 from neat_data.models.trees.packing import pack, rectangles, split
 from neat_data.models.trees.tree import TokenTree, grow
+from neat_data.store.documents import Settings
 
 # Tokens in one pass. On a CPU longer rows no longer pay; accelerators want more to do at once.
 CPU_BUDGET = 2_048
@@ -180,7 +181,7 @@ class TransformersRewardModel:
         release()
         return budget
 
-    def _settings(self, name: str, identity: dict[str, str]) -> dict[str, Any]:
+    def _settings(self, name: str, identity: dict[str, str]) -> Settings:
         spec = self.spec
         return {
             "model": name,
@@ -237,7 +238,7 @@ def with_lengths(spec: RewardModelSpec, longest: int | None, device: torch.devic
     max_response = spec.max_response or max_length // 2
     if not 0 < max_response < max_length:
         raise InputError(
-            f"must be between 1 and --max-length {max_length} less the query", field="max_response", value=max_response
+            f"must be between 1 and max_length {max_length} less the query", field="max_response", value=max_response
         )
     budget = spec.token_budget or (CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET)
     if budget < 1:

@@ -24,6 +24,7 @@ from neat_data.models.trees.attention_choice import ARGUMENT
 from neat_data.models.trees.exactness import window
 from neat_data.models.weights import identity_of
 from neat_data.record import Message
+from neat_data.store.documents import Arguments
 
 CPU_BUDGET = 4_096
 ACCELERATOR_BUDGET = 16_384
@@ -131,7 +132,7 @@ def _raw_logits(parameters: Any) -> Any:
     return parameters(**{name: False})
 
 
-def _options(spec: RewardModelSpec, config: PreTrainedConfig) -> dict[str, Any]:
+def _options(spec: RewardModelSpec, config: PreTrainedConfig) -> Arguments:
     """What vLLM is started with; on a CPU the cache has room for 16 full sequences."""
     assert spec.max_length is not None
     assert spec.token_budget is not None

@@ -38,6 +38,7 @@ from neat_data.models.stopping import Stops, end_of_turn, reaches_stop_string, s
 from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.models.trees.exactness import configured_window
 from neat_data.models.weights import Loaded, ModelSource, load_policy
+from neat_data.store.documents import Settings
 
 # Tokens of one pass over queries on a CPU, whose caches hold no more; a card takes a whole batch at once.
 CPU_PREFILL = 2_048
@@ -173,7 +174,7 @@ class TransformersSampler:
         """The model, its adapter inside it."""
         return self.decoder.model
 
-    def _settings(self, loaded: Loaded, adapter: str | None) -> dict[str, Any]:
+    def _settings(self, loaded: Loaded, adapter: str | None) -> Settings:
         spec = self.spec
         return {
             "model": loaded.source.label,

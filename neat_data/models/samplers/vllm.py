@@ -29,6 +29,7 @@ from neat_data.models.stopping import end_of_turn, sampled, tokenizer_id
 from neat_data.models.templates import policy_template
 from neat_data.models.trees.exactness import configured_window
 from neat_data.models.weights import identity_of, load_policy_shape
+from neat_data.store.documents import Arguments, Settings
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes
 _adapter_ids = itertools.count(1)  # vLLM holds on to what it loaded under an id
@@ -65,32 +66,35 @@ class VllmSampler:
         identity = identity_of(source)
         self.label = policy_label(source, identity, adapter)
         self.tokenizer: str | None = tokenizer_id(self.template, self.stops)
-        self.settings = {
-            "model": source.label,
-            **identity,
-            "adapter": adapter,
-            **self.template.fingerprint,
-            "backend": "vllm",
-            "device": device.type,
-            "dtype": self.spec.dtype,
-            "max_length": self.spec.max_length,
-            "token_budget": self.spec.token_budget,
-            "stop_tokens": list(self.stops.ids),
-            "stop_string": self.stops.string,
-            "model_args": spec.model_args,
-        }
-        self.notes = [
-            f"policy {self.label}: vLLM {vllm.__version__}, {device}, {self.spec.dtype}, a window of "
-            f"{self.spec.max_length} tokens",
-            *self.template.asking_notes,
-            *([self.stops.note] if self.stops.note else []),
-        ]
+        self.settings = {"model": source.label, **identity, "adapter": adapter, **self._settings(device.type)}
+        self.notes = self._notes(vllm.__version__)
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0}
         self.tells_logps = False  # whether samples say how likely their tokens were
         self._adapter = _request(spec.adapter) if spec.adapter else None
         options = _options(self.spec, config)
         self._sleeps = vllm_engine.sleeps(options)
         self._llm = vllm_engine.start(vllm, source.path, source.revision, options)
+
+    def _settings(self, device: str) -> Settings:
+        return {
+            **self.template.fingerprint,
+            "backend": "vllm",
+            "device": device,
+            "dtype": self.spec.dtype,
+            "max_length": self.spec.max_length,
+            "token_budget": self.spec.token_budget,
+            "stop_tokens": list(self.stops.ids),
+            "stop_string": self.stops.string,
+            "model_args": self.spec.model_args,
+        }
+
+    def _notes(self, version: str) -> list[str]:
+        spec = self.spec
+        return [
+            f"policy {self.label}: vLLM {version}, {spec.device}, {spec.dtype}, a window of {spec.max_length} tokens",
+            *self.template.asking_notes,
+            *([self.stops.note] if self.stops.note else []),
+        ]
 
     def sample(
         self,
@@ -194,12 +198,12 @@ def _request(folder: str) -> Any:
     return LoRARequest(f"adapter-{number}", number, str(Path(folder).resolve()))
 
 
-def _options(spec: SamplerSpec, config: PreTrainedConfig) -> dict[str, Any]:
+def _options(spec: SamplerSpec, config: PreTrainedConfig) -> Arguments:
     """What vLLM is started with."""
     assert spec.max_length is not None
     assert spec.token_budget is not None
     room = max(spec.token_budget, spec.max_length)
-    options: dict[str, Any] = {
+    options: Arguments = {
         "runner": "generate",
         "dtype": spec.dtype,
         "max_model_len": spec.max_length,

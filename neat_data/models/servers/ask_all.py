@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from neat_data.errors import InputError
 from neat_data.models.servers.json_server import JsonServer
+from neat_data.store.documents import Arguments
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -67,7 +68,7 @@ def _as_completed(futures: Sequence[Future[Answer]]) -> Iterator[Future[Answer]]
         yield future
 
 
-def positive(arguments: dict[str, Any], name: str, default: int) -> int:
+def positive(arguments: Arguments, name: str, default: int) -> int:
     """Take the whole number `name` from `--model-arg`'s values.
 
     Raises:

@@ -19,6 +19,7 @@ from neat_data.errors import InputError, RunError
 from neat_data.models.device import is_out_of_memory, release, resolve_device
 from neat_data.models.memory import cache_bytes
 from neat_data.models.out_of_memory import OutOfMemory
+from neat_data.store.documents import Arguments
 
 _LEAST_CACHE = 64 << 20
 _ENVIRONMENT = {
@@ -33,10 +34,10 @@ def first_device(name: str) -> torch.device:
     device = resolve_device(name)
     if device.index:
         raise InputError(
-            "vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,\n"
-            "or spread one model over several with --model-arg tensor_parallel_size=N and --workers 1",
+            "vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,",
             field="device",
             value=name,
+            advice="or spread one model over several with {model_args} tensor_parallel_size=N and {workers} 1",
         )
     return device
 
@@ -66,7 +67,7 @@ def import_vllm(device: torch.device, option: str) -> Any:
     return vllm
 
 
-def sleeps(options: dict[str, Any]) -> bool:
+def sleeps(options: Arguments) -> bool:
     """Whether an engine can sleep; an option that its platform lacks is taken out of `options`."""
     from vllm.platforms import current_platform
 
@@ -75,7 +76,7 @@ def sleeps(options: dict[str, Any]) -> bool:
     return bool(options.get("enable_sleep_mode"))
 
 
-def start(vllm: Any, path: str, revision: str | None, options: dict[str, Any]) -> Any:
+def start(vllm: Any, path: str, revision: str | None, options: Arguments) -> Any:
     """An engine for the model at `path`; InputError with vLLM's reason where it does not start."""
     try:
         return vllm.LLM(model=path, revision=revision, tokenizer_revision=revision, use_tqdm_on_load=False, **options)
@@ -97,7 +98,7 @@ def errors_in_our_words() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_out_of_memory(error):
-            raise OutOfMemory("vLLM ran out of memory; try a smaller --token-budget") from error
+            raise OutOfMemory("vLLM ran out of memory", advice="try a smaller {token_budget}") from error
         raise RunError(f"vLLM stopped: {first_line(error)}; run the same command again to go on") from error
 
 

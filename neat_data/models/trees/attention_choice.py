@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +26,7 @@ from neat_data.models.trees.attention import (
     tree_sdpa,
     tree_varlen,
 )
+from neat_data.store.documents import Arguments
 
 ARGUMENT = "tree_attention"  # as `--model-arg tree_attention=flex`
 AUTO = "auto"
@@ -60,12 +60,12 @@ class Heads:
         return cls(query, getattr(config, "num_key_value_heads", None) or query, size or config.hidden_size // query)
 
 
-def without_argument(model_args: dict[str, Any]) -> dict[str, Any]:
+def without_argument(model_args: Arguments) -> Arguments:
     """What is left of `model_args` for the model itself."""
     return {name: value for name, value in model_args.items() if name != ARGUMENT}
 
 
-def asked_attention(model_args: dict[str, Any] | None) -> str:
+def asked_attention(model_args: Arguments | None) -> str:
     """What `model_args` say under `tree_attention`.
 
     Raises:

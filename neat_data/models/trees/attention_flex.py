@@ -114,8 +114,8 @@ def attend(
             return _compiled()(query, key, value, **call)
     except FailOnRecompileLimitHit as error:
         raise RunError(
-            f"FlexAttention was compiled anew more than {RECOMPILES} times; beyond that it would keep all scores in\n"
-            "memory. Say --model-arg tree_attention=varlen, or sdpa"
+            f"FlexAttention was compiled anew more than {RECOMPILES} times; beyond that it would keep all scores in",
+            advice="memory. Say {model_args} tree_attention=varlen, or sdpa",
         ) from error
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 from neat_data.store.dataset import PreferenceDataset
+from neat_data.store.documents import RejectLine
 
 PAGE = 25
 
@@ -53,7 +55,7 @@ class Rejects:
         return found, len(wanted)
 
 
-def _reject(stored: dict[str, Any]) -> Reject:
+def _reject(stored: RejectLine) -> Reject:
     parts = (stored.get(name) for name in ("name", "subset", "split"))
     row = stored.get("row")
     where = " · ".join(str(part) for part in parts if part)
@@ -66,5 +68,5 @@ def _reject(stored: dict[str, Any]) -> Reject:
     )
 
 
-def _text(stored: dict[str, Any], name: str) -> str:
+def _text(stored: Mapping[str, Any], name: str) -> str:
     return str(stored.get(name) or "")

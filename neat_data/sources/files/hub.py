@@ -93,7 +93,9 @@ def _config(repository: Repository, subset: str | None) -> dict[str, Any] | None
     marked = [config for config in configs.values() if config.get("default")]
     if marked or "default" in configs or len(configs) == 1:
         return marked[0] if marked else configs.get("default", next(iter(configs.values())))
-    raise InputError(f"{repository.id}: has several subsets.\nAsk for one with --subset {' or '.join(configs)}.")
+    raise InputError(
+        f"{repository.id}: has several subsets.", advice=f"Ask for one with {{subset}} {' or '.join(configs)}."
+    )
 
 
 def _config_files(repository: Repository, config: dict[str, Any], subset: str | None) -> Iterator[DataFile]:

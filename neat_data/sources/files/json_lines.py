@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from neat_data.errors import InputError
-from neat_data.sources.row import RawRow, Unusable
+from neat_data.sources.row import Columns, RawRow, Unusable
 from neat_data.sources.shapes.literals import unique
 
 BOM = b"\xef\xbb\xbf"
@@ -43,7 +43,7 @@ def _row(text: str) -> RawRow:
         return RawRow(text, problem=problem)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str) -> Columns:
     try:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits

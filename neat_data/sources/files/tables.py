@@ -6,14 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
 from neat_data.errors import InputError
-from neat_data.sources.row import RawRow, Unusable
+from neat_data.sources.row import Columns, RawRow, Unusable
 from neat_data.sources.shapes.values import plain
 
 _ROWS_AT_ONCE = 1_000
@@ -147,6 +147,6 @@ def _lone_row(batch: pa.RecordBatch) -> RawRow:
         return RawRow(error.object, problem=Unusable("not_utf8", f"byte {error.start} of a text"))
 
 
-def _row(columns: dict[str, Any]) -> RawRow:
+def _row(columns: Columns) -> RawRow:
     columns = {name: plain(value) for name, value in columns.items()}
     return RawRow(json.dumps(columns, ensure_ascii=False), columns=columns)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.sources.row import Unusable
+from neat_data.sources.row import Columns, Unusable
 from neat_data.sources.shapes import literals
 
 WORDS = {
@@ -51,9 +51,9 @@ class Parts:
         rest: the columns that no word took, for `meta`.
     """
 
-    values: dict[str, Any]
+    values: Columns
     places: Mapping[str, str]
-    rest: dict[str, Any]
+    rest: Columns
 
     def place(self, word: str) -> str:
         """The place of `word` in the row."""
@@ -71,7 +71,7 @@ class Parts:
 _MISSING = object()
 
 
-def take_apart(row: dict[str, Any], places: Mapping[str, str], needed: tuple[str, ...]) -> Parts:
+def take_apart(row: Columns, places: Mapping[str, str], needed: tuple[str, ...]) -> Parts:
     """The row's `Parts`; Unusable where the place of a needed word is missing."""
     values = {word: value for word, place in places.items() if (value := value_at(row, place)) is not _MISSING}
     for word, place in places.items():
@@ -111,7 +111,7 @@ def _step(value: Any, key: str) -> Any:
     return _MISSING
 
 
-def _without(row: dict[str, Any], place: str) -> dict[str, Any]:
+def _without(row: Columns, place: str) -> Columns:
     """A copy of `row` less what stands at `place`; objects that this leaves empty go, lists keep their length."""
     if place in row:
         return {key: value for key, value in row.items() if key != place}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neat_data.record import Messages
-from neat_data.sources.row import SourceAnswer, Understood, Unusable
+from neat_data.sources.row import Columns, SourceAnswer, Understood, Unusable
 from neat_data.sources.shapes import asked, chat, literals, verdicts
 from neat_data.sources.shapes.columns import Parts
 from neat_data.sources.shapes.values import number
@@ -82,7 +82,7 @@ def _texts_of(parts: Parts, word: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _interleaved(questions: list[Any], answers: list[Any], place: str) -> list[dict[str, Any]]:
+def _interleaved(questions: list[Any], answers: list[Any], place: str) -> list[Columns]:
     if len(questions) != len(answers):
         raise Unusable("queries_differ", f"`{place}` has {len(answers)} turns, the prompt {len(questions)}")
     pairs = zip(questions, answers, strict=True)

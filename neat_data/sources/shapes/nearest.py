@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from neat_data.sources.row import Columns
+
 # What columns of each kind are called; the first name that fits and is not taken. A stranger's goes here.
 _NAMES = {
     "rejected": r"reject|dispref|non_?pref|los(e|er|ing)|wors|bad|neg|refused|(^|_)[kl]$",
@@ -23,7 +25,7 @@ _KINDS = (("chosen", "rejected"), ("responses",), ("completion", "label"))
 _DEEPEST = 3
 
 
-def mapping(rows: Sequence[dict[str, Any]]) -> str:
+def mapping(rows: Sequence[Columns]) -> str:
     r"""The option that says most of what columns like these may hold.
 
     >>> mapping([{"ask": "Why?", "good_reply": "a", "bad_reply": "b"}])
@@ -47,7 +49,7 @@ def _places(value: Any, prefix: str = "", depth: int = 1) -> Iterator[tuple[str,
             yield place, item
 
 
-def _matched(words: Sequence[str], places: dict[str, Any]) -> dict[str, str]:
+def _matched(words: Sequence[str], places: Columns) -> dict[str, str]:
     matched: dict[str, str] = {}
     for word in sorted(words, key=list(_NAMES).index):
         fits = re.compile(_NAMES[word], re.IGNORECASE)
@@ -62,7 +64,7 @@ def _matched(words: Sequence[str], places: dict[str, Any]) -> dict[str, str]:
     return matched
 
 
-def _twins(places: dict[str, Any]) -> dict[str, str]:
+def _twins(places: Columns) -> dict[str, str]:
     """Two columns that differ in a letter or digit, as two answers; else a pair of which nothing is known."""
     texts = [place for place, value in places.items() if isinstance(value, str | list)]
     for first in texts:
@@ -73,7 +75,7 @@ def _twins(places: dict[str, Any]) -> dict[str, str]:
     return {"chosen": "COLUMN", "rejected": "COLUMN"}
 
 
-def _option(matched: dict[str, str], places: dict[str, Any]) -> str:
+def _option(matched: dict[str, str], places: Columns) -> str:
     left = {place: value for place, value in places.items() if place not in matched.values()}
     front = _matched(("system",), left)
     left = {place: value for place, value in left.items() if place not in front.values()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from neat_data.record import Messages
-from neat_data.sources.row import SourceAnswer, Understood, Unusable
+from neat_data.sources.row import Columns, SourceAnswer, Understood, Unusable
 from neat_data.sources.shapes import asked, chat, literals, ranked, sides, tags
 from neat_data.sources.shapes.columns import Parts, value_at
 from neat_data.sources.shapes.values import number
@@ -138,7 +138,7 @@ def _is_given(value: Any) -> bool:
     return value == value and (isinstance(value, int | float) or (isinstance(value, str) and value.strip() != ""))
 
 
-def _both_rated_alike(meta: dict[str, Any]) -> bool:
+def _both_rated_alike(meta: Columns) -> bool:
     """Whether a list of the two ratings says the same of both (distilabel)."""
     rated = (literals.parsed(meta.get(name)) for name in _RATINGS)
     return any(isinstance(ratings, list) and len(ratings) == 2 and ratings[0] == ratings[1] for ratings in rated)

@@ -6,10 +6,8 @@ XSTest and Arena-Hard 2 (`prompt`), AlpacaEval (`instruction`), MT-bench and Are
 
 from __future__ import annotations
 
-from typing import Any
-
 from neat_data.record import Message, Messages
-from neat_data.sources.row import Understood, Unusable
+from neat_data.sources.row import Columns, Understood, Unusable
 from neat_data.sources.shapes import asked, chat, ranked
 from neat_data.sources.shapes.columns import Parts
 
@@ -62,6 +60,6 @@ def _text(parts: Parts, word: str) -> str:
     return chat.text(parts.get(word), parts.place(word)).strip() if parts.given(word) else ""
 
 
-def _alone(query: Messages, place: str, meta: dict[str, Any]) -> Understood:
+def _alone(query: Messages, place: str, meta: Columns) -> Understood:
     chat.check_query(query, place)
     return Understood(query, (), meta=meta)

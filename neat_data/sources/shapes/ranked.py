@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from neat_data.record import Message, Messages
-from neat_data.sources.row import SourceAnswer, Understood, Unusable
+from neat_data.sources.row import Columns, SourceAnswer, Understood, Unusable
 from neat_data.sources.shapes import asked, chat, literals, sides, unpaired, verdicts
 from neat_data.sources.shapes.columns import Parts
 from neat_data.sources.shapes.values import index, number
@@ -35,7 +35,7 @@ def understand(
     items: Any,
     column: str,
     read: Callable[[int, Any], SourceAnswer],
-    meta: dict[str, Any],
+    meta: Columns,
     levels: Levels | None = None,
 ) -> Understood:
     """Read each of `items` by `read(index, item)`, which raises `Unusable` where one cannot be used.
@@ -60,10 +60,10 @@ def understand(
 
 def _read_all(
     items: list[Any], read: Callable[[int, Any], SourceAnswer]
-) -> tuple[dict[int, SourceAnswer], list[dict[str, Any]]]:
+) -> tuple[dict[int, SourceAnswer], list[Columns]]:
     """The usable answers by their position, and a note of every other."""
     answers: dict[int, SourceAnswer] = {}
-    left_out: list[dict[str, Any]] = []
+    left_out: list[Columns] = []
     seen: set[str] = set()
     for position, item in enumerate(items):
         try:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.sources.row import Understood
+from neat_data.sources.row import Columns, Understood
 from neat_data.sources.shapes import context, duels, nearest, pairs, queries, ranked, trees, unpaired
 from neat_data.sources.shapes.columns import Parts, given, holds, take_apart
 
@@ -37,7 +36,7 @@ class Shape:
     columns: Mapping[str, str]
     optional: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
-    unfold: Callable[[dict[str, Any]], Iterator[dict[str, Any]]] | None = None
+    unfold: Callable[[Columns], Iterator[Columns]] | None = None
     ignored: frozenset[str] = frozenset()
 
     @property
@@ -45,7 +44,7 @@ class Shape:
         """The places without which a row cannot be read."""
         return (*self.columns.values(), *self.marks)
 
-    def understand(self, row: dict[str, Any]) -> Understood:
+    def understand(self, row: Columns) -> Understood:
         """Read one row, refusing it where a needed column is missing or one that is not read changes what is asked."""
         places = {**self.columns, **_first_places(row, self.optional)}
         parts = take_apart(row, {**places, **context.places(row, places, self.ignored)}, tuple(self.columns))
@@ -54,7 +53,7 @@ class Shape:
         return replace(made, messages=context.before(parts, made.messages))
 
 
-def _first_places(row: dict[str, Any], optional: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
+def _first_places(row: Columns, optional: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
     wanted = {word: (place,) if isinstance(place, str) else place for word, place in optional.items()}
     first = {word: next((place for place in places if given(row, place)), None) for word, places in wanted.items()}
     return {word: place for word, place in first.items() if place is not None}
@@ -292,7 +291,7 @@ def named(name: str, shapes: Sequence[Shape] = SHAPES) -> Shape:
     raise InputError(f"no such format; known are auto, {known}", field="format", value=name)
 
 
-def recognise(rows: Sequence[dict[str, Any]], where: str, shapes: Sequence[Shape] = SHAPES) -> Shape:
+def recognise(rows: Sequence[Columns], where: str, shapes: Sequence[Shape] = SHAPES) -> Shape:
     """The first of `shapes` whose places occur in `rows`; InputError gives the mapping that comes nearest."""
     for shape in shapes:
         if all(any(holds(row, place) for row in rows) for place in shape.needs):
@@ -300,7 +299,7 @@ def recognise(rows: Sequence[dict[str, Any]], where: str, shapes: Sequence[Shape
     raise InputError(_unknown(rows, where, shapes))
 
 
-def _unknown(rows: Sequence[dict[str, Any]], where: str, shapes: Iterable[Shape]) -> str:
+def _unknown(rows: Sequence[Columns], where: str, shapes: Iterable[Shape]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = ", ".join(column[:40] for column in columns[:20]) or "none"
     return (

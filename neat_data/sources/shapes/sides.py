@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from neat_data.record import Message, Messages
-from neat_data.sources.row import Unusable
+from neat_data.sources.row import Columns, Unusable
 from neat_data.sources.shapes import chat, tags, templated
 
 
@@ -34,7 +34,7 @@ def is_whole(side: Any, column: str) -> bool:
     return isinstance(side, list) and bool(side) and chat.is_message(side[0]) and _role(side[0]) != "assistant"
 
 
-def _role(message: dict[str, Any]) -> str | None:
+def _role(message: Columns) -> str | None:
     return chat.role_of(message.get("role", message.get("from")))
 
 

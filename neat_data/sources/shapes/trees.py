@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+
+from neat_data.sources.row import Columns
 
 
-def replies(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def replies(row: Columns) -> Iterator[Columns]:
     """The rows `prompt`, `responses`, `ranks` of a tree, parents before children; the tree itself where it has none."""
     root = row.get("prompt")
     asked = list(_prompts(root)) if isinstance(root, dict) else []
@@ -15,9 +16,9 @@ def replies(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from rows or [row]
 
 
-def _prompts(root: dict[str, Any]) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+def _prompts(root: Columns) -> Iterator[tuple[list[Columns], list[Columns]]]:
     """Every user turn as the messages up to it, with its answers."""
-    waiting: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [([], root)]
+    waiting: list[tuple[list[Columns], Columns]] = [([], root)]
     while waiting:
         before, node = waiting.pop()
         path = [*before, {"role": node.get("role"), "content": node.get("text")}]
@@ -29,7 +30,7 @@ def _prompts(root: dict[str, Any]) -> Iterator[tuple[list[dict[str, Any]], list[
             yield path, children
 
 
-def _row(path: list[dict[str, Any]], answers: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(path: list[Columns], answers: list[Columns]) -> Columns:
     ranks = [answer.get("rank") for answer in answers]
     row = {"prompt": path, "responses": [answer.get("text") for answer in answers]}
     return {**row, "ranks": ranks} if all(rank is not None for rank in ranks) else row

@@ -21,6 +21,7 @@ from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import full_disk_explained, write_atomically
 from neat_data.store.claim import changes, version_notes
+from neat_data.store.documents import Settings
 from neat_data.store.join import from_rewards
 from neat_data.store.manifest import Manifest, fingerprint_of, shard_name
 from neat_data.store.scores.format import (
@@ -108,7 +109,7 @@ class ScoresFolder:
         """(round, number, entry) of every shard that has no scores yet."""
         return self.scores.missing(self._dataset)
 
-    def begin(self, settings: dict[str, Any], *, versions: dict[str, str]) -> None:
+    def begin(self, settings: Settings, *, versions: dict[str, str]) -> None:
         """Start the scores, or take up those that were started with the same settings.
 
         Files of shards that are no longer there are forgotten; files that no manifest knows yet are adopted.
@@ -136,7 +137,7 @@ class ScoresFolder:
         path = self._root / shard.entry.name
         return path.exists() and path.stat().st_size == shard.entry.bytes
 
-    def _adopted(self, job: tuple[int, int, ShardEntry], settings: dict[str, Any]) -> ScoreShard | None:
+    def _adopted(self, job: tuple[int, int, ShardEntry], settings: Settings) -> ScoreShard | None:
         """The scores of a shard whose writer was killed between the rename and the manifest; None: to be made."""
         round, number, of = job
         path = self._root / scores_name(self._name, round, number)
@@ -150,11 +151,11 @@ class ScoresFolder:
             return None
         return ScoreShard(round, number, of.sha256, _refusals(table), _own_entry(entry, self._name, round, number))
 
-    def _refuse_other_settings(self, was: dict[str, Any], settings: dict[str, Any]) -> None:
+    def _refuse_other_settings(self, was: Settings, settings: Settings) -> None:
         if changed := changes(was, settings):
             raise InputError(
-                f"{self._file.parent}: was made with other settings ({changed}).\n"
-                "Choose another --name, or run with the settings that it was made with."
+                f"{self._file.parent}: was made with other settings ({changed}).",
+                advice="Choose another {name}, or run with the settings that it was made with.",
             )
 
     def _write(self, scores: Scores) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.store import manifest as manifests
+from neat_data.store.documents import Settings
 from neat_data.store.join import as_rewards, flat_responses
 from neat_data.store.manifest import Manifest, fingerprint_of, shard_name
 from neat_data.store.shard import DamagedShard, ShardEntry, damage, read_shard, reason, shard_metadata
@@ -79,7 +80,7 @@ class Scores:
 
     name: str
     fingerprint: str
-    settings: dict[str, Any]
+    settings: Settings
     versions: dict[str, str] = field(default_factory=dict)
     shards: tuple[ScoreShard, ...] = ()
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from neat_data.errors import InputError
 from neat_data.models.servers.asking import CUT, Reply, Tell, Turns
+from neat_data.store.documents import Arguments, Settings
 
 __all__ = ["CUT", "Api", "Judge", "JudgeSpec", "Question", "Reply", "Tell"]
 
@@ -43,7 +44,7 @@ class JudgeSpec:
     dtype: str = "auto"
     trust_remote_code: bool = False
     base: str | None = None
-    args: dict[str, Any] = field(default_factory=dict)
+    args: Arguments = field(default_factory=dict)
 
     @property
     def api(self) -> Api:
@@ -76,7 +77,7 @@ class JudgeSpec:
         return float(value)
 
     @property
-    def extra(self) -> dict[str, Any]:
+    def extra(self) -> Arguments:
         """The arguments that this project does not know, and those of its own that are to be left out (null)."""
         own = ("max_tokens", "temperature")
         return {name: value for name, value in self.args.items() if value is None or name not in own}
@@ -92,7 +93,7 @@ class Judge(Protocol):
     """
 
     @property
-    def settings(self) -> dict[str, Any]: ...
+    def settings(self) -> Settings: ...
 
     @property
     def not_taken(self) -> tuple[str, ...]: ...

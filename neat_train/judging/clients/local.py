@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from neat_data.models.encode import encode_query
 from neat_data.models.out_of_memory import halving
 from neat_data.models.sampler import Ask, Sample, Sampling
 from neat_data.record import Message, Messages, canonical_json
+from neat_data.store.documents import Settings
 from neat_train.evaluation.subject import open_subject
 from neat_train.judging.clients.client import CUT, JudgeSpec, Question, Reply, Tell
 
@@ -33,7 +33,7 @@ class LocalJudge:
         )
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """See `Judge.settings`."""
         return self._subject.settings
 

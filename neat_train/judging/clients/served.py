@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from neat_data.models.servers.asking import Api, Asker, Request
+from neat_data.store.documents import Settings
 from neat_train.judging.clients.client import Question, Tell
 
 
@@ -16,7 +16,7 @@ class ServedJudge:
         self._asker = Asker(api, concurrency, "what was judged stays")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """See `Judge.settings`."""
         return {}
 

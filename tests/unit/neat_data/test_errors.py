@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -61,6 +62,7 @@ def test_an_error_from_another_process_says_the_same() -> None:
         ("reward_model", "--reward-model x: no"),
         ("model_args", "--model-arg x: no"),
         ("eval", "--eval x: no"),
+        ("debug", "--debug x: no"),
         ("dataset", "DATASET x: no"),
         ("rounds.reward_model", "rounds.reward_model x: no"),
     ],
@@ -107,13 +109,25 @@ def test_json_is_whole_whatever_the_terminal_can_show(encoding: str) -> None:
     assert json.loads(run.stdout.decode(encoding)) == {"text": "a \u2014 \u00e9 \U0001f600"}
 
 
-def test_no_message_outside_the_command_line_begins_with_a_flag() -> None:
-    begins = re.compile(r"""(?:InputError|RunError|BadReply)\(\s*f?"--[a-z]""")
-    lines = [
-        f"{path.relative_to(ROOT)}: {match[0]}"
+ERRORS = ("InputError", "RunError", "OutOfMemory", "BadReply")
+COMMAND = re.compile(r"`[^`]*`|neat-(?:data|train) .*", re.DOTALL)
+
+
+def said(call: ast.Call) -> str:
+    """The literal text of an error's message and advice, without the commands in it, which stand as they are typed."""
+    parts = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "advice")]
+    words = (node.value for part in parts for node in ast.walk(part) if isinstance(node, ast.Constant))
+    return COMMAND.sub("", "".join(word for word in words if isinstance(word, str)))
+
+
+def test_no_error_outside_the_command_line_names_a_flag() -> None:
+    flags = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
         for package in ("neat_data", "neat_train")
         for path in sorted((ROOT / package).rglob("*.py"))
         if "cli" not in path.parts
-        for match in begins.finditer(path.read_text())
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS
+        if re.search(r"--[a-z]", said(node))
     ]
-    assert lines == []
+    assert flags == []

@@ -391,7 +391,7 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
         with pytest.raises(InputError, match=words):
             evaluate(replace(request_, **{"out": out, **change}))
     assert not out.exists()
-    with pytest.raises(InputError, match="say with --out"):
+    with pytest.raises(InputError, match="say with out"):
         evaluate(replace(request_, subject=str(random_policy), start=None, out=None))
 
 

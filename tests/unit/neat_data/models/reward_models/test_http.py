@@ -448,7 +448,7 @@ def train_other_tokenizer(folder):
 
 def test_a_vllm_server_whose_tokenizer_is_not_here_says_how_to_name_it(serve, folder, tokenizer):
     server = VllmStandIn(folder.parent / "elsewhere", tokenizer)
-    with pytest.raises(InputError, match=r"is needed here: .*\nname it with --model-arg tokenizer="):
+    with pytest.raises(InputError, match=r"is needed here: .*\nname it with model_args tokenizer="):
         load(serve(server))
     assert load(serve(server), tokenizer=str(folder)).settings["model"] == "elsewhere"
 

@@ -142,7 +142,7 @@ def test_the_scores_of_a_round_go_with_it(scored: Path):
 
 
 def test_other_settings_under_the_same_name_are_refused(scored: Path):
-    with pytest.raises(InputError, match=r'reward_model\.model: "other" -> "third".*\nChoose another --name'):
+    with pytest.raises(InputError, match=r'reward_model\.model: "other" -> "third".*\nChoose another name'):
         add_scores(scored, "m", REWARDS, model="third")
     (scored / "scores" / "m" / "scores.json").unlink()
     with pytest.raises(InputError, match=r'reward_model\.model: "other" -> "third"'):
