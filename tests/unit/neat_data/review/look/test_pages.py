@@ -163,3 +163,14 @@ def test_opening_needs_no_write(made_dataset: Any, record_of: Any):
     _browser(opened).get("/")
     assert sorted(path.name for path in Path(opened.path).rglob("*")) == before
     assert neat_data.open(opened.path).manifest == opened.manifest
+
+
+def test_a_thought_is_folded_away_as_text_and_as_markdown(made_dataset: Any, record_of: Any):
+    text = "<think>\n<b>Hm</b>\n</think>\n\nYes."
+    opened = made_dataset([record_of("Why?", {text: 1.0, "<think>\nHm": 0.0}, [(text, "<think>\nHm")])])
+    address = f"/record?id={next(opened.records()).query_id}"
+    for page in (_browser(opened).get(address).text, _browser(opened).get(f"{address}&shown=markdown").text):
+        assert page.count('<details class="thought"><summary>Thought of 9 characters</summary>') == 1
+        assert page.count('<details class="thought"><summary>Thought of 2 characters, without an end</summary>') == 1
+        assert "&lt;b&gt;Hm&lt;/b&gt;" in page
+        assert "&lt;think&gt;" not in page
