@@ -119,6 +119,19 @@ def test_a_record_that_is_not_there_is_told(hostile: PreferenceDataset, query: s
     assert "cannot be done" in answer.text
 
 
+def test_a_thought_is_folded_away_from_its_answer(made_dataset: Any, record_of: Any):
+    texts = {"<think>\nTwo and two.\n</think>\n\nFour.": 2.0, "<think>\nOn and on": 1.0, "Five.": 0.0}
+    record = record_of("q", texts)
+    page = _browser(made_dataset([record])).get(f"/record?id={record.query_id}").text
+    first, second, third = page.split("<article")[1:]
+    folded, shown = first.split("</details>")
+    assert "Two and two." in folded
+    assert "Four." not in folded
+    assert "Four." in shown
+    assert "it never ended" in second
+    assert "<details" not in third
+
+
 def test_rejects_are_counted_by_reason_and_shown_by_page(made_dataset: Any, record_of: Any):
     opened = made_dataset([record_of("q", {"a": 1.0})], rejected=["not_json"] * 30 + ["bad_unicode"])
     browser = _browser(opened)
