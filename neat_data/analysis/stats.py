@@ -228,7 +228,6 @@ class Stats(Plain):
     gap_bins: tuple[GapBin, ...]
     rewards: tuple[RewardGroup, ...]
     length: Length
-    thoughts: Thoughts | None
     unpaired: Unpaired
     groups: tuple[Group, ...]
     groups_left_out: int
