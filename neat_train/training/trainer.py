@@ -128,11 +128,7 @@ class NeatTrainer(Stepwise, Measures, WholeCheckpoints, Trainer):
             RunError: the run diverges.
         """
         step = self.state.global_step
-<<<<<<< HEAD
         if self._stored is not None and step % steps_an_epoch(self.records, self.records_per_step) == 0:
-=======
-        if self._stored is not None and step % steps_an_epoch(self._work.records, self._work.records_per_step) == 0:
->>>>>>> names
             self._stored.share(step)
         records = self._work.source.step(step)
         self._watch.phase(TRAINING, None)  # the source may have sampled
