@@ -104,12 +104,13 @@ def load_reward_to_train(
         max_length=max_length,
         path=path,
         chat_template=spec.chat_template,
+        template_args=spec.template_args,
         model_args=spec.model_args or {},
         trust_remote_code=spec.trust_remote_code,
     )
     body, new_head = _body_with_head(source, asked, spec, device)
     tokenizer = _tokenizer(source, spec.trust_remote_code)
-    template = ChatTemplate(tokenizer, spec.chat_template)
+    template = ChatTemplate(tokenizer, spec.chat_template, spec.template_args)
     tokenizer.chat_template = template.source
     body.config.pad_token_id = _pad(tokenizer, template)
     choice = _choice(body, template, asked, dtype)

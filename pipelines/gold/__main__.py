@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.gold.experiment import Gold
-from pipelines.gold.proxy import SETTINGS
+from pipelines.gold.experiment import SETTINGS, Gold
 from pipelines.processes import exit_status_of
 from pipelines.table2_small.jobs import Workers
 

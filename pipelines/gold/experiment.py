@@ -2,7 +2,8 @@
 
 experiment.json          what it is an experiment on
 rows/                    gold's labels: test.jsonl, labels.jsonl, train.jsonl
-proxy/                   the reward model that learnt from labels.jsonl
+labels/                  labels.jsonl as a dataset
+proxy/                   the run of `fit --method reward` on it: the reward model that learnt from gold's labels alone
 train/, test/            the pairs of the other two, scored by the proxy; test/ also by gold, with best-of-n's samples
 runs/ARM/                run folders, with a checkpoint a quarter
 evals/start, evals/ARM/STEP    what each of them is worth under both models
@@ -21,6 +22,7 @@ from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers
 
 GOLD_SCORES = "gold"
+SETTINGS = Path(__file__).with_name("settings.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,12 @@ class Gold:
             RunError: a job failed.
         """
         size = self.settings["sizes"][self.size]
-        # `fit` and `arms` are in the commands; the proxy reads its settings from the file.
-        about = {"size": size, **{name: self.settings[name] for name in ("seed", "window", "proxy")}}
+        about = {"size": size, "seed": self.settings["seed"]}  # the rest is in the commands
         with claimed(self.out, labels_of(self.train, self.gold, size), about):
             self._stages()
 
     def _stages(self) -> None:
-        self.workers.run([Job("proxy", (self._proxy(),))])
+        self.workers.run([Job("proxy", self._proxy())])
         self.workers.run([Job("train", (self._score("train"),))])
         first, behind = (
             [self._run(name) for name, arm in self._arms if ("after" in arm) is later] for later in (False, True)
@@ -99,13 +100,21 @@ class Gold:
     def _arms(self) -> list[tuple[str, Mapping[str, Any]]]:
         return list(self.settings["arms"].items())
 
-    def _proxy(self) -> Command:
-        labels = str(self.out / "rows" / "labels.jsonl")
-        return ("pipelines.gold.proxy", "--labels", labels, "--body", self.body, "--out", str(self.proxy))
+    def _proxy(self) -> Sequence[Command]:
+        """Gold's labels as a dataset, and a reward model from them that begins as a policy that gold had no part in."""
+        how = ("--policy", self.body, "--full", "--out", str(self.proxy), "--quiet")
+        chosen = self._sets({**self.settings["proxy"], "seed": self.settings["seed"]})
+        fit = ("neat_train", "fit", str(self.out / "labels"), "--method", "reward", *how, *chosen)
+        return (self._score("labels", self.gold), fit)
 
-    def _score(self, name: str) -> Command:
+    def _score(self, name: str, model: str | None = None) -> Command:
         rows, out = self.out / "rows" / f"{name}.jsonl", self.out / name
-        return ("neat_data", "score", str(rows), "--reward-model", str(self.proxy), "--out", str(out), "--quiet")
+        scored_by = ("--reward-model", model or str(self.proxy))
+        return ("neat_data", "score", str(rows), *scored_by, "--out", str(out), "--quiet")
+
+    @staticmethod
+    def _sets(settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(part for setting, value in settings.items() for part in ("--set", f"{setting}={value}"))
 
     def _test(self) -> Sequence[Command]:
         """Score the test pairs by the proxy, add the samples that best-of-n chooses from, and score all by gold."""
@@ -127,7 +136,7 @@ class Gold:
         return (
             *("neat_train", "fit", str(self.out / "train"), "--policy", start, "--method", arm["method"]),
             *("--reward-model", str(self.proxy), "--out", str(self.out / "runs" / name), "--quiet"),
-            *(part for setting, value in given.items() for part in ("--set", f"{setting}={value}")),
+            *self._sets(given),
         )
 
     def _evaluation(self, name: str, step: int) -> Job:

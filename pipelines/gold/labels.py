@@ -7,17 +7,13 @@ Gao et al. 2023 label theirs. People's own verdicts are not used.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import neat_data
 from neat_data.errors import InputError
 from neat_data.models.weights import ModelSource, identity_of
-from neat_data.record import Message, Record, query_id
-from pipelines.tiny_models.rows import Pair
-
-KIND = "gold"
+from neat_data.record import Record
 
 
 def labels_of(dataset: str, gold: str, sizes: dict[str, int]) -> dict[str, str]:
@@ -36,12 +32,6 @@ def labels_of(dataset: str, gold: str, sizes: dict[str, int]) -> dict[str, str]:
     rest = records[sizes["test"] :]
     parts = {"test": records[: sizes["test"]], "labels": rest[: sizes["labels"]], "train": rest[: sizes["train"]]}
     return {f"{name}.jsonl": _lines(part) for name, part in parts.items()}
-
-
-def read_pairs(file: Path) -> list[Pair]:
-    """The rows of such a file."""
-    with file.open(encoding="utf-8") as lines:
-        return [_pair(json.loads(line)) for line in lines]
 
 
 def _records(dataset: str, gold: str) -> list[Record]:
@@ -71,8 +61,3 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _turn(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
-
-
-def _pair(row: dict[str, Sequence[dict[str, str]]]) -> Pair:
-    query = tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"])
-    return Pair(KIND, query_id(query), query, row["chosen"][0]["content"], row["rejected"][0]["content"])

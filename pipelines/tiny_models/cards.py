@@ -47,7 +47,7 @@ def _text(name: str) -> str:
 def _filling(name: str, figures: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     shape = _shape(settings["heldout" if name == "tiny-reward-heldout" else "policy"], settings)
     if "reward" in name:
-        human = f"{1 - settings['reward']['soft']:g}"
+        human = f"{1 - settings['reward']['fit']['reward']['soft']:g}"
         return {"shape": shape, "human": human, "agreement": agreement_table(figures[name]["agreement"])}
     stages = settings["practice"]["stages"]
     return {

@@ -17,11 +17,9 @@ from typing import Any
 
 from neat_data.errors import InputError
 from pipelines.tiny_models import linear
-from pipelines.tiny_models.agreement import agreement, gaps
-from pipelines.tiny_models.contexts import in_context
 from pipelines.tiny_models.language import new_policy, train_language
 from pipelines.tiny_models.practice import practise
-from pipelines.tiny_models.reward import new_reward_model, train_reward
+from pipelines.tiny_models.reward import train_reward
 from pipelines.tiny_models.rows import KINDS, Pair, read_kind
 from pipelines.tiny_models.splits import cut
 from pipelines.tiny_models.teach import Lesson, lessons, read_prompts, train_on_prompts
@@ -87,7 +85,7 @@ class Workshop:
         """A model of the work folder, in fp32."""
         from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-        scored = name in ("reward-first", "reward", "heldout")
+        scored = name in ("reward", "heldout")
         kind = LlamaForSequenceClassification if scored else LlamaForCausalLM
         return kind.from_pretrained(self.work / name, dtype="float32")
 
@@ -143,80 +141,23 @@ def _make_body(shop: Workshop, name: str, shape: str, sets: tuple[str, ...], epo
     shop.save(name, model)
 
 
-def make_first_reward(shop: Workshop) -> None:
-    """The first stage on A, from the plain policy's body."""
-    _reward_stage(shop, new_reward_model(shop.load("plain"), shop.settings["seed"]), 0, "reward-first")
-
-
 def make_reward(shop: Workshop) -> None:
-    """The second stage, with more and longer chains: the first stage's model, an epoch's, or the mean of the ends."""
-    _reward_stage(shop, shop.load("reward-first"), 1, "reward")
-
-
-def _reward_stage(shop: Workshop, model: Any, stage: int, name: str) -> None:
-    """Train on A with a teacher out of fold, and keep what agrees best with the validation rows."""
+    """On A, from the plain policy's body; the checkpoint that agrees best with the validation rows."""
     fitted, validation = shop.reward_rows
-    settings, seed = shop.settings["reward"], shop.settings["seed"]
-    teacher = linear.score_out_of_fold(fitted, **shop.settings["teacher"])
-    contexts = in_context(validation, 0.3, random.Random(seed))[::3]  # long, so fewer
-    history: list[dict[str, float]] = []
-
-    def keep_the_best(epoch: int) -> None:
-        history.append(_validate(shop, model, validation, contexts))
-        shop.log(f"{name}, epoch {epoch}: {history[-1]}")
-        if history[-1] is max(history, key=lambda shares: sum(shares.values())):
-            shutil.rmtree(shop.work / f"{name}.best", ignore_errors=True)
-            model.save_pretrained(shop.work / f"{name}.best")
-
-    before = [weights.detach().clone() for weights in model.parameters()]
-    if stage:
-        keep_the_best(-1)
-    train_reward(
-        model,
-        fitted,
-        shop.encoder,
-        {**settings, **settings["stages"][stage]},
-        seed + stage,
-        teacher=teacher,
-        log=shop.log,
-        after_epoch=keep_the_best,
-    )
-    if stage:
-        _average(model, before)
-        keep_the_best(settings["stages"][stage]["epochs"])
-    (shop.work / f"{name}.json").write_text(json.dumps(history, indent=1))
-    shop.encoder.tokenizer.save_pretrained(shop.work / f"{name}.best")
-    (shop.work / f"{name}.best").rename(shop.work / name)
-
-
-def _average(model: Any, before: list[Any]) -> None:
-    """Sets the weights to the mean of what they are and what they were before the stage."""
-    import torch
-
-    with torch.no_grad():
-        for weights, start in zip(model.parameters(), before, strict=True):
-            weights.lerp_(start, 0.5)
-
-
-def _validate(shop: Workshop, model: Any, single: list[Pair], contexts: list[Pair]) -> dict[str, float]:
-    """Agreement with the validation rows, as they are and in context, by kind."""
-    shares = {}
-    for name, pairs in (("single", single), ("context", contexts)):
-        for kind in KINDS:
-            measured = gaps(model, [p for p in pairs if p.kind == kind], shop.encoder, shop.settings["window"])
-            shares[f"{kind} {name}"] = agreement(measured).share
-    model.train()
-    return shares
+    _make_reward(shop, "reward", "plain", fitted, validation, shop.settings["seed"])
 
 
 def make_heldout(shop: Workshop) -> None:
-    """On B alone: body, teacher and labels; the first stage, all of its epochs."""
+    """On B alone: body, teacher and labels; without selection."""
     rows, seed = shop.trained_on("reward_b"), shop.settings["heldout"]["seed"]
+    _make_reward(shop, "heldout", "heldout-body", rows, [], seed)
+
+
+def _make_reward(shop: Workshop, name: str, body: str, rows: list[Pair], validation: list[Pair], seed: int) -> None:
     teacher = linear.score_out_of_fold(rows, **shop.settings["teacher"])
-    model = new_reward_model(shop.load("heldout-body"), seed)
-    settings = shop.settings["reward"] | shop.settings["reward"]["stages"][0]
-    train_reward(model, rows, shop.encoder, settings, seed, teacher=teacher, log=shop.log)
-    shop.save("heldout", model)
+    making = shop.work / f"{name}.making"
+    run = train_reward(shop.work / body, rows, teacher, validation, shop.settings["reward"], seed, making)
+    run.rename(shop.work / name)
 
 
 def make_policy_of_rows(shop: Workshop) -> None:
@@ -250,7 +191,6 @@ STEPS: dict[str, Callable[[Workshop], None]] = {
     "tokenizer": make_tokenizer,
     "plain": make_plain,
     "heldout-body": make_heldout_body,
-    "reward-first": make_first_reward,
     "reward": make_reward,
     "heldout": make_heldout,
     "policy-of-rows": make_policy_of_rows,

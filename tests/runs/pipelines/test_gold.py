@@ -21,11 +21,10 @@ from neat_data.record import Message, Record, Response, query_id, response_id, t
 from neat_data.store.folder import DatasetFolder
 from pipelines.gold.__main__ import lines_of, report
 from pipelines.gold.best_of_n import expected, kl_of, sizes
-from pipelines.gold.experiment import Gold
-from pipelines.gold.labels import labels_of, read_pairs
+from pipelines.gold.experiment import SETTINGS, Gold
+from pipelines.gold.labels import labels_of
 from pipelines.gold.picture import figure_of
 from pipelines.gold.points import Scale, best_of_n, change
-from pipelines.gold.proxy import SETTINGS
 from pipelines.table2_small.folder import write_rows
 from pipelines.table2_small.jobs import Workers
 
@@ -57,15 +56,24 @@ def scored(tmp_path_factory) -> str:
     return dataset(tmp_path_factory.mktemp("gold") / "made", records, identity)
 
 
+def rows(file: Path) -> list[dict]:
+    with file.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def asked(row: dict) -> str:
+    return query_id(tuple(Message(**turn) for turn in row["prompt"]))
+
+
 def test_what_gold_rewards_most_is_preferred_to_what_it_rewards_least(scored, tmp_path):
     write_rows(labels_of(scored, str(GOLD), SIZES), tmp_path)
-    pairs = {name: read_pairs(tmp_path / f"{name}.jsonl") for name in SIZES}
-    assert {name: len(chosen) for name, chosen in pairs.items()} == SIZES
+    pairs = {name: rows(tmp_path / f"{name}.jsonl") for name in SIZES}
+    assert {name: len(found) for name, found in pairs.items()} == SIZES
     rewards = {r.text: r.reward for one in neat_data.open(scored).records() for r in one.responses}
-    for pair in [pair for chosen in pairs.values() for pair in chosen]:
-        assert rewards[pair.chosen] == 0.5
-        assert rewards[pair.rejected] <= -1.0
-    ids = {name: [pair.query_id for pair in chosen] for name, chosen in pairs.items()}
+    for pair in [pair for found in pairs.values() for pair in found]:
+        assert rewards[pair["chosen"][0]["content"]] == 0.5
+        assert rewards[pair["rejected"][0]["content"]] <= -1.0
+    ids = {name: [asked(pair) for pair in found] for name, found in pairs.items()}
     assert ids["test"] == sorted(record(n, 1.0).query_id for n in range(6))[:2]
     assert not set(ids["test"]) & {*ids["labels"], *ids["train"]}
     assert set(ids["train"]) < set(ids["labels"])

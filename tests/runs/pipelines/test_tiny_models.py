@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from neat_data.errors import InputError
 from neat_data.record import Message
 from pipelines.tiny_models import linear
-from pipelines.tiny_models.agreement import rewards, wilson
+from pipelines.tiny_models.agreement import wilson
 from pipelines.tiny_models.batches import by_length, pad
 from pipelines.tiny_models.contrast import compare
 from pipelines.tiny_models.rows import KINDS, Pair, read_kind, to_pair
@@ -43,11 +43,18 @@ MINUSCULE = {
     "teacher": {"folds": 2, "penalty": 10},
     "reward": {
         "validation": 6,
-        "tokens_per_step": 512,
-        "weight_decay": 0.1,
-        "soft": 0.5,
-        "regression": 1.0,
-        "stages": [{"epochs": 1, "learning_rate": 1e-3, "single": 0.5, "longest_chain": 3, "short_query": 0.5}] * 2,
+        "in_context": 0.5,
+        "short_query": 0.5,
+        "fit": {
+            "num_train_epochs": 1,
+            "records_per_step": 4,
+            "learning_rate": 1e-3,
+            "max_length": 1024,
+            "max_response": 128,
+            "eval_steps": 2,
+            "save_steps": 2,
+            "reward": {"lists": "bradley-terry", "soft": 0.5, "regression": 1.0, "centre": 0.0},
+        },
     },
     "teach": {
         "rows": 10,
@@ -237,26 +244,15 @@ def test_a_taught_policy_differs_from_its_control(built):
     assert any((plain[key] != taught[key]).any() for key in plain)
 
 
-def test_a_score_inside_a_chain_is_that_of_the_dialogue_up_to_there(built):
-    """Training reads several scores from one sequence; using the model gives one at the end."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def test_every_row_is_learnt_once_with_the_teacher_s_own_scores():
+    from pipelines.tiny_models.reward import _placed
 
-    from pipelines.tiny_models.reward import chains, scores_at
-    from pipelines.tiny_models.tokenizer import Encoder
-
-    folder = built[0] / "tiny-reward"
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32")
-    encoder = Encoder(AutoTokenizer.from_pretrained(folder))
-    pairs = [pair("helpful", f"what {n}?", f"it is {n}", f"no {n}") for n in range(3)]
-    options = {"single": 0.0, "longest_chain": 3, "short_query": 0.5}
-    chain = max(chains(pairs, encoder, options, random.Random(1)), key=lambda chain: len(chain.rows))
-    assert len(chain.rows) > 1
-    with torch.no_grad():
-        inside = scores_at(model, pad(chain.ids, encoder.pad), list(chain.ends)).tolist()
-    prefixes = [ids[: end + 1] for ids, ends in zip(chain.ids, chain.ends, strict=True) for end in ends]
-    assert {prefix[-1] for prefix in prefixes} == {encoder.end}
-    assert inside == pytest.approx(rewards(model, prefixes, encoder.pad), abs=1e-5)
+    pairs = [pair(KINDS[n % 2], f"what {n}?", f"it is {n}", f"no {n}") for n in range(12)]
+    placed, scores = _placed(pairs, [(float(n), -float(n)) for n in range(12)], 0.5, 0.0, random.Random(0))
+    assert sorted(one.chosen for one in placed) == sorted(one.chosen for one in pairs)
+    assert all(one.chosen == f"it is {chosen:g}" for one, (chosen, _) in zip(placed, scores, strict=True))
+    assert {len(one.query) > 1 for one in placed} == {False, True}
+    assert all(one.query[-1].content == f"what {one.chosen[6:]}?" for one in placed)
 
 
 def test_what_the_policy_learns_is_the_response_and_its_end(built):
