@@ -330,7 +330,9 @@ def online_rounds(
 
 def _ahead(settings: FitSettings, maker: Maker, policy: Policy, max_length: int, ranks: Ranks) -> Ahead:
     if ranks.world > 1:
-        raise InputError("rounds.ahead 1: goes with one process that trains; leave out --nproc, or say rounds.ahead=0")
+        raise InputError(
+            "rounds.ahead 1: goes with one process that trains", advice="leave out {nproc}, or say rounds.ahead=0"
+        )
     device = settings.rounds.ahead_device
     spec, reward = policy.spec, maker.reward.spec
     return Ahead(

@@ -88,7 +88,7 @@ def test_a_process_that_dies_is_told(dataset: Path, tmp_path: Path) -> None:
 def test_it_goes_with_one_process_and_the_model_itself(dataset: Path, tmp_path: Path) -> None:
     run = Run.of(dataset, tmp_path / "run", **AHEAD)
     run.source()  # makes what the ranks would wait for each other with
-    with pytest.raises(InputError, match="leave out --nproc"):
+    with pytest.raises(InputError, match="leave out nproc"):
         replace(run, ranks=_Two()).source()
     with pytest.raises(InputError, match=r"rounds\.ahead 1 and rounds\.sampler vllm"):
         refuse_contradictions(settings_of(rounds={"ahead": 1, "sampler": "vllm"}))
