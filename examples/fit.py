@@ -31,7 +31,7 @@ def main() -> None:
         policy=asked.policy,
         out=f"{asked.out}/run",
         method="neat-pp",
-        config=ROOT / "pipelines/tiny.yaml",
+        settings=ROOT / "pipelines/tiny.yaml",
         max_steps=asked.steps,
         records_per_step=4,
         rounds={"max_new_tokens": 16, "drop": []},

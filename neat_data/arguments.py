@@ -1,41 +1,130 @@
-"""What a caller from Python hands to a verb, checked and made into what the requests hold.
-
-The command line has typer for this. Everything wrong is an `InputError` that names the argument.
-"""
+"""The options of a verb, as users say them, to the request that the verb takes; command line and Python share it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from neat_data.errors import InputError
+from neat_data.options.groups import Admitting, Dataset, Reading, RewardModel
+from neat_data.options.verbs import AddResponses, Expand, Export, Rescore, Score
+from neat_data.options.words import Compression, DropBy
 
 if TYPE_CHECKING:
+    from neat_data.formats.export import ExportRequest
     from neat_data.models.reward_model import RewardModelSpec
     from neat_data.models.sampler import SamplerSpec
+    from neat_data.rounds.add_responses import GivenRequest
+    from neat_data.rounds.expand import ExpandRequest
+    from neat_data.rounds.finish import Scoring
+    from neat_data.rounds.sampling import Draws
+    from neat_data.scoring.rescore import RescoreRequest
+    from neat_data.scoring.score import ScoreRequest
     from neat_data.store.dataset import PreferenceDataset
-    from neat_data.store.reviews import DropBy
 
 T = TypeVar("T")
 
 
-def at_least(least: int, **values: int | None) -> None:
-    """Refuse a number below `least`; None is no number.
+def score_request(options: Score) -> ScoreRequest:
+    """What `score` takes."""
+    from neat_data.scoring.score import ScoreRequest
 
-    >>> at_least(1, limit=None, workers=2)
-    """
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise InputError(f"{name}={value}: must be at least {least}")
+    if (options.reward_model is None) == (options.rewards == "model"):
+        raise InputError(
+            "nothing, or too much, says what scores", advice="Say either {reward_model} or {rewards} given"
+        )
+    spec = None if options.reward_model is None else reward_spec(options.reward_model, options)
+    own = {"compression": compression(options.compression), "workers": worker_count(options.workers)}
+    return taken(ScoreRequest, options, reward=spec, columns=column_places(options.columns), **own)
 
 
-def one_of(choices: Any, **values: object) -> None:
-    """Refuse what is not among the words of a `Literal`."""
-    for name, value in values.items():
-        if value not in get_args(choices):
-            raise InputError(f"{name}={value!r}: choose one of {', '.join(map(repr, get_args(choices)))}")
+def rescore_request(options: Rescore) -> RescoreRequest:
+    """What `rescore` takes."""
+    from neat_data.scoring.rescore import RescoreRequest
+
+    spec = reward_spec(options.reward_model, options)
+    return RescoreRequest(Path(place_of(options.dataset)), options.name, spec, worker_count(options.workers))
+
+
+def expand_request(options: Expand) -> ExpandRequest:
+    """What `expand` takes."""
+    from neat_data.rounds.expand import ExpandRequest
+
+    if (options.policy is None) == (options.phase != "score"):
+        raise InputError("nothing to answer", advice="Say {policy} MODEL, or {phase} score alone, for what was sampled")
+    return ExpandRequest(
+        Path(place_of(options.dataset)),
+        None if options.policy is None else sampler_spec(options.policy, options, backend=options.sampler),
+        _draws(options),
+        scoring(options, options.device, options.workers),
+        options.where,
+        options.limit,
+        options.phase,
+        worker_count(options.workers),
+    )
+
+
+def given_request(options: AddResponses) -> GivenRequest:
+    """What `add_responses` takes."""
+    from neat_data.rounds.add_responses import GivenRequest
+
+    return taken(
+        GivenRequest,
+        options,
+        dataset=Path(place_of(options.dataset)),
+        columns=column_places(options.columns),
+        scoring=scoring(options, options.device, options.workers),
+    )
+
+
+def export_request(options: Export) -> ExportRequest:
+    """What `export` takes."""
+    from neat_data.formats.export import ExportRequest
+
+    return taken(ExportRequest, options)
+
+
+def _draws(options: Expand) -> Draws:
+    """What is sampled for every query."""
+    from neat_data.models.sampler import Sampling
+    from neat_data.prompts.sets import PromptSet, load_prompts
+    from neat_data.rounds.sampling import Draws
+
+    prompts = options.prompts if isinstance(options.prompts, PromptSet) else load_prompts(str(options.prompts))
+    return Draws(prompts, taken(Sampling, options), options.num_samples, options.seed)
+
+
+def scoring(options: Admitting, device: str, workers: int | str) -> Scoring:
+    """How the candidates of a round become its responses."""
+    from neat_data.models.reward_model import RewardModelSpec
+    from neat_data.rounds.candidates import REFUSAL, Rules
+    from neat_data.rounds.finish import Scoring
+
+    model = options.reward_model
+    if options.reward_args and (model is None or isinstance(model, RewardModelSpec)):
+        raise InputError("goes with the name of a model", field="reward_args", advice="Say {reward_model} MODEL")
+    if model is not None and not isinstance(model, RewardModelSpec):
+        model = RewardModelSpec(str(model), device=device, model_args=dict(options.reward_args or {}))
+    drop = tuple(sorted(set(several(options.drop))))
+    return Scoring(
+        rules=taken(Rules, options, drop=drop, refusal=REFUSAL if options.refusal is None else options.refusal),
+        reward=model,
+        device=device,
+        mix=options.mix_rewards,
+        workers=worker_count(workers),
+    )
+
+
+def taken(kind: type[T], options: object, **own: Any) -> T:
+    """A request with the options that are called as its fields are, in the request's types, and `own` ones."""
+    said = {
+        field.name: _AS.get(str(field.type), _as_it_is)(getattr(options, field.name))
+        for field in fields(kind)  # type: ignore[arg-type]
+        if field.name not in own and hasattr(options, field.name)
+    }
+    return kind(**said, **own)
 
 
 def several(value: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
@@ -47,67 +136,78 @@ def several(value: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
     return (str(value),) if isinstance(value, str | Path) else tuple(map(str, value))
 
 
-def text_or_none(value: str | Path | None) -> str | None:
-    """A name or a path as text."""
-    return None if value is None else str(value)
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-def path_or_none(value: str | Path | None) -> Path | None:
-    """A path, where there is one."""
-    return None if value is None else Path(value)
+# What the types of requests, as their modules write them, make of what users say.
+_AS: Mapping[str, Callable[[Any], Any]] = {
+    "str": str,
+    "str | None": lambda value: None if value is None else str(value),
+    "Path": Path,
+    "Path | None": lambda value: None if value is None else Path(value),
+    "tuple[str, ...]": several,
+    "Arguments": lambda value: dict(value or {}),
+}
+
+
+def compression(word: Compression) -> str | None:
+    """What shards are written with; None for shards that can be mapped."""
+    return None if word == "none" else word
 
 
 def worker_count(workers: int | str) -> int:
     """What requests take: 0 for a process on every device.
 
-    >>> worker_count("auto"), worker_count(2)
-    (0, 2)
+    >>> worker_count("auto"), worker_count(2), worker_count("2")
+    (0, 2, 2)
     """
     if workers == "auto":
         return 0
-    if not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers={workers!r}: a number from 1, or 'auto'")
-    return workers
+    if not str(workers).isdecimal() or int(workers) < 1:
+        raise InputError("a number from 1, or auto", field="workers", value=repr(workers))
+    return int(workers)
 
 
-def place_of(dataset: str | Path | PreferenceDataset) -> str:
+def place_of(dataset: Dataset) -> str:
     """Where a dataset lies that is named by its folder, or opened already."""
     from neat_data.store.dataset import PreferenceDataset
 
     return dataset.path if isinstance(dataset, PreferenceDataset) else str(dataset)
 
 
-def opened(dataset: str | Path | PreferenceDataset, drop_by: DropBy | None = None) -> PreferenceDataset:
+def opened(dataset: Dataset, drop_by: DropBy | None = None) -> PreferenceDataset:
     """The dataset as it is now; one that was opened already as it was then. `drop_by` None: as it was opened."""
     from neat_data.store.dataset import PreferenceDataset
-    from neat_data.store.reviews import DropBy
 
-    if drop_by is not None:
-        one_of(DropBy, drop_by=drop_by)
+    if drop_by not in (None, *get_args(DropBy)):
+        raise InputError(f"choose one of {', '.join(get_args(DropBy))}", field="drop_by", value=repr(drop_by))
     if not isinstance(dataset, PreferenceDataset):
         return PreferenceDataset.open(dataset, drop_by or "any")
     return dataset if drop_by in (None, dataset.drop_by) else replace(dataset, drop_by=drop_by)
 
 
-def reward_spec(model: str | Path | RewardModelSpec, **options: Any) -> RewardModelSpec:
-    """What loads a reward model: `model` itself where it says how, else its name with `options`."""
+def reward_spec(model: RewardModel, options: object) -> RewardModelSpec:
+    """What loads a reward model: `model` itself where it says how, else its name with the options."""
     from neat_data.models.reward_model import RewardModelSpec
 
     return _spec(RewardModelSpec, model, options, "reward_model")
 
 
-def sampler_spec(model: str | Path | SamplerSpec, **options: Any) -> SamplerSpec:
-    """What loads a policy: `model` itself where it says how, else its name with `options`."""
+def sampler_spec(model: str | Path | SamplerSpec, options: object, **own: Any) -> SamplerSpec:
+    """What loads a policy: `model` itself where it says how, else its name with the options."""
     from neat_data.models.sampler import SamplerSpec
 
-    return _spec(SamplerSpec, model, options, "policy")
+    return _spec(SamplerSpec, model, options, "policy", **own)
 
 
-def _spec(kind: type[T], model: str | Path | T, options: dict[str, Any], argument: str) -> T:
+def _spec(kind: type[T], model: str | Path | T, options: object, argument: str, **own: Any) -> T:
+    named = taken(kind, options, model="" if isinstance(model, kind) else str(model), **own)
     if not isinstance(model, kind):
-        return kind(model=str(model), **options)  # type: ignore[call-arg]
-    defaults = kind(model="")  # type: ignore[call-arg]
-    if said := [name for name, value in options.items() if value != getattr(defaults, name)]:
+        return named
+    plain = kind(model="")  # type: ignore[call-arg]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if said := [name for name in names if getattr(named, name) != getattr(plain, name)]:
         raise InputError(f"{argument} is a {kind.__name__}: say {', '.join(said)} there")
     return model
 
@@ -117,3 +217,9 @@ def column_places(columns: str | Path | Mapping[str, str] | None) -> dict[str, s
     from neat_data.sources.shapes.columns import mapping
 
     return mapping(columns) if columns else {}
+
+
+def reading(options: Reading) -> dict[str, Any]:
+    """How `open_source` reads a source."""
+    said = {name: getattr(options, name) for name in ("subset", "split", "format")}
+    return {**said, "columns": column_places(options.columns), "ignore": several(options.ignore)}

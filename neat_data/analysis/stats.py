@@ -329,7 +329,7 @@ def compute(
 def _require_gaps(thresholds: Sequence[float]) -> None:
     for threshold in thresholds:
         if not 0 <= threshold < float("inf"):
-            raise InputError("a gap is a number from 0 up", field="threshold", value=threshold)
+            raise InputError("a gap is a number from 0 up", field="thresholds", value=threshold)
 
 
 def ranking_model(dataset: PreferenceDataset, rank_by: str | None) -> str | None:

@@ -1,31 +1,43 @@
-"""What both commands and their verbs share: `--version`, `--config`, `--debug`, and errors written to be read."""
+"""What both commands and their verbs share: `--version`, `--settings`, `--debug`, and errors written to be read."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from inspect import Parameter
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
-from typer.models import ArgumentInfo, OptionInfo
+from typer.core import TyperGroup
 
 import neat_data
+from neat_data.cli.parsed import Parsed
 from neat_data.cli.signals import Stopped, stopping_cleanly
 from neat_data.errors import NeatError
 from neat_data.report.escape import visible
 
 
+class _Verbs(TyperGroup):
+    """Typer's group, which answers `--help` without pydantic: that takes as long to load as all the rest together."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """For a flag that is None, which its own are unless they are said, typer would load it."""
+        parameters: list[Any] = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
+
 def command(help: str, *modules: Any) -> typer.Typer:
     """A command of the console, with the verbs that each module's `add_to` adds."""
     app = typer.Typer(
+        cls=_Verbs,
         help=help,
         callback=_with_version,
         no_args_is_help=True,
@@ -53,23 +65,21 @@ def _with_version(
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command of `function`: adds `--config` and `--debug`, and turns exceptions into messages.
+    """Make a command of `function`, whose parameters are options or classes of options (`neat_data.options`).
 
-    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says; after Ctrl-C
-    130, after SIGTERM or SIGHUP 128 and the signal's number.
+    It gets `--debug` and, where it has none of its own, `--settings`; exceptions become messages.
+    Exit status: 2 for bad usage or input, 1 for a failure while running or what its error says; after Ctrl-C 130, after
+    SIGTERM or SIGHUP 128 and the signal's number.
     """
-    signature = inspect.signature(function, eval_str=True)
-    shared = [
-        Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG),
-        Parameter("debug", Parameter.KEYWORD_ONLY, default=False, annotation=_DEBUG),
-    ]
-    whole = signature.replace(parameters=[*signature.parameters.values(), *shared])
+    parsed = Parsed(function)
+    shared = [each for each in _shared() if each.name not in parsed.flags]
+    parsed.flags |= {each.name: f"--{each.name}" for each in shared}
 
     @wraps(function)
-    def run(*args: Any, config: Path | None = None, debug: bool = False, **options: Any) -> None:
+    def run(*, debug: bool, **values: Any) -> None:
         try:
             with stopping_cleanly():
-                function(*args, **options)
+                function(**parsed.arguments(values))
                 sys.stdout.flush()
         except BrokenPipeError:  # the reader of our output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,29 +89,23 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             _fail("stopped. What was committed stays, and the same command goes on from there.", 128 + number)
         except NeatError as error:
-            _fail(error.told(_flags(whole)), error.exit_status, debug)
+            _fail(error.told(parsed.flag), error.exit_status, debug)
         except OSError as error:
             _fail(_of_a_file(error), 1, debug)
         except Exception as error:
             _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
 
-    run.__signature__ = whole  # type: ignore[attr-defined]
+    run.__signature__ = Signature([*parsed.parameters(), *shared])  # type: ignore[attr-defined]
     return run
 
 
-def _flags(signature: inspect.Signature) -> Callable[[str], str]:
-    """What a user types for the argument that an error is about; settings that are no options keep their names."""
-    written = {name.rstrip("_"): _written(name, parameter) for name, parameter in signature.parameters.items()}
-    return lambda field: written.get(field) or written.get(field.removesuffix("s")) or field
-
-
-def _written(name: str, parameter: Parameter) -> str:
-    option = next(part for part in parameter.annotation.__metadata__ if isinstance(part, OptionInfo | ArgumentInfo))
-    if isinstance(option, ArgumentInfo):
-        return name.upper()
-    # Behind `Annotated`, typer keeps the first name that an option is given as its default.
-    given = [word for word in map(str, (option.default, *(option.param_decls or ()))) if word.startswith("--")]
-    return given[0] if given else f"--{name.replace('_', '-')}"
+def _shared() -> list[Parameter]:
+    """What every verb takes."""
+    annotated = {"settings": (_SETTINGS, None), "config": (_CONFIG, None), "debug": (_DEBUG, False)}
+    return [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in annotated.items()
+    ]
 
 
 def _of_a_file(error: OSError) -> str:
@@ -118,32 +122,36 @@ def _fail(message: str, status: int, debug: bool = False) -> None:
     raise typer.Exit(status)
 
 
-def _take_defaults(context: typer.Context, path: Path | None) -> Path | None:
-    """Let the section of a YAML file that is named after the verb fill in what no flag says."""
+def _take_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Let a YAML file fill in what no flag says."""
     if path is None:
         return None
+    from neat_data.options.file import meant, read_file
+
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{path}: {error}") from error
-    section = content.get(context.info_name) if isinstance(content, dict) else None
-    if not isinstance(section, dict):
-        raise typer.BadParameter(f"{path} has no section '{context.info_name}:'")
-    defaults = {str(key).replace("-", "_"): value for key, value in section.items()}
-    known = {parameter.name for parameter in context.command.params} - {"config", "debug"}
-    if unknown := sorted(set(defaults) - known):
-        raise typer.BadParameter(f"{path}: no such option of {context.info_name}: {', '.join(unknown)}")
-    context.default_map = defaults
+        said = {name.replace("-", "_"): value for name, value in read_file(path).items()}
+    except NeatError as error:
+        raise typer.BadParameter(f"{path}: {error.message}") from error
+    many = {parameter.name: getattr(parameter, "multiple", False) for parameter in context.command.params}
+    known = many.keys() - {"settings", "config", "debug"}
+    if unknown := sorted(said.keys() - known):
+        raise typer.BadParameter(f"{path}: {unknown[0]}: no such option.{meant(unknown[0], known)}")
+    context.default_map = {
+        name: [value] if many[name] and isinstance(value, str) else value for name, value in said.items()
+    }
     return path
 
 
-_CONFIG = Annotated[
+def _refuse(path: str | None) -> None:
+    if path is not None:
+        raise typer.BadParameter(
+            "is called --settings now; such a file names options at its top level, without a section"
+        )
+
+
+_SETTINGS = Annotated[
     Path | None,
-    typer.Option(
-        callback=_take_defaults,
-        is_eager=True,
-        show_default=False,
-        help="YAML file; its section named after the verb fills in what no flag says.",
-    ),
+    typer.Option(callback=_take_settings, is_eager=True, help="YAML file of options, NAME: VALUE; flags win."),
 ]
+_CONFIG = Annotated[str | None, typer.Option(callback=_refuse, is_eager=True, hidden=True)]
 _DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import neat_data
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, DropBy, Json, RankBy, Where, open_dataset, print_json, stdout
+from neat_data.cli.output import Output, open_dataset, print_json, stdout
+from neat_data.options.groups import OfDataset, RankBy
+from neat_data.options.option import Option
+from neat_data.options.verbs import Stats, Verify
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,87 +25,46 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb
-def stats_verb(
-    dataset: Dataset,
-    threshold: Annotated[
-        list[float] | None, typer.Option(help="Gaps to count beyond; repeatable.", show_default="1.0, 5.0")
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(help="Break down by source, subset, split, turns, meta.KEY or polarity.", show_default=False),
-    ] = None,
-    where: Where = None,
-    rank_by: RankBy = None,
-    drop_by: DropBy = "any",
-    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.", show_default=False)] = None,
-    plots: Annotated[
-        Path | None, typer.Option(help="Write the figures as PNG and SVG here.", show_default=False)
-    ] = None,
-    json_: Json = False,
-) -> None:
+def stats_verb(options: Stats, output: Output) -> None:
     """Tell how far apart the responses are, and what the reward may really be measuring."""
-    from neat_data.analysis.stats import compute
+    from neat_data.report.terminal import print_stats
 
-    opened = open_dataset(dataset, drop_by)
-    stats = compute(opened, thresholds=tuple(threshold or (1.0, 5.0)), by=by, where=where, rank_by=rank_by)
-    if json_:
-        print_json(stats.to_dict())
-    else:
-        from neat_data.report.terminal import print_stats
-
-        print_stats(stats, stdout())
-    if report is not None:
-        from neat_data.report.page import write_report
-
-        write_report(opened, stats, report)
-        typer.echo(f"report: {report}", err=True)
-    if plots is not None:
-        from neat_data.report.plots import write_plots
-
-        write_plots(opened, stats, plots)
-        typer.echo(f"plots: {plots}", err=True)
+    dataset = open_dataset(options.dataset, options.drop_by)
+    output.show(neat_data.stats(**vars(replace(options, dataset=dataset))), print_stats)
+    for name in ("report", "plots"):
+        if (place := getattr(options, name)) is not None:
+            typer.echo(f"{name}: {place}", err=True)
 
 
 @verb
-def verify_verb(
-    dataset: Dataset,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make a lost manifest anew from the shards.")] = False,
-    json_: Json = False,
-) -> None:
+def verify_verb(options: Verify, output: Output) -> None:
     """Recompute every hash and check every promise a record makes; exit status 1 where something is wrong."""
-    from neat_data.store.verify import verify
+    from neat_data.report.terminal import print_verification
 
-    result = verify(dataset, rebuild=rebuild)
-    if json_:
-        print_json(result.to_dict())
-    else:
-        from neat_data.report.terminal import print_verification
-
-        print_verification(result, stdout())
-    if not result.ok:
+    verification = neat_data.verify(**vars(options))
+    output.show(verification, print_verification)
+    if not verification.ok:
         raise typer.Exit(1)
 
 
 @verb
 def show_verb(
-    dataset: Dataset,
-    query_id: Annotated[
-        str | None, typer.Option(help="The record of this query (a prefix will do).", show_default=False)
-    ] = None,
-    widest_gap: Annotated[
-        int | None, typer.Option(min=1, help="The N records with the widest gap.", show_default=False)
-    ] = None,
-    random: Annotated[int | None, typer.Option(min=1, help="N records drawn by --seed.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --random.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, help="Records shown where nothing else is asked for.")] = 5,
+    options: OfDataset,
+    query_id: Annotated[str | None, Option("The record of this query (a prefix will do).")] = None,
+    widest_gap: Annotated[int | None, Option("The N records with the widest gap.", min=1)] = None,
+    random: Annotated[int | None, Option("N records drawn by {seed}.", min=1)] = None,
+    seed: Annotated[int, Option("Seed of {random}.")] = 0,
+    limit: Annotated[int, Option("Records shown where nothing else is asked for.", min=1)] = 5,
     rank_by: RankBy = None,
-    json_: Json = False,
+    *,
+    output: Output,
 ) -> None:
     """Show records in the terminal."""
     from neat_data.analysis.show import choose
+    from neat_data.report.terminal import print_records
 
     records = choose(
-        open_dataset(dataset),
+        open_dataset(options.dataset),
         query_id=query_id,
         widest_gap=widest_gap,
         random=random,
@@ -108,31 +72,27 @@ def show_verb(
         limit=limit,
         rank_by=rank_by,
     )
-    if json_:
+    if output.json:
         print_json({"records": [record.to_dict() for record in records]})
-    else:
-        from neat_data.report.terminal import print_records
-
+    elif not output.quiet:
         print_records(records, stdout())
 
 
 @verb
 def rounds_verb(
-    dataset: Dataset,
-    drop_round: Annotated[
-        int | None, typer.Option(min=1, help="Remove this round, which must be the newest.", show_default=False)
-    ] = None,
-    json_: Json = False,
+    options: OfDataset,
+    drop_round: Annotated[int | None, Option("Remove this round, which must be the newest.", min=1)] = None,
+    *,
+    output: Output,
 ) -> None:
     """List the rounds of a dataset, or remove the newest."""
+    from neat_data.report.terminal import print_rounds
     from neat_data.rounds.inspect import drop, rounds
 
     if drop_round is not None:
-        drop(Path(dataset), drop_round)
-    found = rounds(open_dataset(dataset))
-    if json_:
-        print_json({"rounds": [at.to_dict() for at in found]})
-    else:
-        from neat_data.report.terminal import print_rounds
-
-        print_rounds(found, stdout())
+        drop(Path(str(options.dataset)), drop_round)
+    listed = rounds(open_dataset(options.dataset))
+    if output.json:
+        print_json({"rounds": [each.to_dict() for each in listed]})
+    elif not output.quiet:
+        print_rounds(listed, stdout())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Dataset, Json, Where, open_dataset, print_json, stdout
+from neat_data.cli.output import open_dataset, print_json, stdout
 from neat_data.errors import InputError
+from neat_data.options.groups import OfDataset, Where
+from neat_data.options.option import Option
 
 if TYPE_CHECKING:
     from neat_data.review.rubric import Rubric
@@ -25,71 +28,58 @@ def add_to(app: typer.Typer) -> None:
 
 @verb
 def review_verb(
-    dataset: Dataset,
+    options: OfDataset,
     where: Where = None,
     polarity: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Judge responses of this polarity: positive, negative, none (no such prompt) or all; repeatable.",
-            show_default="negative",
+        Sequence[str],
+        Option(
+            "Judge responses of this polarity: positive, negative, none (no such prompt) or all; repeatable.",
+            unset="negative",
         ),
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Records to judge, the same for every rater.", show_default="all")
-    ] = None,
+    ] = (),
+    sample: Annotated[int | None, Option("Records to judge, the same for every rater.", min=1, unset="all")] = None,
     mode: Annotated[
         Literal["verdicts", "pairs", "edits"],
-        typer.Option(
-            help="Ask for verdicts on single responses; which of a pair is worse; or verdicts that may rewrite the "
-            "response."
+        Option(
+            "Ask for verdicts on single responses; which of a pair is worse; or verdicts that may rewrite the response."
         ),
     ] = "verdicts",
     overlap: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Share of the records that every rater gets; the others go to who comes first."
-        ),
+        float, Option("Share of the records that every rater gets; the others go to who comes first.", min=0, max=1)
     ] = 1.0,
     labels: Annotated[
         Path | None,
-        typer.Option(help="YAML file with advice, words for the grades and labels of your own.", show_default=False),
+        Option("YAML file with advice, words for the grades and labels of your own.", metavar="<path>"),
     ] = None,
-    show_rewards: Annotated[
-        bool, typer.Option("--show-rewards", help="Show rewards and origins before the verdict.")
-    ] = False,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free one.")] = 0,
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Listen on an address that other machines reach.")
-    ] = False,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Print what the verdicts say together, and serve nothing.")
-    ] = False,
+    report: Annotated[bool, Option("Print what the verdicts say together, and serve nothing.")] = False,
     to: Annotated[
         tuple[str, Path] | None,
-        typer.Option(
-            help="Write what is to be judged, and the verdicts so far, for another tool, and serve nothing.",
-            metavar="label-studio|argilla FILE",
-            show_default=False,
+        Option(
+            "Write what is to be judged, and the verdicts so far, for another tool, and serve nothing.",
+            metavar="<label-studio|argilla FILE>",
         ),
     ] = None,
     from_: Annotated[
         tuple[str, Path] | None,
-        typer.Option(
-            "--from",
-            help="Take the verdicts of a file that another tool exported, and serve nothing.",
-            metavar="label-studio|argilla FILE",
-            show_default=False,
+        Option(
+            "Take the verdicts of a file that another tool exported, and serve nothing.",
+            flag="--from",
+            metavar="<label-studio|argilla FILE>",
         ),
     ] = None,
-    json_: Json = False,
+    show_rewards: Annotated[bool, Option("Show rewards and origins before the verdict.")] = False,
+    host: Annotated[str, Option("The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option("The port; 0: any free one.", min=0, max=65535)] = 0,
+    allow_remote: Annotated[bool, Option("Listen on an address that other machines reach.")] = False,
+    open_: Annotated[bool, Option("Open the page in the browser.", flag="--open")] = False,
+    json: Annotated[bool, Option("With {report}: one JSON object on stdout and nothing else there.")] = False,
 ) -> None:
     """Look through a dataset and judge its responses in a browser; a verdict is on disk before the page says so."""
-    if json_ and not report:
+    dataset = str(options.dataset)
+    if json and not report:
         raise InputError("--json goes with --report")
     if report:
-        _report(dataset, json_)
+        _report(dataset, json)
         return
     if "://" in dataset:
         raise InputError(f"{dataset}: verdicts are written into a folder; give one of this machine.")
@@ -100,11 +90,10 @@ def review_verb(
     from neat_data.review.tasks import Tasks
 
     rubric = Rubric() if labels is None else Rubric.load(labels)
-    polarities = polarity or ("negative",)
     tasks = Tasks.choose(
         open_dataset(dataset),
         where=where,
-        polarities=polarities,
+        polarities=polarity or ("negative",),
         sample=sample,
         mode=mode,
         overlap=overlap,
@@ -151,7 +140,7 @@ def _take(dataset: str, tool: Tool, path: Path) -> None:
         typer.echo(f"{taken.unknown:,} speak of responses that are not in the dataset and were left out.", err=True)
 
 
-def _report(dataset: str, json_: bool) -> None:
+def _report(dataset: str, json: bool) -> None:
     try:
         from neat_data.review.report import report
     except ImportError as error:
@@ -160,7 +149,7 @@ def _report(dataset: str, json_: bool) -> None:
     from neat_data.review.tables import tables
 
     made = report(open_dataset(dataset))
-    if json_:
+    if json:
         print_json(made.to_dict())
     else:
         print_tables(tables(made), stdout())

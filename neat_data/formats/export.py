@@ -33,7 +33,7 @@ class ExportRequest:
     """What `neat-data export` was asked for.
 
     Attributes:
-        to: one of `formats.Name`.
+        to: one of `options.words.Form`.
         out: the file or folder.
         pairs, min_gap: as `formats.find` takes them.
         where: a SQL expression over the record.
@@ -143,7 +143,7 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
     """
     wanted = frozenset(request.polarities or POLARITIES)
     if unknown := sorted(wanted - set(POLARITIES)):
-        raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarity", value=repr(unknown[0]))
+        raise InputError(f"is none of {', '.join(POLARITIES)}", field="polarities", value=repr(unknown[0]))
     if request.push_to_hub is None:
         if request.public or request.include_negative:
             raise InputError("no upload was asked for", advice="{public} and {include_negative} go with {push_to_hub}")

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.formats import trl
-from neat_data.formats.names import PairsOf
 from neat_data.formats.preferences import Choose, Row, best_worst, every, labelled
 from neat_data.formats.trl import SCHEMA as RRHF
 from neat_data.formats.trl import rrhf
+from neat_data.options.words import PairsOf
 from neat_data.record import MESSAGE, RESPONSE, SCHEMA, Record
 
 RESPONSES = pa.schema(
@@ -67,7 +67,7 @@ def find(name: str, pairs: str | None = None, min_gap: float | None = None) -> F
     """The format called `name`.
 
     Args:
-        name: one of `Name`.
+        name: one of `options.words.Form`.
         pairs: whose preferences: rewards (`best-worst`, `all`), people (`labels`) or reviewers (`reviews`, who are
             found in the records' labels); None: what the format does.
         min_gap: the reward of chosen must exceed that of rejected by more than this.

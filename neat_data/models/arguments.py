@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import yaml
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from neat_data.errors import InputError
-from neat_data.store.documents import Arguments
+
+if TYPE_CHECKING:
+    from neat_data.store.documents import Arguments
 
 
-def model_arguments(pairs: Sequence[str], field: str = "model_args") -> Arguments:
-    """`KEY=VALUE` pairs, values read as YAML scalars.
+def model_arguments(pairs: Sequence[str | Mapping[str, Any]], field: str = "model_args") -> Arguments:
+    """`KEY=VALUE` pairs, values read as YAML scalars; a mapping, which a settings file may hold, as it is.
 
     Raises:
         InputError: one is no such pair; `field` is where it was given.
     """
-    arguments = {}
+    arguments: Arguments = {}
     for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise InputError("takes KEY=VALUE", field=field, value=repr(pair))
-        arguments[key] = yaml.safe_load(value)
+        arguments |= pair if isinstance(pair, Mapping) else _argument(pair, field)
     return arguments
+
+
+def _argument(pair: str, field: str) -> Arguments:
+    from neat_data.options.file import parse
+
+    key, separator, value = pair.partition("=")
+    if not separator or not key:
+        raise InputError("takes KEY=VALUE", field=field, value=repr(pair))
+    return {key: parse(value)}

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
+from neat_data.options.groups import RewardLoading
 from neat_data.record import Messages
 from neat_data.store.documents import Arguments, Settings
-
-Part = Literal["answer", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +48,24 @@ class Scored:
     details: tuple[str | None, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RewardModelSpec:
+@dataclass(frozen=True)
+class RewardModelSpec(RewardLoading):
     """What loads a reward model; picklable, so that a worker process can load the same one.
 
     Attributes:
-        model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, or `judge:MODEL`.
-        backend: `auto` goes by the form of `model`; `vllm` runs a classifier in vLLM.
-        max_length: tokens of query and response together; None: the model's window, at most 4,096.
-        max_response: tokens of a response; None: half of `max_length`.
-        token_budget: tokens in one forward pass; None: the device's default.
-        path: `trees` shares each query among its responses, `batches` pads; `auto` checks which is exact.
-        chat_template: `auto`, `hh`, or a file.
-        template_args: arguments of the chat template beside its messages.
-        score: `answer` leaves a response's thought aside; `whole` scores it with the answer.
+        model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, or `judge:MODEL`; `backend` `auto` goes by
+            this form.
+        template_args, model_args: handed to the chat template, and to the back end.
         base: where `model` is an adapter that says no more of its base model than a folder, that model.
         lengths_inherited: the lengths are those of a dataset's own model, and not the user's word: what makes tokens of
             its own leaves them out.
     """
 
     model: str
-    backend: Literal["auto", "transformers", "vllm"] = "auto"
-    device: str = "auto"
-    dtype: str = "auto"
-    max_length: int | None = None
-    max_response: int | None = None
-    token_budget: int | None = None
-    path: Literal["auto", "trees", "batches"] = "auto"
-    chat_template: str = "auto"
-    template_args: Arguments = field(default_factory=dict)
-    score: Part = "answer"
-    model_args: Arguments = field(default_factory=dict)
-    trust_remote_code: bool = False
-    base: str | None = None
-    lengths_inherited: bool = False
+    template_args: Arguments = field(default_factory=dict, kw_only=True)
+    model_args: Arguments = field(default_factory=dict, kw_only=True)
+    base: str | None = field(default=None, kw_only=True)
+    lengths_inherited: bool = field(default=False, kw_only=True)
 
 
 class RewardModel(Protocol):

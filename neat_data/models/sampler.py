@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from neat_data.errors import InputError
+from neat_data.options.groups import SamplerLoading
+from neat_data.options.words import SamplerBackend
 from neat_data.record import Messages, canonical_json
 from neat_data.store.documents import Arguments, Settings
 
-Thinking = Literal["on", "off"]
 NO_ROUND = -1  # what `sample_seed` is given for answers that no round keeps: those that measure a policy
 
 
@@ -82,37 +83,22 @@ class Sample:
     logps: tuple[float, ...] | None = field(default=None, compare=False)  # rounding of the batch is in them
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerSpec:
+@dataclass(frozen=True)
+class SamplerSpec(SamplerLoading):
     """What loads a policy that answers; picklable, so that a worker process can load the same one.
 
     Attributes:
         model: folder, hub id (`ID@REV`), or the model's name at the server.
         backend: `auto` is `openai` where a `base_url` is given, else `transformers`.
-        base_url: an OpenAI-compatible server, for example `http://127.0.0.1:8000/v1`.
         adapter: a folder with a PEFT adapter of that model.
-        max_length: tokens of query and response together; None: the model's window.
-        token_budget: (query + new tokens) x rows of one batch; None: the device's default.
-        chat_template: `auto`, `hh`, or a file.
-        thinking: `on` or `off` asks for a thought before the answer, or for none; None: as the template has it.
-        template_args: arguments of the chat template beside its messages.
-        concurrency: requests in flight at a server.
+        template_args, model_args: handed to the chat template, and to the back end.
     """
 
     model: str
-    backend: Literal["auto", "transformers", "vllm", "openai"] = "auto"
-    base_url: str | None = None
-    adapter: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    max_length: int | None = None
-    token_budget: int | None = None
-    chat_template: str = "auto"
-    thinking: Thinking | None = None
-    template_args: Arguments = field(default_factory=dict)
-    concurrency: int = 8
-    model_args: Arguments = field(default_factory=dict)
-    trust_remote_code: bool = False
+    backend: SamplerBackend = field(default="auto", kw_only=True)
+    adapter: str | None = field(default=None, kw_only=True)
+    template_args: Arguments = field(default_factory=dict, kw_only=True)
+    model_args: Arguments = field(default_factory=dict, kw_only=True)
 
 
 class Sampler(Protocol):

@@ -61,6 +61,16 @@ class ExpandRequest:
     phase: Phase = "both"
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        """Raises InputError where the policy is given an argument that it would pass over without a word."""
+        if self.sampler is not None and "tree_attention" in self.sampler.model_args:
+            raise InputError(
+                "a policy that answers packs no trees; leave it out",
+                field="model_args",
+                value=f"tree_attention={self.sampler.model_args['tree_attention']}",
+                advice="What scores has {reward_args}.",
+            )
+
 
 def expand(request: ExpandRequest, watch: Watcher | None = None) -> GrowSummary:
     """Append a round of sampled responses; the same call again goes on where an earlier one stopped.

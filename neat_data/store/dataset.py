@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from neat_data.errors import InputError
 from neat_data.notebook import html_of
+from neat_data.options.words import DropBy
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
@@ -30,7 +31,7 @@ from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
 from neat_data.store.manifest import Manifest, reward_model
 from neat_data.store.review_labels import labels_of
-from neat_data.store.reviews import DropBy, Event
+from neat_data.store.reviews import Event
 from neat_data.store.scores.format import OWN, Scores
 from neat_data.store.scores.ranking import RankBy, Rankings, kept
 from neat_data.store.shard import read_shard, shard_metadata, write_shard

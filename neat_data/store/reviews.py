@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from neat_data.errors import InputError
+from neat_data.options.words import DropBy
 
 FOLDER = "reviews"
 Verdict = Literal["keep", "drop", "off_prompt", "edit", "worse", "same"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DROPPING = frozenset({"drop", "off_prompt"})
 COMPARING = frozenset({"worse", "same"})
-DropBy = Literal["any", "majority", "all"]
 _RATER = re.compile(r"\w[\w.-]{0,63}")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from neat_data.cli.command import verb
-from neat_data.cli.options import Json, Quiet, TrustRemoteCode, print_json, stdout, watcher
-from neat_train.cli.options import Base
+from neat_data.cli.output import Output
+from neat_train.arguments import export_request
+from neat_train.config.verbs import Export
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from neat_train.policy.export import RunExportSummary
 
 
@@ -21,50 +23,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 @verb
-def export_verb(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.", show_default=False)],
-    merge: Annotated[bool, typer.Option("--merge", help="Write one model: the adapter added to its base.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where the merged model goes.", show_default=False)] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Of the merged weights: float32, bfloat16 or float16.", show_default="the base model's"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="What merges: auto, cuda, npu or cpu.")] = "auto",
-    push_to_hub: Annotated[
-        str | None, typer.Option(help="Upload the model to this repository.", show_default=False)
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
-    trust_remote_code: TrustRemoteCode = False,
-    base: Base = None,
-    json_: Json = False,
-    quiet: Quiet = False,
-) -> None:
+def export_verb(options: Export, output: Output) -> None:
     """Merge a run's adapter into its model, or upload it; without either, say where it is and how it loads."""
-    from neat_train.policy.export import RunExportRequest, export
+    from neat_train.policy.export import export
 
-    request = RunExportRequest(
-        run=run,
-        merged=merge,
-        out=out,
-        dtype=dtype,
-        device=device,
-        push_to_hub=push_to_hub,
-        public=public,
-        trust_remote_code=trust_remote_code,
-        base=base,
-    )
-    with watcher(quiet) as watch:
+    request = export_request(options)
+    with output.watcher() as watch:
         summary = export(request, watch)
-    if json_:
-        print_json(summary.to_dict())
-    elif not quiet:
-        _print(summary)
+    output.show(summary, _print)
 
 
-def _print(summary: RunExportSummary) -> None:
+def _print(summary: RunExportSummary, console: Console) -> None:
     from neat_train.policy.export import in_words
 
-    show = stdout()
     kind = "AutoPeftModelForCausalLM" if summary.adapter else "AutoModelForCausalLM"
     what = "adapter" if summary.adapter else "model"
     lines = [f"{what}: {summary.model}", f'loads with {kind}.from_pretrained("{summary.model}")']
@@ -73,4 +44,4 @@ def _print(summary: RunExportSummary) -> None:
     if summary.url is not None:
         lines.append(summary.url)
     for line in lines:
-        show.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)

@@ -255,9 +255,13 @@ def wanted_evaluation(arms: Mapping[str, Sequence[Path]], given: str | None) -> 
     names = sorted({folder for path in runs for folder in _evaluations(path)})
     if given is not None:
         if not runs:
-            raise InputError("every path is that of an evaluation itself; leave it out", field="eval", value=given)
+            raise InputError(
+                "every path is that of an evaluation itself; leave it out", field="evaluation", value=given
+            )
         if given not in names:
-            raise InputError(f"no run has it; there is {', '.join(names) or 'none at all'}", field="eval", value=given)
+            raise InputError(
+                f"no run has it; there is {', '.join(names) or 'none at all'}", field="evaluation", value=given
+            )
         return given
     if len(names) > 1:
         raise InputError(f"the runs have several evaluations: {', '.join(names)}", advice="say which with {eval}")

@@ -6,16 +6,15 @@ of one or two lines. Nothing here imports torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from neat_data.errors import InputError
+from neat_data.options.file import meant, parse, read_file
 from neat_train.config import trainer_arguments
 from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.objective import PRESETS, AnyPenalty, RankingSettings, Settings
@@ -25,20 +24,6 @@ from neat_train.config.settings import ALONE, METHODS, OWN, PRESET_SETTINGS, TRA
 Tree = dict[str, Any]
 _UNIONS = (["loss", "penalty"], ["loss", "ranking"])
 _KINDS: Mapping[str, Sequence[type[Settings]]] = {"penalty": get_args(AnyPenalty), "ranking": (RankingSettings, *KINDS)}
-
-
-class _Loader(yaml.SafeLoader):
-    """As YAML 1.2 has it: 5e-5 is a number, which 1.1 wants a dot for, and `no` is a word, as in eval_strategy."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":bool")]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def read_settings(
@@ -60,7 +45,7 @@ def read_settings(
     Raises:
         InputError: what is wrong, where, and what to do.
     """
-    said: Tree = _file(file) if file else {}
+    said: Tree = read_file(file) if file else {}
     preset = preset or said.pop("preset", "recommended")
     said.pop("preset", None)
     if preset not in PRESETS:
@@ -82,7 +67,7 @@ def resolve(
     """
     method = OWN if own else said.get("method", "neat")
     if method not in METHODS and own is None:
-        raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{_meant(method, METHODS)}")
+        raise InputError(f"method {method!r}: unknown; choose {', '.join(METHODS)}.{meant(method, METHODS)}")
     said = _with_trainer_s_gathered(said)
     base: Tree = {"training": dict(TRAINING), "loss": PRESETS[preset].model_dump(mode="json")}
     _lay(base, PRESET_SETTINGS.get(preset, {}))
@@ -96,18 +81,6 @@ def resolve(
         raise InputError(_explained(error)) from error
     refuse_contradictions(settings, said, for_method)
     return settings
-
-
-def _file(path: Path) -> Tree:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(" ".join(str(error).split()), field="settings", value=path) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError("holds no settings: it should say NAME: VALUE, line by line.", field="settings", value=path)
-    return content
 
 
 def _spoken(options: Mapping[str, Any], sets: Iterable[str]) -> Tree:
@@ -126,7 +99,7 @@ def _pair(text: str) -> tuple[str, Any]:
     if not separator or not all(name.split(".")):
         raise InputError("takes NAME=VALUE, say loss.beta=0.2", field="set", value=repr(text))
     try:
-        return name, yaml.load(value, _Loader)
+        return name, parse(value)
     except yaml.YAMLError as error:
         raise InputError(f"the value is no YAML ({' '.join(str(error).split())})", field="set", value=text) from error
 
@@ -158,16 +131,11 @@ def _with_trainer_s_gathered(said: Tree) -> Tree:
     gathered: Tree = {}
     for name in sorted(set(said) - own):
         if name not in trainer_arguments.kinds():
-            raise InputError(f"{name}: there is no such setting.{_meant(name, [*own, *trainer_arguments.kinds()])}")
+            raise InputError(f"{name}: there is no such setting.{meant(name, [*own, *trainer_arguments.kinds()])}")
         trainer_arguments.check(name, said[name])
         gathered[name] = said[name]
     kept = {name: value for name, value in said.items() if name in own}
     return {**kept, "training": gathered} if gathered else kept
-
-
-def _meant(name: Any, known: Iterable[str]) -> str:
-    close = get_close_matches(str(name), list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _explained(error: ValidationError) -> str:
@@ -179,7 +147,7 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         if kind is not None:
             return f"{name}: there is no such setting of {kind}.{_of_other_kinds(place[1], place[2])}"
-        return f"{name}: there is no such setting.{_meant(place[-1], _siblings(place))}"
+        return f"{name}: there is no such setting.{meant(place[-1], _siblings(place))}"
     return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
 
 
@@ -188,7 +156,7 @@ def _of_other_kinds(union: str, name: str) -> str:
     kinds: dict[str, type[Settings]] = {kind.model_fields["kind"].default: kind for kind in _KINDS[union]}
     if having := [kind for kind, settings in kinds.items() if name in settings.model_fields]:
         return f" It is one of {', '.join(having)}."
-    return _meant(name, {field for settings in kinds.values() for field in settings.model_fields})
+    return meant(name, {field for settings in kinds.values() for field in settings.model_fields})
 
 
 def _siblings(place: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from neat_data.record import canonical_json
 from neat_train.config.objective import ObjectiveSettings, Settings, SFTTerm
 from neat_train.config.ranking import METHOD_KINDS, PolicyGradient
 from neat_train.config.reward import RewardSettings
+from neat_train.config.verbs import HELD_OUT, METHOD, REWARD_MODEL, Flagged
 from neat_train.documents import Section
 
 OWN = "own"  # a user's loss; only `--method FILE.py:FUNCTION` sets it
@@ -66,8 +67,7 @@ class RoundSettings(Settings):
     """What samples: the model in training itself, or vLLM beside it with the adapter handed over."""
     placement: Literal["colocate", "devices", "server"] = "colocate"
     """Where sampler and reward model lie: beside the policy, on devices of their own, or behind a URL."""
-    reward_model: str | None = None
-    """What scores samples and held-out answers; null: the model that scored the dataset."""
+    reward_model: Annotated[str | None, REWARD_MODEL] = None
     reward_device: str | None = None
     """The reward model's device; null: the policy's."""
     mix_rewards: bool = False
@@ -96,8 +96,7 @@ class HeldOutSettings(Settings):
 
     share: float = Field(default=0.02, ge=0, lt=1)
     """Share of the queries, chosen by their ids."""
-    data: str | None = None
-    """A dataset whose queries are used instead."""
+    data: Annotated[str | None, HELD_OUT] = None
     queries: int = Field(default=200, ge=1)
     """Queries that are measured at most."""
     samples_shown: int = Field(default=10, ge=0)
@@ -125,11 +124,10 @@ class SFTSettings(Settings):
     the one with the highest reward, or, its control, one at random."""
 
 
-class FitSettings(Settings):
+class FitSettings(Settings, Flagged):
     """Everything `neat-train fit` can be told beside the dataset, the policy and the run folder."""
 
-    method: str = "neat"
-    """What is trained, and on which responses."""
+    method: Annotated[str, METHOD] = "neat"
     loss: ObjectiveSettings = ObjectiveSettings()
     """The objective, of every method but TRL's."""
     dpo: DPOSettings = DPOSettings()
@@ -144,18 +142,6 @@ class FitSettings(Settings):
     """Online rounds."""
     held_out: HeldOutSettings = HeldOutSettings()
     """What is measured while training."""
-    full: bool = False
-    """Train all weights instead of an adapter."""
-    load_in_4bit: bool = False
-    """Keep the policy's weights in 4 bits (QLoRA)."""
-    dtype: str = "auto"
-    """auto, float32, bfloat16 or float16, of the policy's weights."""
-    device: str = "auto"
-    """auto, cpu, cuda or npu."""
-    chat_template: str = "auto"
-    """auto (the policy's own), hh, or a Jinja file."""
-    thinking: Literal["on", "off"] | None = None
-    """Ask for a thought before the answer, or for none; null: as the template has it."""
     template_args: dict[str, JsonValue] = Field(default_factory=dict)
     """Handed to the chat template, say {enable_thinking: false}."""
     path: Literal["auto", "trees", "batches"] = "auto"
@@ -168,14 +154,6 @@ class FitSettings(Settings):
     """Tokens of query and response; a longer query loses its oldest turns."""
     max_response: int = Field(default=128, ge=2)
     """Tokens of a response; a longer one is cut."""
-    rank_by: str | None = None
-    """Rank responses by another reward model's scores."""
-    drop_by: Literal["any", "majority", "all"] = "any"
-    """Leave out responses that one reviewer dropped, that most, or all dropped of those who judged them."""
-    where: str | None = None
-    """A SQL expression over the record: train on those it is true for."""
-    limit: int | None = Field(default=None, ge=1)
-    """Records at most."""
     model_args: dict[str, JsonValue] = Field(default_factory=dict)
     """Handed to the policy's `from_pretrained`."""
     training: dict[str, JsonValue] = Field(default_factory=dict)

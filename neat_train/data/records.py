@@ -11,9 +11,9 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.expressions import explained, inner, select
+from neat_data.options.words import DropBy
 from neat_data.record import Record, canonical_json, from_table
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.store.reviews import DropBy
 
 if TYPE_CHECKING:
     import datasets

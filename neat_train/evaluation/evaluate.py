@@ -22,8 +22,9 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.models.encode import QUERY_TOO_LONG, encode_query
-from neat_data.models.sampler import Sample, Sampling, Thinking
+from neat_data.models.sampler import Sample, Sampling
 from neat_data.models.samplers.transformers import check_room
+from neat_data.options.words import Thinking
 from neat_data.progress import Silent, Watcher
 from neat_data.rounds.candidates import REFUSAL, Rules
 from neat_data.store.documents import Settings

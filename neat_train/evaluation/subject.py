@@ -25,7 +25,7 @@ from neat_data.models.adapter import adapted, adapter_hash, with_adapter
 from neat_data.models.device import release, resolve_device, resolve_dtype
 from neat_data.models.memory import budget_of, check, estimate
 from neat_data.models.out_of_memory import halving
-from neat_data.models.sampler import NO_ROUND, Ask, Sample, SamplerSpec, Sampling, Thinking, sample_seed
+from neat_data.models.sampler import NO_ROUND, Ask, Sample, SamplerSpec, Sampling, sample_seed
 from neat_data.models.samplers.decode_attention import use_where_faster
 from neat_data.models.samplers.transformers import LONGEST, Decoder, policy_label, window_of
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
@@ -33,6 +33,7 @@ from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.models.trees.attention_choice import asked_attention
 from neat_data.models.trees.exactness import configured_window
 from neat_data.models.weights import identity_of, load_policy, load_policy_shape
+from neat_data.options.words import Thinking
 from neat_data.progress import Silent, Watcher
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import canonical_json

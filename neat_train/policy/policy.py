@@ -24,11 +24,12 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Pr
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash
 from neat_data.models.device import dtype_name, resolve_device, resolve_dtype
-from neat_data.models.sampler import SamplerSpec, Thinking
+from neat_data.models.sampler import SamplerSpec
 from neat_data.models.samplers.transformers import policy_label
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
 from neat_data.models.templates import ChatTemplate, policy_template
 from neat_data.models.weights import Loaded, ModelSource, copy_processor, load_policy, silence
+from neat_data.options.words import Thinking
 from neat_data.record import Message
 from neat_data.store.documents import Arguments, Settings
 from neat_train.policy.fused_lora import fuse

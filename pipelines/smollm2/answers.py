@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from neat_data.cli.options import stdout
+from neat_data.cli.output import stdout
 from neat_data.errors import InputError
 from neat_data.record import Record, Response
 from neat_data.report.escape import visible

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from neat_data.cli.options import stdout
+from neat_data.cli.output import stdout
 from pipelines.processes import exit_status_of
 from pipelines.table2_small.experiment import Experiment, Models
 from pipelines.table2_small.jobs import Workers

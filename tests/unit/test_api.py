@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
@@ -16,72 +16,48 @@ from neat_data import api, arguments
 from neat_data.cli import app as data_app
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec
+from neat_data.options.groups import RewardLoading
+from neat_data.options.option import options_of
 from neat_train.cli import app as train_app
+from neat_train.config.verbs import Flagged
 
-# Options of the command line that Python calls otherwise, and those that it has no use for.
-NAMES = {
-    "model_arg": "model_args",
-    "reward_arg": "reward_args",
-    "judge_arg": "judge_args",
-    "threshold": "thresholds",
-    "polarity": "polarities",
-    "license_": "license",
-    "reward_template": "reward_templates",
-    "template_arg": "template_args",
+COMMANDS = {
+    "neat-data": typer.main.get_command(data_app).commands,  # type: ignore[attr-defined]
+    "neat-train": typer.main.get_command(train_app).commands,  # type: ignore[attr-defined]
 }
-CALLED = {
-    "eval": {"subject": "model", "reward_model": "reward_models"},
-    "compare": {"eval_": "evaluation", "judge": "judged"},
+VERBS = {
+    "neat-data": (nd.score, nd.expand, nd.rescore, nd.stats, nd.export, nd.compact, nd.verify),
+    "neat-train": (nt.fit, nt.evaluate, nt.judge, nt.compare, nt.export),
 }
 ONLY_TYPED = {
-    "*": {"json_", "quiet", "config", "debug"},
+    "*": {"json", "quiet", "settings", "config", "debug"},
     "score": {"dry_run"},
-    "expand": {"responses", "format", "split", "columns", "ignore"},  # of `add_responses`
-    "judge": {"preset"},
+    "expand": {"responses", "edits", "format", "split", "subset", "columns", "ignore"},  # of `add_responses`
     # settings by their own names, and what is of one command alone
-    "fit": {
-        *("settings", "set_", "full", "load_in_4bit", "device", "dtype", "chat_template", "seed", "report_to"),
-        *("thinking", "template_arg"),
-        *("where", "limit", "rank_by", "drop_by", "model_arg", "nproc"),
-    },
+    "fit": {*(option.name for option in options_of(Flagged)), "set_", "seed", "report_to", "nproc"},
 }
-ONLY_CALLED = {"progress", "hypotheses", "callbacks", "config", "settings"}
+ONLY_CALLED = {"progress", "hypotheses", "callbacks", "settings", "more"}
 
 
-def verbs() -> dict[str, tuple[Any, Any]]:
-    """Every verb that both have: its parameters in the terminal, and in Python."""
-    named = {"score": nd.score, "expand": nd.expand, "rescore": nd.rescore, "stats": nd.stats, "compact": nd.compact}
-    named |= {"verify": nd.verify, "fit": nt.fit, "eval": nt.evaluate, "judge": nt.judge, "compare": nt.compare}
-    commands = {**typer.main.get_command(data_app).commands, **typer.main.get_command(train_app).commands}  # type: ignore[attr-defined]
-    pairs = {name: (commands[name], function) for name, function in named.items()}
-    pairs["data-export"] = typer.main.get_command(data_app).commands["export"], nd.export  # type: ignore[attr-defined]
-    pairs["train-export"] = typer.main.get_command(train_app).commands["export"], nt.export  # type: ignore[attr-defined]
-    return pairs
+@pytest.mark.parametrize(("tool", "function"), [(tool, each) for tool, verbs in VERBS.items() for each in verbs])
+def test_python_takes_what_the_command_line_takes(tool: str, function: Any) -> None:
+    verb = function.__name__.replace("evaluate", "eval")
+    typed = {option.name: option for option in COMMANDS[tool][verb].params}
+    called = inspect.signature(function).parameters
+    assert set(called) - ONLY_CALLED == set(typed) - ONLY_TYPED["*"] - ONLY_TYPED.get(verb, set())
+    for name in called.keys() & typed.keys():
+        assert typed[name].default in (None, called[name].default), name
 
 
-def typed(verb: str, command: Any) -> dict[str, Any]:
-    """The options of a command, under Python's names, with their defaults."""
-    left_out = ONLY_TYPED["*"] | ONLY_TYPED.get(verb, set())
-    names = {**NAMES, **CALLED.get(verb, {})}
-    return {names.get(p.name, p.name): p.default for p in command.params if p.name not in left_out}
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_python_takes_what_the_command_line_takes(verb: str) -> None:
-    command, function = verbs()[verb]
-    called = set(inspect.signature(function).parameters) - ONLY_CALLED
-    assert called == set(typed(verb, command))
-
-
-@pytest.mark.parametrize("verb", verbs())
-def test_defaults_are_those_of_the_command_line(verb: str) -> None:
-    command, function = verbs()[verb]
-    defaults = typed(verb, command)
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in ONLY_CALLED or parameter.default in (None, ()) or parameter.default is inspect.Parameter.empty:
-            continue
-        default = {"n": 300, "thresholds": (1.0, 5.0)}.get(name, defaults[name])  # None there, and told in words
-        assert str(parameter.default) == str(default), name
+def test_types_and_helps_of_keywords_are_those_that_were_declared() -> None:
+    parameter = inspect.signature(nd.score).parameters["limit"]
+    assert (parameter.annotation, parameter.default) == (int | None, None)
+    assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    assert "\n    limit: Source rows read at most.\n" in nd.score.__doc__
+    assert "max_response: Tokens of a response. None: half of `max_length`.\n" in nd.score.__doc__
+    assert nd.score.__doc__.count("Args:") == nd.score.__doc__.count("Raises:") == 1
+    with pytest.raises(TypeError, match="unexpected keyword argument 'limits'"):
+        nd.score("a", out="b", limits=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("package", [nd, nt])
@@ -123,34 +99,33 @@ def test_a_bar_is_shown_unless_it_is_not_wanted_and_lines_are_logged(
 
 def test_a_model_that_says_how_it_is_loaded_says_all_of_it() -> None:
     spec = RewardModelSpec("tiny", dtype="float32")
-    assert arguments.reward_spec(spec, dtype="auto", device="auto") is spec
-    assert arguments.reward_spec(Path("tiny"), dtype="float32") == spec
+    assert arguments.reward_spec(spec, RewardLoading()) is spec
+    assert arguments.reward_spec(Path("tiny"), RewardLoading(dtype="float32")) == spec
     with pytest.raises(InputError, match="RewardModelSpec: say device there"):
-        arguments.reward_spec(spec, device="cpu")
+        arguments.reward_spec(spec, RewardLoading(device="cpu"))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nd.score("a", out="b"), "either reward_model=MODEL or rewards='given'"),
-        (lambda: nd.score("a", out="b", reward_model="c", limit=0), "limit=0: must be at least 1"),
-        (lambda: nd.score("a", out="b", reward_model="c", path="tree"), "path='tree': choose one of 'auto', 'trees'"),
-        (lambda: nd.score("a", out="b", reward_model="c", workers="all"), "workers='all': a number from 1, or 'auto'"),
-        (lambda: nd.expand("a"), "say policy=MODEL"),
-        (lambda: nd.expand("a", policy="b", reward_args={"c": 1}), "reward_args goes with the name"),
-        (lambda: nd.export("a", to="csv", out="b"), "to='csv': choose one of 'trl-dpo'"),
+        (lambda: nd.score("a", out="b"), "Say either reward_model or rewards given"),
+        (lambda: nd.score("a", out="b", reward_model="c", limit=0), "limit 0: must be at least 1"),
+        (lambda: nd.score("a", out="b", reward_model="c", path="tree"), "path 'tree': choose one of 'auto', 'trees'"),
+        (lambda: nd.score("a", out="b", reward_model="c", workers="all"), "workers 'all': a number from 1, or auto"),
+        (lambda: nd.expand("a"), "Say policy MODEL"),
+        (
+            lambda: nd.expand("a", policy="b", model_args={"tree_attention": "sdpa"}),
+            "model_args tree_attention=sdpa: a",
+        ),
+        (lambda: nd.expand("a", policy="b", reward_args={"c": 1}), "reward_args: goes with the name"),
+        (lambda: nd.export("a", to="csv", out="b"), "to 'csv': choose one of 'trl-dpo'"),
         (lambda: nd.open("no/such/folder"), "no dataset folder"),
         (lambda: nt.fit("a", policy="b", out="c", learning_rat=1), "Did you mean learning_rate"),
         (lambda: nt.fit("a", policy="b", out="c", rounds={"querys": 1}), "rounds.querys"),
-        (lambda: nt.evaluate("a", "b", limit=-1), "limit=-1: must be at least 1"),
-        (lambda: nt.judge("a", "b", judge="c", timeout=0), "timeout=0"),
+        (lambda: nt.evaluate("a", "b", limit=-1), "limit -1: must be at least 1"),
+        (lambda: nt.judge("a", "b", judge="c", timeout=0), "timeout 0: must"),
     ],
 )
 def test_what_cannot_be_is_an_input_error(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
-
-
-def test_words_are_those_that_the_requests_take() -> None:
-    assert get_args(api.Backend) == get_args(inspect.get_annotations(RewardModelSpec, eval_str=True)["backend"])
-    assert get_args(api.ScoringPath) == get_args(inspect.get_annotations(RewardModelSpec, eval_str=True)["path"])

@@ -43,3 +43,16 @@ def test_the_command_lines_load_nothing_heavy(package: str) -> None:
     code = f"import sys, {package}.cli; print(sorted({{{heavy}}} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("package", "verb"), [("neat_data", "score"), ("neat_train", "fit")])
+def test_help_loads_no_pydantic(package: str, verb: str) -> None:
+    """It takes as long to load as all the rest together."""
+    program = f"""
+import atexit, sys, {package}.cli
+atexit.register(lambda: print("loaded:", sorted({{"pydantic", "yaml", "rich"}} & {{*sys.modules}})))
+sys.argv = [{package!r}, {verb!r}, "--help"]
+{package}.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: []\n")

@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from neat_data.cli.command import verb
 from neat_data.errors import InputError, RunError
+from neat_data.options.option import Argument, Option
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -61,7 +63,7 @@ def test_an_error_from_another_process_says_the_same() -> None:
     [
         ("reward_model", "--reward-model x: no"),
         ("model_args", "--model-arg x: no"),
-        ("eval", "--eval x: no"),
+        ("judge", "--judge x: no"),
         ("debug", "--debug x: no"),
         ("dataset", "DATASET x: no"),
         ("rounds.reward_model", "rounds.reward_model x: no"),
@@ -73,10 +75,10 @@ def test_a_verb_turns_a_field_into_what_its_user_types(field: str, shown: str) -
     @app.command()
     @verb
     def fail(
-        dataset: Annotated[str, typer.Argument()] = "d",
-        reward_model: Annotated[str, typer.Option()] = "",
-        model_arg: Annotated[list[str] | None, typer.Option()] = None,
-        eval_: Annotated[str, typer.Option("--eval")] = "",
+        dataset: Annotated[str, Argument("")] = "d",
+        reward_model: Annotated[str, Option("")] = "",
+        model_args: Annotated[Mapping[str, str] | None, Option("", flag="--model-arg")] = None,
+        judged: Annotated[Sequence[str], Option("", flag="--judge")] = (),
     ) -> None:
         raise InputError("no", field=field, value="x")
 
@@ -99,7 +101,7 @@ def test_an_exit_of_a_verb_passes_through(debug: list[str]) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_json_is_whole_whatever_the_terminal_can_show(encoding: str) -> None:
-    program = "from neat_data.cli.options import print_json; print_json({'text': 'a \\u2014 \\u00e9 \\U0001f600'})"
+    program = "from neat_data.cli.output import print_json; print_json({'text': 'a \\u2014 \\u00e9 \\U0001f600'})"
     run = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

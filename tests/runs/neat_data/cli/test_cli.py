@@ -228,15 +228,19 @@ def test_a_full_disk_says_so_and_the_same_command_goes_on(model: str, tmp_path: 
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_configuration_fills_in_and_flags_win(source: Path, model: str, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(f"score:\n  reward-model: {model}\n  limit: 3\n  shard-rows: 2\n")
-    result = neat_data("score", source, "--out", tmp_path / "a", "--config", config, "--json")
-    assert json.loads(result.stdout)["source_rows"] == 3
-    result = neat_data("score", source, "--out", tmp_path / "b", "--config", config, "--limit", "5", "--json")
-    assert json.loads(result.stdout)["source_rows"] == 5
-    config.write_text("score:\n  limits: 3\n")
-    assert "limits" in neat_data("score", source, "--out", tmp_path / "c", "--config", config).stderr
+def test_a_settings_file_fills_in_and_flags_win(source: Path, model: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        f"reward-model: {model}\nout: {tmp_path / 'a'}\nlimit: 3\nshard_rows: 2\nignore: tools\nworkers: 1\n"
+    )
+    line = ("score", source, "--settings", file, "--json")
+    assert json.loads(neat_data(*line).stdout)["source_rows"] == 3
+    assert json.loads(neat_data(*line, "--out", tmp_path / "b", "--limit", "5").stdout)["source_rows"] == 5
+    file.write_text("limits: 3\n")
+    wrong = neat_data(*line)
+    assert (wrong.exit_code, "limits: no such option. Did you mean limit?" in wrong.stderr) == (2, True)
+    old = neat_data("score", source, "--config", file)
+    assert (old.exit_code, "is called --settings now" in old.stderr) == (2, True)
 
 
 def test_help_and_stats_do_not_load_torch() -> None:

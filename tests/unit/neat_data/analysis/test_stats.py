@@ -170,7 +170,7 @@ def test_the_papers_figures_stand_beside_its_own_model_only(by_hand, made_datase
 
 @pytest.mark.parametrize("threshold", [-1.0, float("nan"), float("inf")])
 def test_a_threshold_is_a_number_from_0_up(by_hand, made_dataset, threshold):
-    with pytest.raises(InputError, match=r"threshold .*: a gap"):
+    with pytest.raises(InputError, match=r"thresholds .*: a gap"):
         compute(made_dataset(by_hand), thresholds=(threshold,))
 
 

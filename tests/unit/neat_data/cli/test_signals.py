@@ -12,11 +12,13 @@ import pytest
 WRITER = """
 import os, signal, sys
 from pathlib import Path
+from typing import Annotated
 import typer
 from neat_data.cli.command import verb
+from neat_data.options.option import Argument
 from neat_data.store.atomic import write_atomically
 
-def write(folder: Path) -> None:
+def write(folder: Annotated[Path, Argument("")]) -> None:
     def half(file):
         file.write(b"half")
         os.kill(os.getpid(), int(sys.argv[2]))

@@ -284,7 +284,7 @@ def test_nothing_to_export_writes_nothing(mixed, tmp_path):
         ({"to": "trl-kto", "out": "a", "pairs": "all"}, "pairs all: trl-kto takes best-worst or labels or reviews"),
         ({"to": "trl-sft", "out": "a", "min_gap": 1.0}, "min_gap 1.0: trl-sft makes no pairs"),
         ({"to": "trl-dpo", "out": "a", "min_gap": -1.0}, "from 0 up"),
-        ({"to": "hf", "out": "a", "polarities": ("bad",)}, "polarity 'bad': is none of"),
+        ({"to": "hf", "out": "a", "polarities": ("bad",)}, "polarities 'bad': is none of"),
         ({"to": "hf", "out": "a", "public": True}, "go with push_to_hub"),
         ({"to": "trl-dpo", "out": "a", "push_to_hub": "me/a"}, "goes with the format hf"),
         ({"to": "hf", "out": "a", "push_to_hub": "me/a", "polarities": ("negative",)}, "--include-negative only"),

@@ -305,14 +305,14 @@ def test_which_of_several_evaluations_must_be_said(arm):
     arm("b", HIGH, folder="test-positive", prompt="positive")
     with pytest.raises(InputError, match="several evaluations: test, test-positive; say which"):
         compare(runs)
-    with pytest.raises(InputError, match="eval other: no run has it; there is test, test-positive"):
+    with pytest.raises(InputError, match="evaluation other: no run has it; there is test, test-positive"):
         compare(runs, evaluation="other")
     assert compare(runs, evaluation="test").arms[1].figures[f"sampled/reward/{A}"].value == 1.5
 
 
 def test_an_evaluation_that_is_named_for_no_run_is_refused(arm):
     folder = arm("a", LOW) / "eval/test"
-    with pytest.raises(InputError, match="eval nonsense: every path is that of an evaluation itself"):
+    with pytest.raises(InputError, match="evaluation nonsense: every path is that of an evaluation itself"):
         compare({"a": [folder]}, evaluation="nonsense")
 
 

@@ -1,0 +1,17 @@
+"""The words that options take, where they are a choice of a few."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Backend = Literal["auto", "transformers", "vllm"]
+Compression = Literal["none", "zstd"]
+DropBy = Literal["any", "majority", "all"]
+Form = Literal["trl-dpo", "trl-sft", "trl-kto", "trl-reward", "rrhf", "parquet", "hf"]
+Part = Literal["answer", "whole"]
+PairsOf = Literal["best-worst", "labels", "all", "reviews"]
+Phase = Literal["both", "sample", "score"]
+Rewards = Literal["model", "given"]
+SamplerBackend = Literal["auto", "transformers", "vllm", "openai"]
+ScoringPath = Literal["auto", "trees", "batches"]
+Thinking = Literal["on", "off"]
