@@ -24,7 +24,7 @@ from neat_data.labels import orders, verdicts
 from neat_data.record import Record
 from neat_data.report.tables import MISSING, Table, number
 from neat_data.store.dataset import PreferenceDataset
-from neat_train.plain import Plain
+from neat_data.plain import Plain
 from neat_train.reward_model.measures import Pairs, calibration
 
 
