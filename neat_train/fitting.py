@@ -26,6 +26,7 @@ from neat_data.models.weights import ModelSource, identity_of, silence
 from neat_data.progress import Silent, Watcher, say
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import Record
+from neat_data.store.claim import readable
 from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.ranking import PolicyGradient
 from neat_train.config.settings import BASELINES, OWN, REWARD, FitSettings
@@ -529,11 +530,13 @@ def _source(run: _Run) -> RecordSource:
 
 def _at_the_end(checkpoint: Path) -> Path | None:
     """The checkpoint that holds the trained weights, where training is over: transformers would take a step more."""
-    state = json.loads((checkpoint / "trainer_state.json").read_bytes())
-    if state["global_step"] < state["max_steps"]:
-        return None
-    best = state["best_model_checkpoint"]
-    return checkpoint if best is None else checkpoint.parent / Path(best).name
+    path = checkpoint / "trainer_state.json"
+    with readable(path):
+        state = json.loads(path.read_bytes())
+        if state["global_step"] < state["max_steps"]:
+            return None
+        best = state["best_model_checkpoint"]
+        return checkpoint if best is None else checkpoint.parent / Path(best).name
 
 
 def _left_behind(

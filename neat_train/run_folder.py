@@ -114,7 +114,8 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """What `finish` was given."""
-        return json.loads((self.path / RESULT).read_bytes())
+        with readable(self.path / RESULT):
+            return dict(json.loads((self.path / RESULT).read_bytes()))
 
     def begun_with(self, key: str) -> Any:
         """What the run that lies here was begun with, by its name in the content; None where there is none."""

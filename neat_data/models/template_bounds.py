@@ -49,7 +49,7 @@ def _tried(source: str, special_tokens: tuple[tuple[str, str], ...]) -> None:
         "memory": MEMORY,
         "characters": CHARACTERS,
         "source": source,
-        "calls": [_call(messages, special_tokens) for messages in _DIALOGUES],
+        "calls": [_call(messages, special_tokens, parts) for parts in (False, True) for messages in _DIALOGUES],
     }
     program = str(Path(__file__).with_name("template_trial.py"))
     done = subprocess.run(
@@ -64,8 +64,11 @@ def _tried(source: str, special_tokens: tuple[tuple[str, str], ...]) -> None:
         raise RunError(f"the chat template could not be tried in a process of its own: {why or done.returncode}")
 
 
-def _call(messages: Messages, special_tokens: tuple[tuple[str, str], ...]) -> dict[str, object]:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+def _call(messages: Messages, special_tokens: tuple[tuple[str, str], ...], parts: bool) -> dict[str, object]:
+    turns = [
+        {"role": turn.role, "content": [{"type": "text", "text": turn.content}] if parts else turn.content}
+        for turn in messages
+    ]
     return {**dict(special_tokens), "messages": turns, "add_generation_prompt": messages[-1].role == "user"}
 
 

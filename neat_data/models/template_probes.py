@@ -61,8 +61,13 @@ def lost_roles(render: Render, refused: type[Exception]) -> tuple[str, ...]:
     texts = [(FINISHED, render(FINISHED)), (QUERY, render(QUERY, ask=True))]
     with suppress(refused):
         texts += [(LONGER, render(LONGER)), (LONGER[:3], render(LONGER[:3], ask=True))]
-    lost = {message.role for messages, text in texts for message in messages if message.content not in text}
+    lost = {message.role for messages, text in texts for message in messages if _is_lost(message, text)}
     return tuple(role for role in ("user", "assistant") if role in lost)
+
+
+def _is_lost(message: Message, text: str) -> bool:
+    """Words that come out inside a list of parts, as Python or JSON spells it, are no words of the turn."""
+    return message.content not in text or any(f"{quote}{message.content}{quote}" in text for quote in "'\"")
 
 
 def loses_system(render: Render, refused: type[Exception], *, ask: bool) -> bool:

@@ -71,21 +71,13 @@ class ChatTemplate:
         if arguments:
             self.fingerprint["template_args"] = arguments
         self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
-        self.unasked_header = ""
+        self.unasked_header, self._in_parts = "", False
         if choice != "hh":
             require_bounded(source, tokenizer.special_tokens_map)
-        try:
-            self.unasked_header = self._unasked_header()
-            lost = probes.lost_roles(self.text, TemplateRefused)
-        except TemplateRefused as error:
-            raise InputError(
-                f"the chat template ({choice}) fails on a plain question and answer: {error}", advice=_ANOTHER
-            ) from error
-        if lost:
-            raise InputError(
-                f"the chat template ({choice}) leaves out the words of the {' and the '.join(lost)}",
-                advice=f"templates of models that see pictures often take text in parts only; {_ANOTHER}",
-            )
+        if problem := self._fault():
+            self._in_parts = True  # those of models that see pictures often take text so, and so alone
+            if self._fault():
+                raise InputError(f"the chat template ({choice}) {problem}", advice=_ANOTHER)
         self.thought_header = probes.thought_header(self.text)
         self.opened = next((opens for opens, _ in MARKS if self.thought_header.rstrip() == opens), "")
         self.scoring_notes = self._scoring_notes()
@@ -99,7 +91,7 @@ class ChatTemplate:
         Raises:
             TemplateRefused: the template does not accept this dialogue.
         """
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        turns = [{"role": m.role, "content": self._content(m.content)} for m in messages]
         options: dict[str, Any] = {"chat_template": self.source, "date_string": DATE}
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **options)
@@ -107,6 +99,19 @@ class ChatTemplate:
             raise TemplateRefused(str(error) or type(error).__name__) from error
         assert isinstance(text, str)
         return text if ask else text.removesuffix(self.unasked_header)
+
+    def _content(self, text: str) -> Any:
+        return [{"type": "text", "text": text}] if self._in_parts else text
+
+    def _fault(self) -> str | None:
+        """What is wrong with a plain question and answer as they are given now; finds the header to strip."""
+        self.unasked_header = ""
+        try:
+            self.unasked_header = self._unasked_header()
+            lost = probes.lost_roles(self.text, TemplateRefused)
+        except TemplateRefused as error:
+            return f"fails on a plain question and answer: {error}"
+        return f"leaves out the words of the {' and the '.join(lost)}" if lost else None
 
     def ids(self, messages: Messages, *, ask: bool = False) -> list[int]:
         """The dialogue's token ids, special tokens included. Arguments and errors as `text`."""

@@ -26,6 +26,7 @@ from neat_data.sources.row import Place, Reject, Row
 from neat_data.sources.shapes import verdicts
 from neat_data.sources.shapes.ranked import MOST_RESPONSES
 from neat_data.store.atomic import write_atomically
+from neat_data.store.claim import read, readable
 from neat_data.store.shard import read_shard, write_shard
 
 FOLDER = ".plan"
@@ -216,9 +217,10 @@ def make_plan(
     done = folder / "plan.json"
     wanted = {"fingerprint": fingerprint, "shard_rows": shard_rows}
     if done.exists():
-        plan = json.loads(done.read_text())
+        plan = read(done) or {}
         if {key: plan.get(key) for key in wanted} == wanted:
-            return _plan(folder, plan)
+            with readable(done):
+                return _plan(folder, plan)
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

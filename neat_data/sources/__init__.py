@@ -50,7 +50,8 @@ class Source:
         next_row: dict[tuple[str, str | None, str | None], int] = defaultdict(int)
         for file, shape in self.files:
             key = (file.name, file.subset, file.split)
-            for row in data_files.rows(file.path, on_read):
+            stored = data_files.rows(file.path, on_read)
+            for row in shape.gather(stored) if shape.gather else stored:
                 for part in _unfolded(row, shape):
                     yield _understand(part, shape, Place(*key, next_row[key]))
                     next_row[key] += 1

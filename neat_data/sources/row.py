@@ -25,6 +25,7 @@ REASONS = {
     "missing_column": "A column that the shape needs is not there.",
     "not_text": "A null, number, boolean or object stands where text belongs.",
     "bad_message": "A message is not an object with a role and a content of text.",
+    "no_parent": "A message of a flat table answers one that is not there.",
     "unknown_role": "A message's role is neither system, user nor assistant.",
     "queries_differ": "The two sides do not answer the same query.",
     "query_not_user_turn": "The query does not end in a user turn.",
@@ -41,7 +42,7 @@ REASONS = {
     "has_tools": "The row offers or calls tools, which are not read (--ignore COLUMN).",
     "has_images": "The row has images or videos, which are not read (--ignore COLUMN).",
     "has_audio": "The row has audio, which is not read (--ignore COLUMN).",
-    "has_context": "`context` or `documents` changes what is asked (--columns input=context, or --ignore context).",
+    "has_context": "`context`, `documents` or `input` beside turns changes what is asked (--columns input=…).",
 }
 """Every reason code a source gives, with one sentence each."""
 

@@ -134,5 +134,7 @@ def readable(path: Path) -> Iterator[None]:
     """Raise InputError where what lies at `path` is not what was to be there."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove the folder, or give another.") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({type(error).__name__}: {str(error)[:200]}); remove the folder, or give another."
+        ) from error

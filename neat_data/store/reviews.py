@@ -112,7 +112,7 @@ def read_events(content: bytes, name: str) -> Events:
     for number, line in enumerate(lines, 1):
         try:
             events.append(Event.from_line(line))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             if number == len(lines) and not line.endswith(b"\n"):
                 return Events(tuple(events), len(content) - len(line), True)
             raise InputError(f"{name}, line {number}: no review event ({error}).") from error

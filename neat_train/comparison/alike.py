@@ -197,12 +197,12 @@ _SO = ", so they are not seeds of one arm;\ngive them different NAMEs"
 def _settings(run: Path) -> Settings:
     """What seeds of one arm have in common, from settings.json."""
     document = stored(run)
-    settings, content = document.get("identifying", {}), document.get("content", {})
+    settings, content = document["identifying"], document["content"]
     return {
         **_without(settings, _COMPUTED),
-        "training": _without(settings.get("training", {}), _SEEDS),
-        "policy": _without(content.get("policy", {}), (*_WHICH, *_COMPUTED)),
-        "reward_model": _without(content.get("reward_model") or {}, _COMPUTED),
+        "training": _without(settings["training"], _SEEDS),
+        "policy": _without(content["policy"], (*_WHICH, *_COMPUTED)),
+        "reward_model": _without(content["reward_model"], _COMPUTED),
         "prompts": content.get("prompts"),
         "held_out_prompt": content.get("held_out_prompt"),
     }

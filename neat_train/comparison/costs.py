@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from neat_data.errors import InputError
+from neat_data.store.claim import readable
 from neat_train.comparison.evaluation import RESULT, stored
 from neat_train.comparison.result import Cost, Curve
 from neat_train.training.json_lines import read_rows
@@ -51,11 +52,21 @@ def of_arm(runs: Sequence[Path | None], extra: Mapping[str, Cost] | None = None)
 
 
 def _of_run(run: Path) -> tuple[dict[str, float], list[str]]:
-    """Costs, and notes. The run's own held-out evaluations are not among them."""
+    """Costs, and notes. The run's own held-out evaluations are not among them.
+
+    Raises:
+        InputError: result.json or metrics.jsonl does not hold what `fit` writes.
+    """
     result = _result(run)
     if result is None:
         return {}, [f"{run} has not finished: what it cost is not told."]
-    rows = read_rows(run / METRICS)
+    with readable(run / RESULT):
+        return _costs(run, result, read_rows(run / METRICS))
+
+
+def _costs(
+    run: Path, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, float], list[str]]:
     dropped = sum(result.get("dropped", {}).values())
     sampled = result.get("sampled", 0)
     trained = {name: float(count) for name, count in result.get("trained", {}).items() if count}
@@ -112,13 +123,14 @@ def curve(arm: str, seed: int | None, run: Path) -> Curve | None:
     rows = [row for row in read_rows(run / METRICS) if row.get(_REWARD) is not None]
     if len(rows) < 2:
         return None
-    return Curve(
-        arm,
-        seed,
-        steps=tuple(int(row["step"]) for row in rows),
-        epochs=tuple(float(row["epoch"]) for row in rows),
-        rewards=tuple(float(row[_REWARD]) for row in rows),
-    )
+    with readable(run / METRICS):
+        return Curve(
+            arm,
+            seed,
+            steps=tuple(int(row["step"]) for row in rows),
+            epochs=tuple(float(row["epoch"]) for row in rows),
+            rewards=tuple(float(row[_REWARD]) for row in rows),
+        )
 
 
 def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str]:
@@ -146,8 +158,8 @@ def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str
 def _asked(run: Path) -> dict[str, Any]:
     """What decides the held-out reward beside the policy."""
     known = stored(run)
-    content, settings = known.get("content", {}), known.get("settings", {})
-    model = content.get("reward_model") or {}
+    content, settings = known["content"], known["settings"]
+    model = content["reward_model"]
     return {
         "dataset": content.get("held_out") or content.get("dataset"),
         "prompt": content.get("held_out_prompt"),

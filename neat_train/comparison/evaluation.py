@@ -13,6 +13,7 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.report.tables import number
+from neat_data.store.claim import readable
 from neat_data.store.documents import Settings
 from neat_train.comparison.result import Figure, JudgedArms, ShownAnswer, SideBySide, Start
 from neat_train.evaluation.figures import REWARD
@@ -30,6 +31,8 @@ JUDGE = "judge.json"
 SETTINGS, RESULT = "settings.json", "result.json"
 EVALUATIONS = "eval"
 SHOWN_DECODING = "sampled"
+# What is read of settings.json, and of which parts.
+_SECTIONS = {"settings": ("training",), "identifying": ("training",), "content": ("policy", "reward_model")}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Evaluation:
     def negative(self) -> str | None:
         """The prompt that the answers called `negative` were given under; None where they were given without one."""
         prompt = self.result.settings["negative"]
-        return None if prompt["text"] is None else str(prompt["name"])
+        return None if prompt["text"] is None else str(prompt.get("name", "negative"))
 
     @property
     def start(self) -> Start | None:
@@ -90,8 +93,18 @@ def read_evaluation(folder: Path) -> Evaluation:
         InputError: it holds no finished evaluation, one of another version, or files that do not belong together.
     """
     evaluation = Evaluation(folder, read_eval(folder), _frame(folder / ANSWERS_FILE), _frame(folder / RECORDS_FILE))
-    _require_one_piece(evaluation)
+    with readable(folder / EVAL):
+        _require_sections(evaluation.result.settings)
+        _require_one_piece(evaluation)
     return evaluation
+
+
+def _require_sections(settings: Settings) -> None:
+    """Raise where parts that are compared are no objects, or lack what is read of them."""
+    for name, keys in {"subject": (), "reward_models": (), "negative": ("text",)}.items():
+        section = dict(settings.get(name, {}))
+        if lacking := [key for key in keys if key not in section]:
+            raise KeyError(f"{name}.{lacking[0]}")
 
 
 def _frame(path: Path) -> pl.DataFrame:
@@ -144,6 +157,11 @@ def read_judged(path: Path, arms: Mapping[Path, str]) -> JudgedArms:
 
 
 def _judged(result: JudgeResult, file: Path, arms: Mapping[Path, str]) -> JudgedArms:
+    with readable(file):
+        return _told(result, file, arms)
+
+
+def _told(result: JudgeResult, file: Path, arms: Mapping[Path, str]) -> JudgedArms:
     return JudgedArms(
         _side(result.a, arms),
         _side(result.b, arms),
@@ -216,20 +234,27 @@ def run_of(path: Path) -> Path | None:
 
 def run_settings(run: Path) -> Settings:
     """The resolved settings of a run, from its settings.json."""
-    return stored(run).get("settings", {})
+    return stored(run)["settings"]
 
 
 def stored(run: Path) -> Settings:
-    """What a run's settings.json holds.
+    """`settings`, `identifying` and `content` of a run's settings.json, empty where it lacks them.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or one of these is no object.
     """
     path = run / SETTINGS
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        with readable(path):
+            document = json.loads(path.read_bytes())
+            return {name: _section(document, name, parts) for name, parts in _SECTIONS.items()}
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def _section(document: Settings, name: str, parts: Sequence[str]) -> Settings:
+    section = dict(document.get(name, {}))
+    return {**section, **{part: dict(section.get(part) or {}) for part in parts}}
 
 
 def evaluation_of(path: Path, wanted: str) -> Path | None:

@@ -25,6 +25,7 @@ from neat_data.models.weights import sha256_of
 from neat_data.record import canonical_json
 from neat_data.scoring.dataset_reward import completed, mismatches, template_of
 from neat_data.store import manifest, recorded
+from neat_data.store.claim import readable
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Settings
 from neat_train.rounds.online import DATASET
@@ -93,7 +94,9 @@ def scored_before(run: Path | None, queries: str) -> list[Before]:
 def _of_run(run: Path) -> Iterator[Before]:
     what = "the run's dataset"
     yield from _of_dataset(what, run / DATASET)
-    if settings := json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model"):
+    with readable(run / SETTINGS):
+        settings = dict(json.loads((run / SETTINGS).read_bytes())["content"].get("reward_model") or {})
+    if settings:
         yield Before(what, settings)
 
 

@@ -136,6 +136,6 @@ def _is_comparison(path: Path) -> bool:
     """The folder of a run or of an evaluation has a settings.json too."""
     try:
         stored = json.loads((path / SETTINGS).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(stored, dict) and {"a", "b", "judge"} <= set(stored)

@@ -31,6 +31,7 @@ from neat_data.record import Record, canonical_json, ranked
 from neat_data.rounds.candidates import Rules
 from neat_data.rounds.sampling import Draws
 from neat_data.store.atomic import full_disk_explained, remove_leftovers, write_atomically
+from neat_data.store.claim import readable
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Settings
 from neat_train.config.settings import FitSettings, RoundSettings
@@ -371,7 +372,8 @@ def _first(target: Path, folder: Path) -> int:
     if not note.exists():
         content = canonical_json({"first": PreferenceDataset.open(target).manifest.next_round}).encode()
         write_atomically(note, lambda file: file.write(content))
-    return json.loads(note.read_bytes())["first"]
+    with readable(note):
+        return int(json.loads(note.read_bytes())["first"])
 
 
 def _in_order_of(queries: Sequence[str], table: pa.Table) -> pa.Table:

@@ -125,7 +125,7 @@ def is_whole(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / MARK).read_bytes())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

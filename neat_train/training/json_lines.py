@@ -54,7 +54,7 @@ def _line(row: Mapping[str, Any]) -> bytes:
 def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}:{number}: is not JSON ({error})\nremove that line") from error
     if not isinstance(row, dict):
         raise InputError(f"{path}:{number}: is no JSON object\nremove that line")

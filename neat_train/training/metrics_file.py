@@ -12,10 +12,12 @@ from typing import Any
 import polars as pl
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from neat_data.errors import InputError
 from neat_train.training.json_lines import append, keep, read_rows
 
 METRICS = "metrics.jsonl"
 _CLOSING = "train_runtime"
+_LARGEST = 2.0**63  # beyond it an integer fits no column
 
 
 class MetricsFile(TrainerCallback):
@@ -54,12 +56,18 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _is_figure(value: Any) -> bool:
+    return value is None or isinstance(value, float | str) or (isinstance(value, int) and abs(value) < _LARGEST)
+
+
 def read(run: Path) -> pl.DataFrame:
     """One row a log, in order, with `step` and `epoch`, and null where a log lacks a figure; no rows without a file.
 
     Raises:
         InputError: a line is damaged.
     """
-    return pl.DataFrame(
-        read_rows(run / METRICS) or None, schema_overrides={"step": pl.Int64}, infer_schema_length=None, strict=False
-    )
+    rows = read_rows(run / METRICS)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("step"), int) or not all(map(_is_figure, row.values())):
+            raise InputError(f"{run / METRICS}:{number}: holds something else than figures at a step\nremove that line")
+    return pl.DataFrame(rows or None, schema_overrides={"step": pl.Int64}, infer_schema_length=None, strict=False)

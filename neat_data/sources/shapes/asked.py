@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neat_data.record import Messages
+from neat_data.sources.row import Unusable
 from neat_data.sources.shapes import chat, sides
 from neat_data.sources.shapes.columns import Parts
 
@@ -14,7 +15,10 @@ def prompt(parts: Parts) -> Any:
     given, below = parts.get("prompt"), parts.get("input")
     if below is None or (isinstance(below, str) and not below.strip()):
         return given
-    text, below = chat.text(given, parts.place("prompt")), chat.text(below, parts.place("input"))
+    below = chat.text(below, parts.place("input"))
+    if not sides.is_plain(given, parts.place("prompt")):
+        raise Unusable("has_context", f"`{parts.place('input')}` beside turns: below which of them it goes is not said")
+    text = chat.text(given, parts.place("prompt"))
     return f"{text}\n{below}" if text.strip() else below
 
 

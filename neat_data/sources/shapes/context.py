@@ -11,11 +11,12 @@ from typing import Any
 
 from neat_data.record import Message, Messages
 from neat_data.sources.row import Unusable
-from neat_data.sources.shapes import chat, literals
-from neat_data.sources.shapes.columns import Parts
+from neat_data.sources.shapes import chat, literals, sides
+from neat_data.sources.shapes.columns import Parts, value_at
 
 SYSTEM = ("system", "system_prompt", "system_message", "systemPrompt")
 HISTORY = ("history",)
+_READ = frozenset((*SYSTEM, *HISTORY, "input"))
 REFUSED = {
     "tools": "has_tools",
     "functions": "has_tools",
@@ -32,7 +33,9 @@ REFUSED = {
 
 
 def places(columns: Mapping[str, Any], taken: Mapping[str, str], ignored: frozenset[str]) -> dict[str, str]:
-    """Where system and history stand in a row whose shape does not say."""
+    """Where system, history and input stand in a row whose shape does not say."""
+    if _READ.isdisjoint(columns):
+        return {}
     used = {place.split(".")[0] for place in taken.values()} | ignored
     named = {}
     for word, names in (("system", SYSTEM), ("history", HISTORY)):
@@ -40,11 +43,34 @@ def places(columns: Mapping[str, Any], taken: Mapping[str, str], ignored: frozen
         name = next(iter(there), None)  # of several the first that holds something
         if word not in taken and name is not None:
             named[word] = name
+    if "input" not in taken and "input" not in used and _says_more(columns, taken):
+        named["input"] = "input"
     return named
+
+
+def _says_more(row: Mapping[str, Any], taken: Mapping[str, str]) -> bool:
+    """Whether a column `input` holds a text that belongs below the prompt: one that is not asked anyway."""
+    below = row.get("input")
+    if not isinstance(below, str) or not below.strip() or "prompt" not in taken:
+        return False
+    prompt = value_at(row, taken["prompt"])
+    if any(below.strip() in text for text in _texts(prompt)):
+        return False
+    held = (value_at(row, taken[word]) for word in ("chosen", "completion", "response_a") if word in taken)
+    return not any(sides.is_whole(side, "") for side in held)
+
+
+def _texts(prompt: Any) -> list[str]:
+    """What a prompt says: itself, or its messages."""
+    turns = prompt if isinstance(prompt, list) else [prompt]
+    said = (turn.get("content", turn.get("value")) if isinstance(turn, dict) else turn for turn in turns)
+    return [text for text in said if isinstance(text, str)]
 
 
 def refuse(parts: Parts, ignored: frozenset[str]) -> None:
     """Raise Unusable where one of the columns left over, or of those that the query lay in, changes what is asked."""
+    if not parts.rest:
+        return
     within = {place.partition(".")[0] for place in parts.places.values()}
     inner = [parts.rest[column] for column in within if isinstance(parts.rest.get(column), dict)]
     for columns in (parts.rest, *inner):
@@ -66,6 +92,8 @@ def _nothing(value: Any) -> bool:
 
 def before(parts: Parts, query: Messages) -> Messages:
     """The query behind the row's system text and earlier turns, where it does not hold them already."""
+    if not parts.given("system") and not parts.given("history"):
+        return query
     earlier = _history(parts.get("history"), parts.place("history"))
     front = query[:1] if query and query[0].role == "system" else ()
     turns = query[len(front) :]

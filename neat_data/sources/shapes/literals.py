@@ -1,7 +1,7 @@
 """Lists and objects that stand in a cell as text, as CSV files and careless exports hold them.
 
 JSON is tried first, then Python's literals by `ast.literal_eval`, which builds values and runs nothing. numpy writes a
-list of objects without commas; they are put in. What cannot be read stays the text that it is.
+list of objects or texts without commas; they are put in. What cannot be read stays the text that it is.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from neat_data.sources.row import Unusable
 
 _LONGEST = 16_000_000  # characters; a syntax tree takes many times its text
-_STRING_OR_GAP = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}(?=\s+\{)""", re.DOTALL)
+_STRING_OR_GAP = re.compile(r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(\s+(?=['"]))?|\}(?=\s+\{)""", re.DOTALL)
 
 
 def parsed(value: Any) -> Any:
     """The list or object that a text spells; any other value, and a text that spells none, as it is.
 
-    >>> parsed('["a", "b"]'), parsed("[{'role': 'user'} {'role': 'x'}]"), parsed("[sic]")
-    (['a', 'b'], [{'role': 'user'}, {'role': 'x'}], '[sic]')
+    >>> parsed('["a", "b"]'), parsed("['a' 'b']"), parsed("[{'role': 'user'} {'role': 'x'}]"), parsed("[sic]")
+    (['a', 'b'], ['a', 'b'], [{'role': 'user'}, {'role': 'x'}], '[sic]')
     """
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
@@ -43,7 +43,7 @@ def _literal(text: str) -> Any:
 
 
 def _with_comma(part: re.Match[str]) -> str:
-    return "}," if part[0] == "}" else part[0]
+    return f"{part[0]}," if part[0] == "}" or part[1] else part[0]
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

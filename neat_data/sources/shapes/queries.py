@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from neat_data.record import Message, Messages
 from neat_data.sources.row import Columns, Understood, Unusable
-from neat_data.sources.shapes import asked, chat, ranked
+from neat_data.sources.shapes import asked, chat, literals, ranked
 from neat_data.sources.shapes.columns import Parts
 
 
@@ -39,7 +39,7 @@ def behavior(parts: Parts) -> Understood:
 
 def turns(parts: Parts) -> Understood:
     """The first of the user's turns: what follows it depends on the answer, and stays in `meta`."""
-    given, place = parts.get("prompt"), parts.place("prompt")
+    given, place = literals.parsed(parts.get("prompt")), parts.place("prompt")
     if not isinstance(given, list) or not given:
         raise Unusable("empty_query", f"`{place}` holds {chat.kind(given)}")
     first = given[0].get("content") if isinstance(given[0], dict) else given[0]

@@ -216,7 +216,7 @@ def _rest(item: Any, taken: Sequence[str | None]) -> Any:
 
 def candidates(parts: Parts) -> Understood:
     """`messages` whose last one holds candidates, each labelled preferred or not (Bedrock)."""
-    messages = parts.get("prompt")
+    messages = literals.parsed(parts.get("prompt"))
     last = messages[-1] if isinstance(messages, list) and messages and isinstance(messages[-1], dict) else {}
     items = last.get("candidates")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -236,7 +236,7 @@ def _preferred(label: Any) -> float:
 
 def pro(parts: Parts) -> Understood:
     """`prefix[]`, `suffix[]`, `reward[]`: each response with its own copy of the query (PRO)."""
-    prefixes, items, scores = parts.get("prefix"), parts.get("suffix"), parts.get("reward")
+    prefixes, items, scores = (literals.parsed(parts.get(word)) for word in ("prefix", "suffix", "reward"))
     if not isinstance(prefixes, list) or not isinstance(items, list) or len(prefixes) != len(items):
         raise Unusable("queries_differ", "`prefix` and `suffix` differ in number")
     scores = None if scores is None else verdicts.numbers(scores, "reward", len(items))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neat_data.errors import InputError
-from neat_data.sources.row import Columns, Understood
+from neat_data.sources.row import Columns, RawRow, Understood
 from neat_data.sources.shapes import context, duels, nearest, pairs, queries, ranked, trees, unpaired
 from neat_data.sources.shapes.columns import Parts, given, holds, take_apart
 
@@ -27,6 +27,7 @@ class Shape:
         columns: where each word stands without which a row cannot be read.
         optional: where further words stand, if they do; of several places the first that holds something.
         marks: places that tell the shape and stay in `meta`.
+        gather: makes a file's rows of others, where one row says too little.
         unfold: makes several rows of one.
         ignored: columns that stay in `meta` although they change what is asked.
     """
@@ -36,13 +37,14 @@ class Shape:
     columns: Mapping[str, str]
     optional: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
+    gather: Callable[[Iterable[RawRow]], Iterator[RawRow]] | None = None
     unfold: Callable[[Columns], Iterator[Columns]] | None = None
     ignored: frozenset[str] = frozenset()
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The places without which a row cannot be read."""
-        return (*self.columns.values(), *self.marks)
+        """The places that tell a file of this shape."""
+        return self.marks if self.gather else (*self.columns.values(), *self.marks)
 
     def understand(self, row: Columns) -> Understood:
         """Read one row, refusing it where a needed column is missing or one that is not read changes what is asked."""
@@ -50,7 +52,8 @@ class Shape:
         parts = take_apart(row, {**places, **context.places(row, places, self.ignored)}, tuple(self.columns))
         context.refuse(parts, self.ignored)
         made = self.read(parts)
-        return replace(made, messages=context.before(parts, made.messages))
+        messages = context.before(parts, made.messages)
+        return made if messages is made.messages else replace(made, messages=messages)
 
 
 def _first_places(row: Columns, optional: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
@@ -187,6 +190,15 @@ SHAPES = (
         _same("prompt"),
         _same("responses", "ranks"),
         marks=("message_tree_id",),
+        unfold=trees.replies,
+    ),
+    Shape(
+        "oasst-messages",
+        ranked.listed,
+        _same("prompt"),
+        _same("responses", "ranks"),
+        marks=("message_id", "parent_id", "text", "role"),
+        gather=trees.grown,
         unfold=trees.replies,
     ),
     Shape(

@@ -34,6 +34,12 @@ def is_whole(side: Any, column: str) -> bool:
     return isinstance(side, list) and bool(side) and chat.is_message(side[0]) and _role(side[0]) != "assistant"
 
 
+def is_plain(prompt: Any, column: str) -> bool:
+    """Whether a prompt is no dialogue: neither messages nor a text of turns."""
+    prompt = chat.from_cell(prompt, column)
+    return not isinstance(prompt, list | str) or (isinstance(prompt, str) and _dialogue(prompt, column) is None)
+
+
 def _role(message: Columns) -> str | None:
     return chat.role_of(message.get("role", message.get("from")))
 

@@ -15,7 +15,6 @@ from neat_data.sources.row import Unusable
 from neat_data.sources.shapes import chat
 
 _ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>")
-_ANY = re.compile(r"<\||INST\]|<start_of_turn>|### Response:")  # none of them: no template, in one search
 _SYSTEM = re.compile(r"\s*<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)
 _ALPACA = re.compile(
     r"Below is an instruction that describes a task(, paired with an input that provides further context)?\. "
@@ -65,7 +64,8 @@ _ROLES = {"[INST]": "user", "[/INST]": "assistant", "Instruction": "user", "Inpu
 
 def template_of(text: str) -> Template | None:
     """The template that `text` was rendered by, None for plain text."""
-    if not _ANY.search(text):
+    # Asked of every text: each mark by itself is found many times as fast as one pattern of them all.
+    if not ("<|" in text or "INST]" in text or "<start_of_turn>" in text or "### Response:" in text):
         return None
     return next((template for template in TEMPLATES if template.rendered(text)), None)
 

@@ -1,10 +1,81 @@
-"""Trees of messages (OpenAssistant) -> one row for every prompt that has several answers."""
+"""Trees of messages (OpenAssistant) -> one row for every prompt that has several answers.
+
+A tree is one row, or stands flat in a table: a message a row, which names the message that it answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 
-from neat_data.sources.row import Columns
+from neat_data.sources.row import Columns, RawRow, Unusable
+
+_OF_A_MESSAGE = ("message_id", "parent_id", "text", "role", "rank", "deleted")
+
+
+def grown(rows: Iterable[RawRow]) -> Iterator[RawRow]:
+    """The trees of a flat table, in the order of their first messages; a message that hangs on none as it stands.
+
+    The table is held in memory: nothing promises that a tree's rows stand together.
+    """
+    messages: dict[str, RawRow] = {}
+    answers: dict[str | None, list[str]] = {}
+    for row in rows:
+        identity = (row.columns or {}).get("message_id")
+        if not isinstance(identity, str) or identity in messages:
+            problem = row.problem or Unusable("bad_message", "`message_id` is no text, or comes again")
+            yield RawRow(row.raw, problem=problem)
+            continue
+        messages[identity] = row
+        answers.setdefault(_parent(row), []).append(identity)
+    left = set(messages)
+    for root in answers.get(None, ()):
+        whole = {**_beside(messages[root]), "prompt": _node(root, messages, answers, left)}
+        try:
+            yield RawRow(json.dumps(whole, ensure_ascii=False), columns=whole)
+        except RecursionError:
+            yield RawRow(messages[root].raw, problem=Unusable("bad_message", "a thread of this tree is too long"))
+    for identity in [identity for identity in messages if identity in left]:
+        detail = f"`parent_id` {_parent(messages[identity])!r} is no message of this file's trees"
+        yield RawRow(messages[identity].raw, problem=Unusable("no_parent", detail))
+
+
+def _parent(row: RawRow) -> str | None:
+    parent = (row.columns or {}).get("parent_id")
+    return str(parent) if parent is not None and parent == parent and parent != "" else None
+
+
+def _beside(row: RawRow) -> Columns:
+    """What the table says of a tree's first message, which is said of the tree."""
+    return {name: value for name, value in (row.columns or {}).items() if name not in _OF_A_MESSAGE}
+
+
+def _node(root: str, messages: dict[str, RawRow], answers: dict[str | None, list[str]], left: set[str]) -> Columns:
+    """A message with its replies, each as it would stand in a tree; what is reached leaves `left`."""
+    top = _message(messages[root])
+    waiting = [(root, top)]
+    left.discard(root)
+    while waiting:
+        identity, node = waiting.pop()
+        for answer in answers.get(identity, ()):
+            reply = _message(messages[answer])
+            node["replies"].append(reply)
+            left.discard(answer)
+            waiting.append((answer, reply))
+    return top
+
+
+def _message(row: RawRow) -> Columns:
+    columns = row.columns or {}
+    rank = columns.get("rank")
+    deleted = str(columns.get("deleted")).casefold() in ("true", "1")
+    return {
+        "role": columns.get("role"),
+        "text": columns.get("text"),
+        "rank": None if rank == "" or rank != rank else rank,
+        "deleted": deleted,
+        "replies": [],
+    }
 
 
 def replies(row: Columns) -> Iterator[Columns]:

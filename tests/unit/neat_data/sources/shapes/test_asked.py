@@ -350,3 +350,26 @@ def test_the_documentation_lists_every_word_of_a_mapping_and_every_reason() -> N
     page = (Path(__file__).parents[5] / "docs" / "formats" / "sources.md").read_text(encoding="utf-8")
     for name, meaning in {**columns.WORDS, **REASONS}.items():
         assert f"| `{name}` | {meaning} |" in page
+
+
+# A text below the prompt.
+
+
+def test_an_input_beside_a_plain_prompt_is_asked_unless_the_prompt_says_it() -> None:
+    assert turns(understood({**PAIR, "input": " more "})) == [("u", "q\n more")]
+    assert understood({**PAIR, "prompt": "q more", "input": "more"}).meta == {"input": "more"}
+    assert turns(understood({**PAIR, "prompt": "q more", "input": "more"})) == [("u", "q more")]
+    assert turns(understood({**PAIR, "input": "  "})) == [("u", "q")]
+
+
+def test_an_input_beside_turns_refuses_its_row_unless_they_hold_it_or_it_is_ignored() -> None:
+    asked = [{"role": "user", "content": "q"}]
+    assert reason({**PAIR, "prompt": asked, "input": "more"}) == "has_context"
+    assert reason({**PAIR, "prompt": "\n\nHuman: q\n\nAssistant:", "input": "more"}) == "has_context"
+    assert turns(understood({**PAIR, "prompt": asked, "input": "q"})) == [("u", "q")]
+    row = {**PAIR, "prompt": asked, "input": "more"}
+    shape = registry.replace(recognise([row], "here"), ignored=frozenset({"input"}))
+    assert shape.understand(row).meta == {"input": "more"}
+    whole = [*asked, {"role": "assistant", "content": "a"}]
+    other = [*asked, {"role": "assistant", "content": "b"}]
+    assert understood({"prompt": "q", "chosen": whole, "rejected": other, "input": "more"}).meta == {"input": "more"}
