@@ -188,7 +188,7 @@ def test_what_is_there_is_not_overwritten_unasked(mixed, tmp_path):
     for to, name in (("trl-dpo", "a.jsonl"), ("hf", "a")):
         out = tmp_path / name
         export(mixed, ExportRequest(to, out))
-        with pytest.raises(InputError, match="--overwrite"):
+        with pytest.raises(InputError, match="say overwrite"):
             export(mixed, ExportRequest(to, out))
         export(mixed, ExportRequest(to, out, where="turns > 1", overwrite=True))
     assert len(lines(tmp_path / "a.jsonl")) == len(datasets.load_from_disk(str(tmp_path / "a"))) == 1
@@ -287,7 +287,7 @@ def test_nothing_to_export_writes_nothing(mixed, tmp_path):
         ({"to": "hf", "out": "a", "polarities": ("bad",)}, "polarities 'bad': is none of"),
         ({"to": "hf", "out": "a", "public": True}, "go with push_to_hub"),
         ({"to": "trl-dpo", "out": "a", "push_to_hub": "me/a"}, "goes with the format hf"),
-        ({"to": "hf", "out": "a", "push_to_hub": "me/a", "polarities": ("negative",)}, "--include-negative only"),
+        ({"to": "hf", "out": "a", "push_to_hub": "me/a", "polarities": ("negative",)}, "say include_negative"),
         ({"to": "hf", "out": "a", "where": "gap >"}, "where 'gap >'"),
     ],
 )

@@ -228,7 +228,7 @@ def test_the_cards_configs_decide_where_there_are_any() -> None:
     ]
     assert [(f.key, f.subset, f.split) for f in select(repository, "more")] == [("extra/all.jsonl", "more", None)]
     two = Repository("a/b", COMMIT, names, ({"config_name": "en"}, {"config_name": "de"}))
-    with pytest.raises(InputError, match="--subset en or de"):
+    with pytest.raises(InputError, match="subset en or de"):
         select(two, None)
 
 
