@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -99,7 +100,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     return evaluation
 
 
-def _require_sections(settings: Settings) -> None:
+def _require_sections(settings: Mapping[str, Any]) -> None:
     """Raise where parts that are compared are no objects, or lack what is read of them."""
     for name, keys in {"subject": (), "reward_models": (), "negative": ("text",)}.items():
         section = dict(settings.get(name, {}))
