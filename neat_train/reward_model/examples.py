@@ -1,7 +1,8 @@
 """Records to what a reward model learns from: token trees of the responses that labels speak of, and what these say.
 
-A dialogue becomes the same token ids as in scoring (`neat_data.models.encode`), so that what is trained is what will
-score. A micro-batch holds whole records within a token budget.
+A dialogue becomes the same token ids as in scoring (`neat_data.models.encode`), of a response that thinks its answer
+alone (`neat_data.models.answers`), so that what is trained is what will score. A micro-batch holds whole records within
+a token budget.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from neat_data.models.templates import ChatTemplate
 from neat_data.models.trees.packing import pack, rectangles
 from neat_data.models.trees.tree import TokenTree, grow, lay
 from neat_data.record import Record
+from neat_data.thought import answer_of
 from neat_train.losses.reward_model import Labels
 
 Path = Literal["trees", "batches"]
@@ -59,7 +61,8 @@ class RewardEncoder:
 
     Attributes:
         counts: `queries_cut`: lost oldest turns; `query_too_long`, `template_refused`: records left out;
-            `response_too_long`: responses left out; `no_responses`: records of which no label is left.
+            `response_too_long`, `no_answer` (a thought and nothing behind it): responses left out; `no_responses`:
+            records of which no label is left.
     """
 
     def __init__(self, template: ChatTemplate, max_length: int, max_response: int) -> None:
@@ -69,14 +72,17 @@ class RewardEncoder:
 
     def example(self, record: Record) -> RewardExample | None:
         """The example of a `labelled` record; None where nothing of it is left."""
-        texts = tuple(response.text for response in record.responses)
-        found = encode(Task(record.messages, texts), self._template, self._max_length, self._max_response)
-        self.counts["queries_cut"] += bool(found.turns_cut)
-        refused = [reason for reason in found.refused if reason is not None]
+        answers = [(response, answer_of(response.text)) for response in record.responses]
+        said = [(response, answer) for response, answer in answers if answer is not None]
+        self.counts["no_answer"] += len(answers) - len(said)
+        task = Task(record.messages, tuple(answer for _, answer in said))
+        encoded = encode(task, self._template, self._max_length, self._max_response)
+        self.counts["queries_cut"] += bool(encoded.turns_cut)
+        refused = [reason for reason in encoded.refused if reason is not None]
         whole = bool(refused) and refused[0] != "response_too_long"
         self.counts.update(refused[:1] if whole else refused)
-        kept = [response for response, ids in zip(record.responses, found.sequences, strict=True) if ids is not None]
-        example = _of(replace(record, responses=tuple(kept)), [ids for ids in found.sequences if ids is not None])
+        kept = [(response, ids) for (response, _), ids in zip(said, encoded.sequences, strict=True) if ids is not None]
+        example = _of(replace(record, responses=tuple(response for response, _ in kept)), [ids for _, ids in kept])
         if not example.labels:
             self.counts["no_responses"] += not whole
             return None

@@ -87,6 +87,21 @@ def examples(reward: TrainedReward, data: Path, count: int = 6) -> list[Any]:
     return [example for example in found if example is not None]
 
 
+def test_of_a_response_that_thinks_the_answer_is_learned_as_it_is_scored(random_policy: Path, tmp_path: Path) -> None:
+    def encoded(name: str, *texts: str) -> tuple[list[Any], dict[str, int]]:
+        row = {"prompt": "red?", "responses": list(texts), "scores": [float(-place) for place in range(len(texts))]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        nd.score(tmp_path / f"{name}.jsonl", out=tmp_path / name, rewards="given", progress=False)
+        encoder = RewardEncoder(loaded(random_policy).template, 256, 64)
+        made = [encoder.example(labelled(record)) for record in nd.open(tmp_path / name).records()]
+        return [example.sequences for example in made if example is not None], dict(+encoder.counts)
+
+    plain, _ = encoded("plain", "yes", "no")
+    assert encoded("thinks", "<think>\nHm.\n</think>\n\nyes", "no") == (plain, {})
+    assert encoded("open", "<think>\nHm.\n</think>\n\nyes", "no", "<think>\nHm") == (plain, {"no_answer": 1})
+    assert encoded("none", "<think>\nHm", "<think>\nWell") == ([], {"no_answer": 2, "no_responses": 1})
+
+
 @pytest.mark.parametrize("centre", [0.0, 0.1])
 @pytest.mark.parametrize("margin", [0.0, 1.5])
 def test_loss_and_gradient_equal_trl(
