@@ -303,7 +303,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_which_of_several_evaluations_must_be_said(arm):
     runs = {"a": [arm("a", LOW)], "b": [arm("b", LOW)]}
     arm("b", HIGH, folder="test-positive", prompt="positive")
-    with pytest.raises(InputError, match="several evaluations: test, test-positive; say which"):
+    with pytest.raises(InputError, match="several evaluations: test, test-positive\nsay which"):
         compare(runs)
     with pytest.raises(InputError, match="evaluation other: no run has it; there is test, test-positive"):
         compare(runs, evaluation="other")
