@@ -14,7 +14,6 @@ from neat_data.report.tables import number
 from neat_data.review.look.diff import Part, differences
 from neat_data.review.look.index import Index
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.thought import Thought, thought_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,6 @@ class Shown:
     """One response.
 
     Attributes:
-        thought: what the text holds beside its answer; None where it has no thought.
         rewards: what each reward model gives it, by the model's name, the dataset's own first.
         facts: what else is known, as names and values.
         said: what people said of it in the source.
@@ -30,7 +28,6 @@ class Shown:
     """
 
     response: Response
-    thought: Thought | None
     rewards: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     said: tuple[str, ...]
@@ -78,8 +75,7 @@ def _shown(record: Record, place: int, scores: dict[str, float | None], dropped:
     response = record.responses[place]
     rewards = tuple((one_line(name), number(value)) for name, value in scores.items())
     said = tuple(text for label in record.labels if (text := _said(label, response.response_id)))
-    thought = thought_of(response.text)
-    return Shown(response, thought, rewards, tuple(_facts(response)), said, response.response_id in dropped)
+    return Shown(response, rewards, tuple(_facts(response)), said, response.response_id in dropped)
 
 
 def _facts(response: Response) -> list[tuple[str, str]]:

@@ -119,8 +119,8 @@ def test_a_model_that_scored_before_is_loaded_as_it_was(tiny_reward, tmp_path):
     assert said.strange(before.settings) == []
 
 
-def test_another_model_is_loaded_as_it_is(tiny_reward, tmp_path):
-    before = scored(tiny_reward.parent / "tiny-reward-heldout", template=HASH, max_length=99)
+def test_another_model_is_loaded_as_it_is(tiny_reward, other_reward):
+    before = scored(other_reward, template=HASH, max_length=99)
     model = named(tiny_reward, before=[before])["tiny-reward"]
     assert (model.spec.chat_template, model.spec.max_length, model.before) == ("auto", None, ())
 

@@ -265,7 +265,7 @@ def test_a_policy_that_cannot_learn_to_stop_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"lora": LoraSettings(r=8)}, "lora.r 8: --policy .* has 16"),
+        ({"lora": LoraSettings(r=8)}, "lora.r 8: the policy .* has 16"),
         ({"lora": LoraSettings(target_modules=["q_proj"])}, r"lora.target_modules \['q_proj'\]"),
         ({"full": True}, "--merge --out MERGED"),
     ],

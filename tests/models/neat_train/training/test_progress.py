@@ -99,7 +99,7 @@ def test_eighty_columns_are_enough_at_any_speed_and_count(terminal, seconds, ste
 
 
 def test_a_run_that_goes_on_begins_at_its_checkpoint(terminal):
-    assert " 250/600" in terminal.frame(begun(terminal, at=250))[0]
+    assert " 250/600" in terminal.frame(begun(terminal, step=250))[0]
 
 
 def test_a_loss_that_is_not_finite_is_not_shown(terminal):

@@ -234,8 +234,8 @@ def test_responses_of_others_join_on_the_query(dataset: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--policy MODEL, --responses FILE, or --phase score"),
-        (["--policy", POLICY, "--responses", "x"], "leave out --policy"),
+        ([], "Say --policy MODEL, --responses FILE, --edits, or --phase score"),
+        (["--policy", POLICY, "--responses", "x"], "Leave out --policy"),
         (["--policy", POLICY, "--phase", "score"], "--phase score alone"),
         (["--policy", POLICY, "--keep", "reward <"], "--keep"),
         (["--policy", POLICY, "--drop", "ugly"], "choose among"),

@@ -578,4 +578,4 @@ def test_the_console_prints_one_object_or_words_that_no_terminal_obeys(serve, pe
     assert "nothing was asked: every pair was judged before" in shown.stdout
     assert "\x1b[31m" not in shown.stdout
     wrong = runner.invoke(app, [*arguments, "--n", "5"])
-    assert (wrong.exit_code, "leave one" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "Leave out --n" in wrong.stderr) == (2, True)

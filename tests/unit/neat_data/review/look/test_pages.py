@@ -128,7 +128,7 @@ def test_a_thought_is_folded_away_from_its_answer(made_dataset: Any, record_of: 
     assert "Two and two." in folded
     assert "Four." not in folded
     assert "Four." in shown
-    assert "it never ended" in second
+    assert ", without an end</summary>" in second
     assert "<details" not in third
 
 
