@@ -21,6 +21,7 @@ from transformers.utils import cached_file
 from neat_data.errors import InputError
 from neat_data.models import places
 from neat_data.models.adapter import adapted, adapter_config, adapter_hash, weight_names
+from neat_data.models.base_model import noted_base, require_base
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.weights import (
     Loaded,
@@ -87,22 +88,22 @@ def load_reward_weights(spec: RewardModelSpec, dtype: torch.dtype) -> Loaded:
     Raises:
         InputError: it cannot be had, has no score head or more than one output, or the adapter is of another model.
     """
-    found = reward_source(spec)
-    if found.adapter is None or found.base is None:
+    located = reward_source(spec)
+    if located.adapter is None or located.base is None:
         return load_classifier(spec, dtype)
-    heads = _heads(found.adapter)
-    model, missing = load_body_of_classifier(found.base, spec, dtype)
+    heads = _heads(located.adapter)
+    model, missing = load_body_of_classifier(located.base, spec, dtype)
     if missing and not (heads and all(_is_head(name) for name in missing)):
-        raise found.source.wrong(f"has no score head, and neither has its base model {found.base.reference}")
-    options = {"autocast_adapter_dtype": False, "config": _classifier_config(found.adapter, heads)}
-    model = _without_wrappers(adapted(model, found.adapter, "reward_model", **options))
-    with silence(), explained(found.source):
+        raise located.source.wrong(f"has no score head, and neither has its base model {located.base.reference}")
+    options = {"autocast_adapter_dtype": False, "config": _classifier_config(located.adapter, heads)}
+    model = _without_wrappers(adapted(model, located.adapter, "reward_model", **options))
+    with silence(), explained(located.source):
         tokenizer = AutoTokenizer.from_pretrained(
-            found.adapter if _has_tokenizer(found.adapter) else found.base.path,
-            revision=None if _has_tokenizer(found.adapter) else found.base.revision,
+            located.adapter if _has_tokenizer(located.adapter) else located.base.path,
+            revision=None if _has_tokenizer(located.adapter) else located.base.revision,
             trust_remote_code=spec.trust_remote_code,
         )
-    return Loaded(model.eval(), tokenizer, found.source, found.identity)
+    return Loaded(model.eval(), tokenizer, located.source, located.identity)
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -122,26 +123,25 @@ def _adapter_of(source: ModelSource) -> tuple[str | None, ModelSource]:
 
 
 def _on_hub(source: ModelSource, name: str) -> bool:
-    found = cached_file(source.path, name, revision=source.revision, _raise_exceptions_for_missing_entries=False)
-    return found is not None
+    file = cached_file(source.path, name, revision=source.revision, _raise_exceptions_for_missing_entries=False)
+    return file is not None
 
 
 def _base_of(adapter: str, named: str | None) -> str:
     """What loads the model that an adapter belongs to."""
-    config, told = adapter_config(adapter, "reward_model"), _told(adapter)
+    config, weights = adapter_config(adapter, "reward_model"), _weights_of_base(adapter)
     key = {"adapter": adapter_hash(adapter, "reward_model")}
     if named is not None:
-        _require_base(adapter, named, told)
+        require_base(adapter, named, weights)
         places.note("reward model", key, {"base": places.absolute(named)})
         return named
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if recorded.is_hub_id(full := f"{base}@{revision}" if revision else base):
         return str(full)
-    noted = places.noted("policy", {"weights": told["weights"]}).get("model") if "weights" in told else None
-    if noted is not None and _weights(noted) == told["weights"]:
+    if (noted := noted_base(weights)) is not None:
         return noted
     if (before := places.noted("reward model", key).get("base")) is not None:
-        _require_base(adapter, before, told)
+        require_base(adapter, before, weights)
         return before
     what = f"the folder {Path(base).name}, and no path is followed on a file's word" if base else "not named"
     raise InputError(
@@ -152,29 +152,14 @@ def _base_of(adapter: str, named: str | None) -> str:
     )
 
 
-def _told(adapter: str) -> dict[str, str]:
-    """What `base.json` says of the base model; empty where there is none."""
+def _weights_of_base(adapter: str) -> str | None:
+    """The hash of the base model's weights, as `base.json` says it; None where that says nothing."""
     file = Path(adapter) / BASE
     try:
-        told = json.loads(file.read_bytes()) if file.is_file() else {}
-        return {name: str(told[name]) for name in ("weights", "revision") if name in told}
+        content = json.loads(file.read_bytes()) if file.is_file() else {}
+        return str(content["weights"]) if "weights" in content else None
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"its {BASE} cannot be read ({error})", field="reward_model", value=adapter) from error
-
-
-def _require_base(adapter: str, named: str, told: dict[str, str]) -> None:
-    found = _weights(named)
-    if found is not None and found != told.get("weights", found):
-        raise InputError(
-            f"is not the model that {adapter} was trained on (it has other weights)", field="base", value=named
-        )
-
-
-def _weights(folder: str) -> str | None:
-    """The hash of a folder's weights; None where there is no model."""
-    if not (Path(folder) / "config.json").is_file():
-        return None
-    return identity_of(ModelSource.parse(folder))["weights"]
 
 
 def _config_of(base: ModelSource, spec: RewardModelSpec) -> PreTrainedConfig:

@@ -14,7 +14,8 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models import places
 from neat_data.models.adapter import adapter_config
-from neat_data.models.weights import ModelSource, identity_of
+from neat_data.models.base_model import noted_base, noted_place, require_base
+from neat_data.models.weights import ModelSource
 from neat_data.store import recorded
 from neat_data.store.documents import Settings
 from neat_train.documents import PolicyContent
@@ -80,17 +81,17 @@ def base_of(adapter: str, named: str | None = None) -> str:
     full = f"{base}@{revision}" if revision else base
     if recorded.is_hub_id(full):
         return str(full)
-    began_with = _began_with(Path(adapter))
-    if (own := _own_base(began_with)) is not None:
+    weights = _began_with(Path(adapter)).get("weights")
+    if (own := noted_base(weights)) is not None:
         return own
     if named is None:
         raise InputError(
-            f"its base model is the folder {base}, and no path is followed on a file's word{_lost(began_with)}",
+            f"its base model is the folder {base}, and no path is followed on a file's word{_lost(weights)}",
             field="policy",
             value=adapter,
             advice="name the base model, if you trust it: {base} FOLDER",
         )
-    _require_base(adapter, named, began_with)
+    require_base(adapter, named, weights)
     return named
 
 
@@ -103,31 +104,6 @@ def _began_with(adapter: Path) -> PolicyContent:
         raise InputError(f"{adapter}: its run's {SETTINGS} cannot be read ({error!r})") from error
 
 
-def _own_base(began_with: PolicyContent) -> str | None:
-    noted = _noted_base(began_with)
-    return noted if noted is not None and _weights(noted) == began_with["weights"] else None
-
-
-def _noted_base(began_with: PolicyContent) -> str | None:
-    weights = began_with.get("weights")
-    return places.noted("policy", {"weights": weights}).get("model") if weights else None
-
-
-def _lost(began_with: PolicyContent) -> str:
-    noted = _noted_base(began_with)
+def _lost(weights: str | None) -> str:
+    noted = noted_place(weights)
     return f" (what `fit` found at {noted} is gone, or has other weights)" if noted else ""
-
-
-def _require_base(adapter: str, named: str, began_with: PolicyContent) -> None:
-    weights = _weights(named)
-    if weights is not None and weights != began_with.get("weights", weights):
-        raise InputError(
-            f"is not the model that {adapter} was trained on (it has other weights)", field="base", value=named
-        )
-
-
-def _weights(folder: str) -> str | None:
-    """The hash of a folder's weights; None where there is no model."""
-    if not (Path(folder) / "config.json").is_file():
-        return None
-    return identity_of(ModelSource.parse(folder))["weights"]
