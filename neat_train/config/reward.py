@@ -13,7 +13,10 @@ from neat_train.config.strict import Settings
 
 
 class RewardSettings(Settings):
-    """A reward model that learns from labels: a mean over the labels of a step."""
+    """A reward model that learns from labels: a mean over the labels of a step.
+
+    Where a response has no reward g, what is said of g leaves it out: the label alone decides.
+    """
 
     lists: Literal["plackett-luce", "bradley-terry"] = "plackett-luce"
     """Of what people put in order: the likelihood of the whole order (Plackett 1975; Luce 1959), or the mean of

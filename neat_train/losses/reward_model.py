@@ -25,7 +25,7 @@ class Labels:
         orders: (orders, k) int64, the responses that a label puts in order, best first; -1 behind the last of a
             shorter one.
         accepted, rejected: (n,) int64, responses of single verdicts.
-        given: (responses,) float32, the dataset's rewards; 0 where it has none.
+        given: (responses,) float32, the dataset's rewards; nan where it has none.
     """
 
     orders: Tensor
@@ -53,17 +53,22 @@ def loss_of(scores: Tensor, labels: Labels, settings: RewardSettings) -> Tensor:
 
 
 def _of_orders(scores: Tensor, labels: Labels, settings: RewardSettings) -> Tensor:
-    """The loss of each label that puts responses in order  # (orders,)"""
+    """The loss of each label that puts responses in order  # (orders,)
+
+    Where the dataset has no reward of a response, the label alone decides.
+    """
     there, places = labels.orders >= 0, labels.orders.clamp(min=0)
     listed, given = scores[places], labels.given[places].to(scores.dtype)  # (orders, k)
-    margins = settings.margin * F.relu(differences(given))
+    known, given = there & ~given.isnan(), given.nan_to_num()
+    both = known[:, :, None] & known[:, None, :]  # (orders, k, k)
+    margins = settings.margin * both * F.relu(differences(given))
     if settings.lists == "plackett-luce":
         losses = plackett_luce(listed, there, margins)
     else:
-        losses = bradley_terry(listed, there, margins, settings.soft * torch.sigmoid(-differences(given)))
+        losses = bradley_terry(listed, there, margins, settings.soft * both * torch.sigmoid(-differences(given)))
     size = there.sum(1)
     mean = torch.where(there, listed, 0).sum(1) / size
-    off = torch.where(there, listed - given, 0).square().sum(1) / size
+    off = torch.where(known, listed - given, 0).square().sum(1) / known.sum(1).clamp(min=1)
     return losses + settings.centre * (2 * mean).square() + settings.regression * off
 
 

@@ -7,6 +7,7 @@ a token budget.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ class RewardExample:
 
     Attributes:
         sequences: the token ids of each, the query's with it.
-        given: the dataset's rewards, 0 where it has none.
+        given: the dataset's rewards, nan where it has none.
         orders: numbers of responses, best first.
         verdicts: numbers of single responses, and whether people accepted them.
     """
@@ -94,7 +95,7 @@ def _of(record: Record, sequences: Sequence[list[int]]) -> RewardExample:
     return RewardExample(
         query_id=record.query_id,
         sequences=tuple(sequences),
-        given=tuple(response.reward or 0.0 for response in record.responses),
+        given=tuple(math.nan if response.reward is None else response.reward for response in record.responses),
         orders=tuple(tuple(number[each.response_id] for each in order) for order in orders(record)),
         verdicts=tuple((number[each.response_id], verdict) for each, verdict in verdicts(record)),
     )

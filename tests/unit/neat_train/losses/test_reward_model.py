@@ -86,6 +86,20 @@ def test_lists_of_several_lengths_equal_numpy(settings: RewardSettings) -> None:
     assert found.item() == pytest.approx(wanted, abs=1e-6)
 
 
+def test_of_what_has_no_reward_the_label_decides_alone() -> None:
+    scores, given = torch.tensor([3.0, 1.0, 2.0]), [1.0, math.nan, 4.0]
+    plain, pair = loss_of(scores, labels([[0, 1]], count=3), PLAIN).item(), labels([[0, 1]], given)
+    for lists in ("plackett-luce", "bradley-terry"):
+        assert loss_of(scores, pair, RewardSettings(centre=0, lists=lists, margin=2.0)).item() == pytest.approx(plain)
+    assert loss_of(scores, pair, RewardSettings(centre=0, lists="bradley-terry", soft=0.5)).item() == (
+        pytest.approx(plain)
+    )
+    regression = loss_of(scores, pair, RewardSettings(centre=0, regression=0.5)).item()
+    assert regression == pytest.approx(plain + 0.5 * (3.0 - 1.0) ** 2)  # of the one whose reward is known
+    whole = loss_of(scores, labels([[2, 0]], given), RewardSettings(centre=0, margin=2.0)).item()
+    assert whole == pytest.approx(math.log1p(math.exp(-(2.0 - 3.0 - 2.0 * (4.0 - 1.0)))))
+
+
 def test_the_gradient_is_that_of_differences() -> None:
     scores = torch.randn(5, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     said = labels([[2, 0, 4], [1, 3]], [0.0, 1.0, 2.0, 0.5, 1.0], accepted=[3], rejected=[0])
