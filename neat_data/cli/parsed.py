@@ -92,12 +92,12 @@ def _parameter(each: Declared, names: Mapping[str, str]) -> Parameter:
 def _info(each: Declared, names: Mapping[str, str]) -> Any:
     """The same option as typer has it."""
     option = each.option
-    told: dict[str, Any] = {"help": named(option.help, names), "metavar": option.metavar}
+    keywords: dict[str, Any] = {"help": named(option.help, names), "metavar": option.metavar}
     if isinstance(option, Argument):
-        return typer.Argument(**told)
+        return typer.Argument(**keywords)
     if _is_mapping(each) or (len(each.kinds) > 1 and _type(each) is str):
-        told["parser"] = _as_it_is  # a settings file may hold a mapping there, or a number
-    return typer.Option(each.flag, min=option.min, max=option.max, show_default=_shown(each, names), **told)
+        keywords["parser"] = _as_it_is  # a settings file may hold a mapping there, or a number
+    return typer.Option(each.flag, min=option.min, max=option.max, show_default=_shown(each, names), **keywords)
 
 
 def _as_it_is(value: Any) -> Any:

@@ -46,9 +46,9 @@ def thought_header(render: Render) -> str:
     asked = render(QUERY, ask=True)
     for opens, closes in MARKS:
         opens, closes = re.escape(opens), re.escape(closes)
-        found = re.search(rf"({opens}\s*({closes}\s*)?|{closes}\s*)$", asked)
-        if found:
-            return found.group()
+        tail = re.search(rf"({opens}\s*({closes}\s*)?|{closes}\s*)$", asked)
+        if tail:
+            return tail.group()
     return ""
 
 

@@ -194,16 +194,16 @@ def rewards(stats: Stats) -> Table:
 
 def thoughts(stats: Stats) -> Table:
     """How often responses think, how long, and what they get for it."""
-    found = stats.thoughts
-    if found is None:
+    summary = stats.thoughts
+    if summary is None:
         return Table("", (), ())
     rows = (
-        ("responses that think", percent(found.share)),
-        ("of these: the thought never ends", percent(found.unended)),
-        ("characters of a thought: median", f"{found.characters.median or 0:,.0f}"),
-        ("characters of a thought: 95 %", f"{found.characters.q95 or 0:,.0f}"),
-        ("mean reward with a thought", number(found.with_thought.mean)),
-        ("mean reward without one", number(found.without.mean)),
+        ("responses that think", percent(summary.share)),
+        ("of these: the thought never ends", percent(summary.unended)),
+        ("characters of a thought: median", f"{summary.characters.median or 0:,.0f}"),
+        ("characters of a thought: 95 %", f"{summary.characters.q95 or 0:,.0f}"),
+        ("mean reward with a thought", number(summary.with_thought.mean)),
+        ("mean reward without one", number(summary.without.mean)),
     )
     return Table("Thoughts", ("", ""), rows)
 

@@ -48,8 +48,8 @@ def application(review: Review) -> Starlette:
         place = request.query_params.get("at")
         if place is not None and not place.isdecimal():
             raise InputError(f"at={place[:20]!r}: a number from 0")
-        told = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
-        return html("judge.html", **told)
+        state = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
+        return html("judge.html", **state)
 
     def report(request: Request) -> Response:
         from neat_data.review.report import report

@@ -77,19 +77,19 @@ class Review:
         cards = [self._card(record, item, given.get(item), rater) for item in items]
         return {**shown, "place": place, "record": record, "cards": cards}
 
-    def take(self, told: dict[str, Any]) -> dict[str, Any]:
+    def take(self, body: dict[str, Any]) -> dict[str, Any]:
         """Write what the page sent; what it shows then.
 
         Raises:
             InputError: it is no event on what is to be judged.
             RunError: it could not be written.
         """
-        rater, journal = self.journal(_text(told, "rater", 200))
-        event = self._event(told)
+        rater, journal = self.journal(_text(body, "rater", 200))
+        event = self._event(body)
         journal.append(event)
         given = standing(journal.events())
-        record, _ = self.tasks.record(self.tasks.query_of[_subject(told)], rater)
-        answers = _responses(record, _subject(told), rater)
+        record, _ = self.tasks.record(self.tasks.query_of[_subject(body)], rater)
+        answers = _responses(record, _subject(body), rater)
         return {
             "saved": event.event,
             "facts": {answer.response_id: _facts(answer) for answer in answers},
@@ -97,24 +97,24 @@ class Review:
             **self._progress(self._mine(rater, given), given),
         }
 
-    def _event(self, told: dict[str, Any]) -> Event:
-        if (subject := _subject(told)) not in self.tasks.query_of:
+    def _event(self, body: dict[str, Any]) -> Event:
+        if (subject := _subject(body)) not in self.tasks.query_of:
             raise InputError(f"response {one_line(subject)!r} is not among those to judge")
-        event, response = _text(told, "event", 64), _text(told, "response_id", 64)
-        if told.get("undoes") is not None:
-            return Event(event, response, undoes=_text(told, "undoes", 64))
-        verdict, than = told.get("verdict"), told.get("than")
+        event, response = _text(body, "event", 64), _text(body, "response_id", 64)
+        if body.get("undoes") is not None:
+            return Event(event, response, undoes=_text(body, "undoes", 64))
+        verdict, than = body.get("verdict"), body.get("than")
         allowed = COMPARING if self.tasks.mode == "pairs" else WORDS[self.tasks.mode].keys()
         if not isinstance(verdict, str) or verdict not in allowed:
             raise InputError(f"verdict {str(verdict)[:40]!r} is none of {', '.join(sorted(allowed))}")
-        text = _text(told, "text", MAX_TEXT).strip() if verdict == "edit" else None
+        text = _text(body, "text", MAX_TEXT).strip() if verdict == "edit" else None
         if text == "":
             raise InputError("text is empty")
-        note = _text(told, "note", MAX_NOTE) if told.get("note") else ""
-        return Event(event, response, verdict, None, than, text, _scale(told), self._labels(told), note)  # type: ignore[arg-type]
+        note = _text(body, "note", MAX_NOTE) if body.get("note") else ""
+        return Event(event, response, verdict, None, than, text, _scale(body), self._labels(body), note)  # type: ignore[arg-type]
 
-    def _labels(self, told: dict[str, Any]) -> tuple[str, ...]:
-        labels = told.get("labels") or []
+    def _labels(self, body: dict[str, Any]) -> tuple[str, ...]:
+        labels = body.get("labels") or []
         if not isinstance(labels, list) or not all(label in self.rubric.labels for label in labels):
             raise InputError("labels is a list of those of the rubric")
         return tuple(label for label in self.rubric.labels if label in labels)
@@ -167,20 +167,20 @@ def _said(event: Event, first: Response) -> str:
     return "first" if event.response_id == first.response_id else "second"
 
 
-def _subject(told: dict[str, Any]) -> str:
-    response = _text(told, "response_id", 64)
-    return response if told.get("than") is None else pair_id(response, _text(told, "than", 64))
+def _subject(body: dict[str, Any]) -> str:
+    response = _text(body, "response_id", 64)
+    return response if body.get("than") is None else pair_id(response, _text(body, "than", 64))
 
 
-def _scale(told: dict[str, Any]) -> int | None:
-    scale = told.get("scale")
+def _scale(body: dict[str, Any]) -> int | None:
+    scale = body.get("scale")
     if scale is not None and (type(scale) is not int or scale not in GRADES):
         raise InputError("scale is a number from 1 to 5")
     return scale
 
 
-def _text(told: dict[str, Any], name: str, most: int) -> str:
-    value = told.get(name)
+def _text(body: dict[str, Any], name: str, most: int) -> str:
+    value = body.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= most:
         raise InputError(f"{name} is a text of 1 to {most:,} characters")
     return value

@@ -220,12 +220,12 @@ class _Judged:
 
     def contradictions(self) -> list[Contradiction]:
         """Where a model's order contradicts people most, the widest gap first."""
-        found = []
+        cases = []
         for unit, code in self.majority("which is better").items():
             one, other = unit.split() if code == 1 else reversed(unit.split())
             if code != 2:
-                found += self._contradicted(one, other)
-        return sorted(found, key=lambda case: (-case.gap, case.preferred, case.model))[:MOST]
+                cases += self._contradicted(one, other)
+        return sorted(cases, key=lambda case: (-case.gap, case.preferred, case.model))[:MOST]
 
     def _contradicted(self, preferred: str, other: str) -> list[Contradiction]:
         query = self.query_of[preferred]
@@ -237,13 +237,13 @@ class _Judged:
     def splits(self) -> list[Split]:
         """Responses on which raters disagree, those most evenly split first."""
         codes = self.ratings["keep or drop"]
-        found = []
+        cases = []
         for unit in self.units("keep or drop"):
             kept, dropped = (tuple(r for r in codes if codes[r].get(unit) == code) for code in (1, 0))
             if kept and dropped:
                 record, _ = self.records[self.query_of[unit]]
-                found.append(Split(record.query_id, unit, kept, dropped, record.response(unit).text))
-        return sorted(found, key=lambda case: (-min(len(case.kept), len(case.dropped)), case.response_id))[:MOST]
+                cases.append(Split(record.query_id, unit, kept, dropped, record.response(unit).text))
+        return sorted(cases, key=lambda case: (-min(len(case.kept), len(case.dropped)), case.response_id))[:MOST]
 
     def _codes(self, name: str, events: Mapping[str, Event]) -> dict[str, float]:
         if name == "which is better":
@@ -256,10 +256,10 @@ class _Judged:
 
     def _orders(self, events: Mapping[str, Event]) -> dict[str, float]:
         """1 where the first of the pair's ids is better, 0 where the second is, 2 where neither."""
-        found = {unit: 2.0 for unit, event in events.items() if event.verdict == "same" and self._is_here(unit)}
+        votes = {unit: 2.0 for unit, event in events.items() if event.verdict == "same" and self._is_here(unit)}
         for record, _ in self.records.values():
-            found |= {pair_id(a, b): float(a < b) for a, b in preferences(record, events)}
-        return found
+            votes |= {pair_id(a, b): float(a < b) for a, b in preferences(record, events)}
+        return votes
 
     def _is_here(self, unit: str) -> bool:
         return all(response in self.query_of for response in unit.split())
@@ -268,10 +268,10 @@ class _Judged:
         """What a model would have said of what people did."""
         most = self.majority(name)
         if name == "which is better":
-            told = {unit: self._rewards(unit, model) for unit in most}
+            of_both = {unit: self._rewards(unit, model) for unit in most}
             return {
                 unit: 2.0 if a == b else float(a > b)
-                for unit, (a, b) in told.items()
+                for unit, (a, b) in of_both.items()
                 if a is not None and b is not None
             }
         rewards = {unit: reward for unit in most if (reward := self._rewards(unit, model)[0]) is not None}

@@ -54,8 +54,8 @@ class Rubric:
         for name, value in content.items():
             if not _PARTS[name](value):
                 raise InputError(f"{name} is {_WANTED[name]}", field="labels", value=path)
-        told = {**content, "labels": tuple(content.get("labels", ()))}
-        return cls(**told)
+        keywords = {**content, "labels": tuple(content.get("labels", ()))}
+        return cls(**keywords)
 
 
 def _is_scale(value: Any) -> bool:

@@ -13,8 +13,8 @@ _SHORT = 80  # characters of a text
 
 def tables(report: Report) -> list[Table]:
     """Every table that has something to say."""
-    found = [raters(report), strata(report), people(report), models(report), contradictions(report), splits(report)]
-    return [table for table in found if table.rows]
+    made = [raters(report), strata(report), people(report), models(report), contradictions(report), splits(report)]
+    return [table for table in made if table.rows]
 
 
 def raters(report: Report) -> Table:

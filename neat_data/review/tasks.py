@@ -75,10 +75,10 @@ class Tasks:
         with explained(where):
             frame = select(dataset.scan_records(dropped=True), where).select("query_id", **columns).collect()
         make = _pairs if mode == "pairs" else lambda chosen, _: tuple(chosen)
-        found = {query: items for query, chosen, every in frame.iter_rows() if (items := make(chosen, every))}
-        if not found and not may_be_none:
+        items_of = {query: items for query, chosen, every in frame.iter_rows() if (items := make(chosen, every))}
+        if not items_of and not may_be_none:
             raise InputError(_nothing(dataset.path, mode, polarities, where))
-        return cls(dataset, {query: found[query] for query in shuffled(found, "sample")[:sample]}, mode, overlap)
+        return cls(dataset, {query: items_of[query] for query in shuffled(items_of, "sample")[:sample]}, mode, overlap)
 
     @cached_property
     def shared(self) -> frozenset[str]:

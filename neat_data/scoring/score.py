@@ -236,8 +236,8 @@ class _ShardWork:
 
 def _thoughts(records: Sequence[Record]) -> dict[str, int]:
     """How many responses think, and how many of these without an end; {} where none does."""
-    found = [thought_of(response.text) for record in records for response in record.responses]
-    thoughts = [thought for thought in found if thought is not None]
+    parted = [thought_of(response.text) for record in records for response in record.responses]
+    thoughts = [thought for thought in parted if thought is not None]
     if not thoughts:
         return {}
     return {"responses": len(thoughts), "unended": sum(not thought.ended for thought in thoughts)}

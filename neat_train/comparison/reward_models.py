@@ -118,9 +118,9 @@ def _read(
     scored = [_scores(dataset, name) for name in names]
     for record in dataset.records():
         values = [[scores.get(each.response_id) for each in record.responses] for scores in scored]
-        if (found := question(record)) is None or any(value is None for row in values for value in row):
+        if (asked := question(record)) is None or any(value is None for row in values for value in row):
             continue
-        questions.append(found)
+        questions.append(asked)
         for column, row in zip(columns, values, strict=True):
             column.append(np.array(row, dtype=np.float64))
     return questions, columns, np.array([len(each) for each in columns[0]], dtype=np.int64)
@@ -219,17 +219,17 @@ def _tanh(margin: float, spread: float) -> float:
 
 def _agreement(names: Sequence[str], columns: Sequence[list[np.ndarray]], sizes: np.ndarray) -> dict[str, float | None]:
     joined = [np.concatenate(column) for column in columns]
-    found: dict[str, float | None] = {}
+    agreement: dict[str, float | None] = {}
     for i, j in combinations(range(len(names)), 2):
         known = tau_b(joined[i], joined[j], sizes)
         known = known[~np.isnan(known)]
-        found[f"{names[i]}, {names[j]}"] = float(known.mean()) if len(known) else None
-    return found
+        agreement[f"{names[i]}, {names[j]}"] = float(known.mean()) if len(known) else None
+    return agreement
 
 
-def tables(found: ComparedRewards) -> list[Table]:
+def tables(comparison: ComparedRewards) -> list[Table]:
     """The figures for a terminal or Markdown."""
-    rows = tuple(_row(model) for model in found.models)
+    rows = tuple(_row(model) for model in comparison.models)
     columns = (
         "reward model",
         "accuracy",
@@ -239,9 +239,10 @@ def tables(found: ComparedRewards) -> list[Table]:
         "ties accuracy",
         "ties score",
     )
-    pairs = found.models[0].accuracy.total
-    note = f"On {found.records:,} records of {found.dataset} that all models scored, {pairs:,} pairs; a tie is a miss."
-    agreement = tuple((names, number(tau)) for names, tau in found.agreement.items())
+    pairs = comparison.models[0].accuracy.total
+    scored = f"{comparison.records:,} records of {comparison.dataset} that all models scored"
+    note = f"On {scored}, {pairs:,} pairs; a tie is a miss."
+    agreement = tuple((names, number(tau)) for names, tau in comparison.agreement.items())
     both = Table("Agreement", ("reward models", "Kendall's tau-b"), agreement, "The mean over records.")
     return [Table("Reward models", columns, rows, note), *([both] if agreement else [])]
 

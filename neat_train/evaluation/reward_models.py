@@ -280,8 +280,8 @@ def _known(spec: RewardModelSpec) -> _Known:
         return _Known(spec.model, {"judge": spec.model}, {"model": spec.model})
     if ".py:" in spec.model:
         return _function(spec.model)
-    found = reward_source(spec)
-    source, identity = found.source, dict(found.identity)
+    located = reward_source(spec)
+    source, identity = located.source, dict(located.identity)
     return _Known(Path(source.path).resolve().name if source.local else source.path, identity, identity)
 
 

@@ -15,26 +15,26 @@ from neat_data.store.atomic import write_atomically
 RELIABILITY = "reliability.png"
 
 
-def points(found: Mapping[str, float]) -> list[tuple[float, float, int]]:
+def points(measured: Mapping[str, float]) -> list[tuple[float, float, int]]:
     """Of each bin the mean confidence, the share that is right, and its pairs, from the figures of an evaluation.
 
     >>> points({"confidence/0.525": 0.52, "reliability/0.525": 0.6, "reliability_pairs/0.525": 5.0})
     [(0.52, 0.6, 5)]
     """
-    bins = sorted(name.removeprefix("reliability/") for name in found if name.startswith("reliability/"))
+    bins = sorted(name.removeprefix("reliability/") for name in measured if name.startswith("reliability/"))
     return [
-        (found[f"confidence/{name}"], found[f"reliability/{name}"], int(found[f"reliability_pairs/{name}"]))
+        (measured[f"confidence/{name}"], measured[f"reliability/{name}"], int(measured[f"reliability_pairs/{name}"]))
         for name in bins
     ]
 
 
-def draw_reliability(run: Path, found: Mapping[str, float]) -> None:
+def draw_reliability(run: Path, measured: Mapping[str, float]) -> None:
     """Draw the figures of an evaluation into the run's folder; nothing where they hold no pairs.
 
     Raises:
         RunError: the disk is full.
     """
-    if drawn := points(found):
+    if drawn := points(measured):
         picture = _picture(drawn)
         write_atomically(run / RELIABILITY, lambda file: file.write(picture))
 

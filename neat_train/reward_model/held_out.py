@@ -49,8 +49,8 @@ class HeldOutLabels:
         """`records` are those of all ranks; those without a label are left out."""
         self._loss, self._ranks, self._path, self._budget, self._watch = loss, ranks, path, token_budget, watch
         own = [selected(record, labelled) for record in records[ranks.rank :: ranks.world]]
-        found = [encoder.example(record) for record in own if record is not None]
-        self._own = [example for example in found if example is not None]
+        examples = [encoder.example(record) for record in own if record is not None]
+        self._own = [example for example in examples if example is not None]
 
     def measure(self, module: nn.Module, step: int) -> dict[str, float]:
         """Figures over the labels of all ranks; collective.
@@ -63,25 +63,25 @@ class HeldOutLabels:
             own, total = self._scored(module)
         shares = self._ranks.gather((own, total))
         scored = [one for part, _ in shares for one in part]
-        found = figures_of(scored, math.fsum(total for _, total in shares))
+        figures = figures_of(scored, math.fsum(total for _, total in shares))
         if self._ranks.main:
-            self._watch.say(f"held out at step {step}: {in_words(found)}")
-        return found
+            self._watch.say(f"held out at step {step}: {in_words(figures)}")
+        return figures
 
     def _scored(self, module: nn.Module) -> tuple[list[_Scored], float]:
         """The examples of this rank with their scores, and the sum of the loss over their labels."""
         self._watch.phase("held out: scoring", len(self._own))
         device = next(module.parameters()).device
-        found: list[_Scored] = []
+        scored: list[_Scored] = []
         losses = []
         for batch in reward_batches(self._own, self._budget, self._path):
             there = batch.to(device)
             values = scores(module, there)
             losses.append(float(loss_of(values, there.labels, self._loss)))
             rest = iter(values.tolist())
-            found += [_Scored(example, [next(rest) for _ in example.sequences]) for example in batch.examples]
+            scored += [_Scored(example, [next(rest) for _ in example.sequences]) for example in batch.examples]
             self._watch.advance(len(batch.examples), batch.tokens)
-        return found, math.fsum(losses)
+        return scored, math.fsum(losses)
 
 
 def figures_of(scored: Sequence[_Scored], total: float) -> dict[str, float]:
@@ -101,20 +101,20 @@ def figures_of(scored: Sequence[_Scored], total: float) -> dict[str, float]:
     }
 
 
-def in_words(found: dict[str, float]) -> str:
+def in_words(measured: dict[str, float]) -> str:
     """The figures of an evaluation on one line.
 
     >>> in_words({"accuracy": 0.6, "accuracy_low": 0.5, "accuracy_high": 0.7, "ece": 0.05, "pairs": 90.0})
     'accuracy 60.0 % (50.0 to 70.0) of 90 pairs, calibration error 5.0 %'
     """
     parts = []
-    if "accuracy" in found:
-        low, high = 100 * found["accuracy_low"], 100 * found["accuracy_high"]
+    if "accuracy" in measured:
+        low, high = 100 * measured["accuracy_low"], 100 * measured["accuracy_high"]
         parts.append(
-            f"accuracy {100 * found['accuracy']:.1f} % ({low:.1f} to {high:.1f}) of {found['pairs']:,.0f} pairs"
+            f"accuracy {100 * measured['accuracy']:.1f} % ({low:.1f} to {high:.1f}) of {measured['pairs']:,.0f} pairs"
         )
-    if "ece" in found:
-        parts.append(f"calibration error {100 * found['ece']:.1f} %")
-    if "verdict_accuracy" in found:
-        parts.append(f"{100 * found['verdict_accuracy']:.1f} % of {found['verdicts']:,.0f} verdicts")
+    if "ece" in measured:
+        parts.append(f"calibration error {100 * measured['ece']:.1f} %")
+    if "verdict_accuracy" in measured:
+        parts.append(f"{100 * measured['verdict_accuracy']:.1f} % of {measured['verdicts']:,.0f} verdicts")
     return ", ".join(parts) or "no label is left"

@@ -32,13 +32,13 @@ class Pairs:
         Args:
             scored: for each record its scores, and the orders of their numbers.
         """
-        found = [
+        apart = [
             (scores[better] - scores[worse], number)
             for number, (scores, orders) in enumerate(scored)
             for order in orders
             for better, worse in _pairs(order)
         ]
-        gaps, records = zip(*found, strict=True) if found else ((), ())
+        gaps, records = zip(*apart, strict=True) if apart else ((), ())
         return cls(np.array(gaps, dtype=np.float64), np.array(records, dtype=np.int64))
 
 
@@ -48,14 +48,14 @@ def _pairs(order: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def accuracy(pairs: Pairs) -> dict[str, float]:
     """The share of pairs whose better response has the higher score (a tie has not), with its 95 % interval."""
-    found = share(pairs.gap > 0, pairs.record)
-    if found.share is None or found.low is None or found.high is None:
+    right = share(pairs.gap > 0, pairs.record)
+    if right.share is None or right.low is None or right.high is None:
         return {}
     return {
-        "accuracy": found.share,
-        "accuracy_low": found.low,
-        "accuracy_high": found.high,
-        "pairs": float(found.total),
+        "accuracy": right.share,
+        "accuracy_low": right.low,
+        "accuracy_high": right.high,
+        "pairs": float(right.total),
     }
 
 
@@ -81,15 +81,15 @@ def calibration(pairs: Pairs) -> dict[str, float]:
     confidence = sigmoid(np.abs(pairs.gap))
     right = np.where(pairs.gap == 0, 0.5, pairs.gap > 0)
     bins = np.minimum((2 * BINS * (confidence - 0.5)).astype(np.int64), BINS - 1)
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     error = 0.0
     for number in np.unique(bins):
         inside = bins == number
         mean, hit = float(confidence[inside].mean()), float(right[inside].mean())
         error += float(inside.mean()) * abs(hit - mean)
         name = f"{0.5 + (number + 0.5) / (2 * BINS):.3f}"
-        found |= {f"reliability/{name}": hit, f"confidence/{name}": mean, f"reliability_pairs/{name}": inside.sum()}
-    return {"ece": error, **{name: float(value) for name, value in found.items()}}
+        figures |= {f"reliability/{name}": hit, f"confidence/{name}": mean, f"reliability_pairs/{name}": inside.sum()}
+    return {"ece": error, **{name: float(value) for name, value in figures.items()}}
 
 
 def length_correlation(scored: Sequence[tuple[Sequence[float], Sequence[int]]]) -> dict[str, float]:
@@ -102,8 +102,8 @@ def length_correlation(scored: Sequence[tuple[Sequence[float], Sequence[int]]]) 
     if not several:
         return {}
     score, length = (np.concatenate([part - part.mean() for part in parts]) for parts in zip(*several, strict=True))
-    found = spearman(score, length)
-    return {} if found is None else {"length_correlation": found}
+    correlation = spearman(score, length)
+    return {} if correlation is None else {"length_correlation": correlation}
 
 
 def verdict_accuracy(accepted: Sequence[float], rejected: Sequence[float]) -> dict[str, float]:

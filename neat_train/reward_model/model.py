@@ -67,8 +67,8 @@ class TrainedReward:
             if isinstance(self.model, PeftModel):
                 place = str(Path(self.source.path).resolve()) if self.source.local else self.source.path
                 save_adapter(self.model, folder, place, self.source.revision)
-                told = {name: self.settings[name] for name in ("weights", "revision") if name in self.settings}
-                write_atomically(folder / BASE, lambda file: file.write(json.dumps(told).encode()))
+                identity = {name: self.settings[name] for name in ("weights", "revision") if name in self.settings}
+                write_atomically(folder / BASE, lambda file: file.write(json.dumps(identity).encode()))
             else:
                 self.body.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
@@ -248,8 +248,8 @@ def _pad(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> int:
     """
     ends = {*end_of_turn(template, tokenizer).ids, tokenizer.eos_token_id}
     named = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id)
-    found = next((number for number in named if number is not None and number not in ends), None)
-    return next(number for number in range(len(tokenizer)) if number not in ends) if found is None else found
+    token = next((number for number in named if number is not None and number not in ends), None)
+    return next(number for number in range(len(tokenizer)) if number not in ends) if token is None else token
 
 
 def _trained(body: PreTrainedModel, spec: PolicySpec) -> nn.Module:

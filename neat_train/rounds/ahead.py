@@ -105,8 +105,8 @@ class Ahead:
         if not self.weights(block).is_file():
             return None
         with safe_open(self.weights(block), framework="pt") as file:
-            told = file.metadata()
-        return HandedOver(told["policy"], int(told["step"]), int(told["round"]))
+            about = file.metadata()
+        return HandedOver(about["policy"], int(about["step"]), int(about["round"]))
 
     def weights(self, block: int) -> Path:
         """Where a block's weights lie."""

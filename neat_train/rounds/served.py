@@ -49,26 +49,26 @@ class ServedCheck:
         Raises:
             RunError: it is above the limit; the message says which weights the samples fit.
         """
-        told = [(ask, sample) for ask, sample in drawn if sample.tokens and sample.logps is not None][:SAMPLES]
-        if not told or any(isinstance(weight, DTensor) for weight in self._policy.model.parameters()):
+        compared = [(ask, sample) for ask, sample in drawn if sample.tokens and sample.logps is not None][:SAMPLES]
+        if not compared or any(isinstance(weight, DTensor) for weight in self._policy.model.parameters()):
             return None  # sharded weights run on all ranks together, which have other samples
-        found = self._distance(told, self._policy.model)
-        if self._limit is not None and not found <= self._limit:
+        distance = self._distance(compared, self._policy.model)
+        if self._limit is not None and not distance <= self._limit:
             raise RunError(
-                f"block {block}: the sampler's log-probabilities are {found:.3f} nats a token off those of the policy "
-                f"in training, more than rounds.logp_limit {self._limit:g}; {self._served(told)}\n"
+                f"block {block}: the sampler's log-probabilities are {distance:.3f} nats a token off those of the "
+                f"policy in training, more than rounds.logp_limit {self._limit:g}; {self._served(compared)}\n"
                 "Say rounds.sampler=transformers, which samples from the model itself; or raise the limit."
             )
         self._remember()
-        return found
+        return distance
 
-    def _distance(self, told: Drawn, module: nn.Module) -> float:
-        examples = [self._example(number, *pair) for number, pair in enumerate(told)]
+    def _distance(self, compared: Drawn, module: nn.Module) -> float:
+        examples = [self._example(number, *pair) for number, pair in enumerate(compared)]
         distance, tokens = 0.0, 0
         with undisturbed(self._policy.model):
             for batch in micro_batches(examples, self._budget, "batches"):
                 values = logps(module, batch.to(self._policy.device)).double().cpu()
-                samples = [told[int(group.query_id)][1] for group in batch.groups]
+                samples = [compared[int(group.query_id)][1] for group in batch.groups]
                 own = torch.tensor([value for sample in samples for value in sample.logps or ()], dtype=torch.float64)
                 distance += float((values - own).abs().sum())
                 tokens += len(own)
@@ -78,20 +78,20 @@ class ServedCheck:
         query = encode_query(ask, self._policy.template, self._max_length).ids
         return Example(str(number), tuple(query), (TrainedResponse("", sample.tokens or (), 0.0),))
 
-    def _served(self, told: Drawn) -> str:
+    def _served(self, compared: Drawn) -> str:
         """Which weights the samples fit, of those that are at hand."""
-        found = {}
+        distances = {}
         for name, holding in self._others():
             with holding() as module:
-                found[name] = self._distance(told, module)
-        if not found:
+                distances[name] = self._distance(compared, module)
+        if not distances:
             return "which weights were served is not known."
-        name = min(found, key=lambda other: found[other])
-        fits = self._limit is not None and found[name] <= self._limit
+        name = min(distances, key=lambda other: distances[other])
+        fits = self._limit is not None and distances[name] <= self._limit
         return (
-            f"likely served: {name} (off by {found[name]:.3f})."
+            f"likely served: {name} (off by {distances[name]:.3f})."
             if fits
-            else f"it fits no other weights known here (the nearest: {name}, off by {found[name]:.3f})."
+            else f"it fits no other weights known here (the nearest: {name}, off by {distances[name]:.3f})."
         )
 
     def _others(self) -> Iterator[tuple[str, Callable[[], AbstractContextManager[nn.Module]]]]:

@@ -36,5 +36,5 @@ def differences(first: str, second: str) -> list[Part] | None:
 def _parts(op: str, a: list[str], b: list[str]) -> list[Part]:
     if op == "equal":
         return [Part("both", "".join(b))]
-    found = [Part("first", "".join(a)), Part("second", "".join(b))]
-    return [part for part in found if part.text]
+    parts = [Part("first", "".join(a)), Part("second", "".join(b))]
+    return [part for part in parts if part.text]

@@ -28,17 +28,17 @@ def filtered(dataset: PreferenceDataset, index: Index, where: str, seconds: floa
         InputError: the expression is too long, cannot be read, or takes too long.
     """
     stored = [name for name in SCHEMA.names if name in _condition(where).meta.root_names() and name != "query_id"]
-    found, end = np.zeros(len(index), dtype=bool), time.monotonic() + seconds
+    holds, end = np.zeros(len(index), dtype=bool), time.monotonic() + seconds
     known = index.frame.lazy().select("query_id", *worked_out()).with_row_index(_ROW)
     for number, rows in index.shards():
         frame = known.slice(rows.start, len(rows))
         if stored:
             frame = pl.concat([frame, pl.LazyFrame(dataset.shard_table(number).select(stored))], how="horizontal")
         with explained(where):
-            found[select(frame, where).select(_ROW).collect()[_ROW]] = True
+            holds[select(frame, where).select(_ROW).collect()[_ROW]] = True
         if time.monotonic() > end:
             raise InputError(f"the expression takes more than {seconds:g} seconds; a simpler one may do")
-    return found
+    return holds
 
 
 def _condition(where: str) -> pl.Expr:

@@ -157,9 +157,9 @@ def contradiction(own: np.ndarray, other: np.ndarray, sizes: np.ndarray) -> np.n
     counts = np.bincount(owner[both], minlength=len(sizes))
     ends, several = np.cumsum(counts), counts > 1
     difference = (own - other)[both]
-    found = np.full(len(sizes), np.nan, dtype=np.float32)
-    found[several] = difference[(ends - counts)[several]] - difference[ends[several] - 1]
-    return found
+    distance = np.full(len(sizes), np.nan, dtype=np.float32)
+    distance[several] = difference[(ends - counts)[several]] - difference[ends[several] - 1]
+    return distance
 
 
 def standardised(rewards: np.ndarray) -> np.ndarray:
@@ -187,10 +187,10 @@ def _between(rewards: list[np.ndarray], sizes: np.ndarray, models: Sequence[str]
     if not models:
         return {}
     own, *others = scales = [standardised(values) for values in rewards]
-    found = {"disagreement": disagreement(scales, sizes)}
+    columns = {"disagreement": disagreement(scales, sizes)}
     for name, other in zip(models, others, strict=True):
-        found[against(name)] = contradiction(own, other, sizes)
-    return {name: pl.Series(values).fill_nan(None) for name, values in found.items()}
+        columns[against(name)] = contradiction(own, other, sizes)
+    return {name: pl.Series(values).fill_nan(None) for name, values in columns.items()}
 
 
 def _codes(polarities: pl.Series) -> np.ndarray:

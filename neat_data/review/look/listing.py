@@ -53,14 +53,14 @@ class Listing:
         """
         given: dict[str, Any] = {field.name: query.get(field.name, "").strip() for field in fields(cls)}
         numbers = {name: _number(name, given[name]) for name in ("quarter", "page") if given[name]}
-        found = cls(**{name: value for name, value in (given | numbers).items() if value != ""})
-        if (found.polarity != "") != (found.quarter != 0) or found.polarity not in ("", *POLARITIES):
+        listing = cls(**{name: value for name, value in (given | numbers).items() if value != ""})
+        if (listing.polarity != "") != (listing.quarter != 0) or listing.polarity not in ("", *POLARITIES):
             raise InputError(f"polarity is one of {', '.join(POLARITIES)}, and comes with a quarter")
-        if found.quarter > QUARTILES or found.page < 1 or found.order not in ("down", "up"):
+        if listing.quarter > QUARTILES or listing.page < 1 or listing.order not in ("down", "up"):
             raise InputError("quarter is a number from 1 to 4, page one from 1, order is down or up")
-        if len(found.text) > MAX_TEXT:
+        if len(listing.text) > MAX_TEXT:
             raise InputError(f"{MAX_TEXT} characters to search for at most")
-        return found
+        return listing
 
     def query(self, **changes: Any) -> str:
         """The query string that says this list, with what is changed; a change begins at page 1."""

@@ -121,12 +121,12 @@ def _between(edges: np.ndarray, place: int) -> tuple[str, str]:
 
 def quarters(cells: Cells) -> list[tuple[str, list[Cell]]]:
     """Each polarity that has a response with a reward, and its four cells."""
-    found = []
+    rows = []
     for name, counts in zip(POLARITIES, cells.counts.tolist(), strict=True):
         if total := sum(counts):
             row = [Cell(n, n / total, Listing(polarity=name, quarter=q + 1).query()) for q, n in enumerate(counts)]
-            found.append((name, row))
-    return found
+            rows.append((name, row))
+    return rows
 
 
 def quarter_names(edges: tuple[float, ...]) -> list[str]:
@@ -140,15 +140,15 @@ def quarter_names(edges: tuple[float, ...]) -> list[str]:
 def heads(stats: Stats, index: Index) -> list[tuple[str, str, str]]:
     """The headline figures: a figure, what it is, and its interval or the number that it is out of."""
     counts = stats.counts
-    found = [
+    bars = [
         (f"{len(index):,}", "records", f"{counts.responses:,} responses"),
         (f"{sum(counts.rejected.values()):,}", "source rows rejected", ""),
     ]
     shares = [(f"of pairs: |gap| > {level(t.threshold)}", t.absolute) for t in stats.thresholds]
     shares.append(("of pairs: the reward is against people", stats.disagreement))
     if counts.pairs:
-        found += [(percent(share.share), name, f"{interval(share)} %") for name, share in shares]
-    return found
+        bars += [(percent(share.share), name, f"{interval(share)} %") for name, share in shares]
+    return bars
 
 
 def pictures(stats: Stats) -> list[tuple[str, Markup]]:
@@ -162,7 +162,7 @@ def without_styles(svg: str) -> str:
     >>> without_styles('<path style="fill: none; stroke-width: 2"/>')
     '<path fill="none" stroke-width="2"/>'
     """
-    return _STYLE.sub(lambda found: _attributes(found[1]), _STYLE_ELEMENT.sub("", svg))
+    return _STYLE.sub(lambda match: _attributes(match[1]), _STYLE_ELEMENT.sub("", svg))
 
 
 def _attributes(style: str) -> str:

@@ -97,16 +97,16 @@ class Look:
 def routes(look: Look, render: Render) -> list[Route]:
     """The pages; `render` makes an answer of a template's name, a status and what the template is told."""
 
-    def html(name: str, here: str, status: int = 200, **told: Any) -> Response:
+    def html(name: str, here: str, status: int = 200, **state: Any) -> Response:
         dataset = PurePosixPath(str(look.dataset.path)).name or "dataset"
-        return render(name, status, here=here, dataset=dataset, changed=look.changed(), number=number, **told)
+        return render(name, status, here=here, dataset=dataset, changed=look.changed(), number=number, **state)
 
     def first(request: Request) -> Response:
         return html("overview.html", "overview", **_overview(look.opened))
 
     def records(request: Request) -> Response:
-        told, error = _listed(look.opened, request.query_params)
-        return html("records.html", "records", 400 if error else 200, error=error, **told)
+        state, error = _listed(look.opened, request.query_params)
+        return html("records.html", "records", 400 if error else 200, error=error, **state)
 
     def record(request: Request) -> Response:
         return html("record.html", "records", **_record(look.opened, request.query_params))
@@ -151,7 +151,7 @@ def _listed(opened: Opened, query: QueryParams) -> tuple[dict[str, Any], str]:
         listing = Listing(where=query.get("where", ""), text=query.get("text", ""))
         rows, error = np.empty(0, dtype=np.uint32), str(failure)
     shown = rows[(listing.page - 1) * PAGE : listing.page * PAGE]
-    told = {
+    state = {
         "listing": listing,
         "total": len(rows),
         "pages": max(1, -(-len(rows) // PAGE)),
@@ -160,7 +160,7 @@ def _listed(opened: Opened, query: QueryParams) -> tuple[dict[str, Any], str]:
         "sorts": sorts(opened.index.models),
         "columns": ["query_id", *worked_out(), "messages", "responses", "labels", "meta"],
     }
-    return told, error
+    return state, error
 
 
 def _rows(opened: Opened, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:

@@ -55,9 +55,9 @@ def page(dataset: PreferenceDataset, index: Index, row: int, two: tuple[int, int
     """
     number, _ = index.shard_of(row)
     table = dataset.shard_table(number, scores=True, dropped=True)
-    (found,) = table.filter(pc.equal(table["query_id"], index.frame["query_id"][row])).to_pylist()
-    scores = found.pop("scores")
-    record = Record.from_dict(found)
+    (stored,) = table.filter(pc.equal(table["query_id"], index.frame["query_id"][row])).to_pylist()
+    scores = stored.pop("scores")
+    record = Record.from_dict(stored)
     shown = tuple(
         _shown(record, place, {name: values[place] for name, values in scores.items()}, dataset.dropped)
         for place in range(len(record.responses))

@@ -48,11 +48,11 @@ class Rejects:
         """One page, counted from 1, and how many rejects all pages have; `reason` "": of any."""
         wanted = [place for place in self._reasons if reason in ("", place[2])]
         chosen = wanted[(number - 1) * PAGE : number * PAGE]
-        found: list[Reject] = []
+        shown: list[Reject] = []
         for shard, places in groupby(chosen, key=lambda place: place[0]):
             rejects = self.dataset.rejects(shard)
-            found += [_reject(rejects[line]) for _, line, _ in places]
-        return found, len(wanted)
+            shown += [_reject(rejects[line]) for _, line, _ in places]
+        return shown, len(wanted)
 
 
 def _reject(stored: RejectLine) -> Reject:

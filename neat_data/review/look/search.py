@@ -28,10 +28,10 @@ def words(text: str) -> tuple[str, ...]:
     Raises:
         InputError: there are more than `MAX_WORDS`.
     """
-    found = tuple(dict.fromkeys(phrase or word for phrase, word in _WORD.findall(text)))
-    if len(found) > MAX_WORDS:
-        raise InputError(f"{len(found)} words to find; {MAX_WORDS} at most, a phrase in quotation marks is one")
-    return found
+    wanted = tuple(dict.fromkeys(phrase or word for phrase, word in _WORD.findall(text)))
+    if len(wanted) > MAX_WORDS:
+        raise InputError(f"{len(wanted)} words to find; {MAX_WORDS} at most, a phrase in quotation marks is one")
+    return wanted
 
 
 def places_of(dataset: PreferenceDataset, word: str) -> np.ndarray:
@@ -44,11 +44,11 @@ def places_of(dataset: PreferenceDataset, word: str) -> np.ndarray:
 
 def _shard(tables: list[pa.Table], word: str) -> np.ndarray:
     base, *added = tables
-    found = _rows(base, "messages", "content", word) | _rows(base, "responses", "text", word)
+    holds = _rows(base, "messages", "content", word) | _rows(base, "responses", "text", word)
     for table in added:
         queries = table["query_id"].filter(pa.array(_rows(table, "responses", "text", word)))
-        found |= pc.is_in(base["query_id"], value_set=queries.combine_chunks()).to_numpy()
-    return found
+        holds |= pc.is_in(base["query_id"], value_set=queries.combine_chunks()).to_numpy()
+    return holds
 
 
 def _rows(table: pa.Table, column: str, field: str, word: str) -> np.ndarray:
