@@ -20,11 +20,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from neat_data.models.encode import Encoded
+from neat_data.models.fused_kernels import fuse_kernels, unfuse_kernels
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import OutOfMemory
 from neat_data.models.reward_model import RewardModelSpec, Task
 from neat_data.models.reward_models.transformers import Passes
 from neat_data.models.sampler import Sampling
+from neat_data.models.samplers.decode_attention import use_where_faster
 from neat_data.models.samplers.decoding import decode
 from neat_data.models.samplers.gumbel import draw
 from neat_data.models.trees import attention_flex
@@ -61,10 +63,14 @@ def ways(device: str) -> list[str]:
 
 
 def parity(options: argparse.Namespace, save: Save) -> None:
-    """Every attention against dense attention in float32, both passes, then whole tiny models against a CPU."""
-    results: dict[str, Any] = {"kernels": {}, "dense_sdpa": {}}
+    """Whole tiny models against a CPU, then every attention against dense attention in float32, both passes."""
+    results: dict[str, Any] = {"scores": {}, "three_steps": {}, "kernels": {}, "dense_sdpa": {}}
+    for name, figures in (("scores", _tiny_scores(options)), ("three_steps", _tiny_steps(options))):
+        for label, figure in figures:
+            results[name][label] = figure
+            save(results)
     for heads in HEADS:
-        for dtype in (torch.bfloat16, torch.float32):
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
             name = f"{heads.query}/{heads.key}x{heads.size} {_name(dtype)}"
             results["dense_sdpa"][name] = _dense_error(heads, dtype, options.device)
             for kind, attention in KINDS.items():
@@ -72,10 +78,15 @@ def parity(options: argparse.Namespace, save: Save) -> None:
                     lambda a=attention, h=heads, d=dtype: disagreement(a, h, d, torch.device(options.device))
                 )
             save(results)
-    results["scores"] = _tiny_scores(options)
-    save(results)
-    results["three_steps"] = _tiny_steps(options)
-    save(results)
+
+
+def _variants() -> list[tuple[str, dict[str, str]]]:
+    """Ways of a model on a card, and what asks for them; what compiles for long is last."""
+    kinds = sorted(KINDS, key=["varlen", "sdpa", "flex"].index)
+    plain = {"tree_attention": "varlen", "fused_kernels": "none"}
+    return [("varlen", {"tree_attention": "varlen"}), ("varlen plain", plain)] + [
+        (kind, {"tree_attention": kind}) for kind in kinds[1:]
+    ]
 
 
 def _dense_error(heads: Heads, dtype: torch.dtype, device: str) -> float:
@@ -93,7 +104,7 @@ def _dense_error(heads: Heads, dtype: torch.dtype, device: str) -> float:
     return float((output - exact).norm() / exact.norm())
 
 
-def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
+def _tiny_scores(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     """Rewards of the shipped reward model: largest distance from its float32 rewards on a CPU."""
     rows = [row for row in open_source(options.data).rows() if isinstance(row, Row) and len(row.answers) == 2]
     tasks = [Task(row.messages, tuple(answer.text for answer in row.answers)) for row in rows[: options.tiny_rows]]
@@ -105,34 +116,36 @@ def _tiny_scores(options: argparse.Namespace) -> dict[str, Any]:
         return torch.tensor(scored)
 
     exact = rewards(device="cpu", dtype="float32")
-    errors: dict[str, Any] = {"responses": len(exact), "deviation": float(exact.std())}
-    for dtype in ("float32", "bfloat16"):
-        for kind in (*KINDS, "batches"):
-            path = {"path": "batches"} if kind == "batches" else {"model_args": {"tree_attention": kind}}
-            spec = {"device": options.device, "dtype": dtype, **path}
-            errors[f"{kind} {dtype}"] = _attempt(lambda s=spec: float((rewards(**s) - exact).abs().max()))
-    return errors
+    yield "responses", len(exact)
+    yield "deviation", float(exact.std())
+    for dtype in ("bfloat16", "float16", "float32"):
+        for name, args in [("batches", {}), *_variants()]:
+            spec = {"path": "batches"} if name == "batches" else {"model_args": args}
+            spec |= {"device": options.device, "dtype": dtype}
+            yield f"{name} {dtype}", _attempt(lambda s=spec: float((rewards(**s) - exact).abs().max()))
 
 
-def _tiny_steps(options: argparse.Namespace) -> dict[str, Any]:
+def _tiny_steps(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     """Losses of three optimiser steps of the shipped policy: largest distance from those in float32 on a CPU."""
     examples = gpu_model.examples(options.data, options.tiny_rows, 2, 6_000, longest=1_024)[:32]
 
-    def losses(device: str, dtype: torch.dtype, attention: str) -> Tensor:
-        lora = LoraSettings(dtype="float32" if dtype == torch.float32 else "model")
-        spec = PolicySpec("data/models/tiny-policy", False, lora, device=device, dtype=_name(dtype), seed=0)
+    def losses(device: str, dtype: torch.dtype, args: dict[str, str]) -> Tensor:
+        lora = LoraSettings(dtype="model" if dtype == torch.bfloat16 else "float32")
+        fused = {name: value for name, value in args.items() if name == "fused_kernels"}
+        spec = PolicySpec("data/models/tiny-policy", False, lora, device=device, dtype=_name(dtype), model_args=fused)
         policy = load_policy_to_train(spec)
-        step = Step(policy.model, policy.body, "trees", attention, examples, 4_096, learning_rate=1e-3)
+        kind = args["tree_attention"]
+        step = Step(policy.model, policy.body, "trees", kind, examples, 4_096, learning_rate=1e-3)
         return torch.tensor([step.run() for _ in range(3)])
 
-    exact = losses("cpu", torch.float32, "sdpa")
-    results: dict[str, Any] = {"losses": exact.tolist()}
-    for dtype in (torch.float32, torch.bfloat16):
-        for kind in KINDS:
-            results[f"{kind} {_name(dtype)}"] = _attempt(
-                lambda k=kind, d=dtype: float((losses(options.device, d, k) - exact).abs().max())
+    exact = losses("cpu", torch.float32, {"tree_attention": "sdpa"})
+    yield "losses", exact.tolist()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for name, args in _variants():
+            yield (
+                f"{name} {_name(dtype)}",
+                _attempt(lambda a=args, d=dtype: float((losses(options.device, d, a) - exact).abs().max())),
             )
-    return results
 
 
 # ---------------------------------------------------------------------------------------------------- ceilings
@@ -167,8 +180,8 @@ def scoring(options: argparse.Namespace, save: Save) -> None:
     results: dict[str, Any] = {"matmul_parameters": weights, "runs": []}
     first, *more = ways(options.device)
     plans = [(k, f"trees {first}", 1.0) for k in options.ks] + [(k, "sorted", 1.0) for k in options.ks]
+    plans += [(2, f"trees {first} plain", 1.0)] if options.device == "cuda" else []
     plans += [(2, f"trees {kind}", 1.0) for kind in more] + [(2, "file order", 0.2), (2, "alone", 0.04)]
-    plans += [(2, f"trees {first} liger", 1.0)] if options.device == "cuda" else []
     for k, way, share in plans:
         count = options.rows * 2 // k
         rows = gpu_model.encoded(options.data, count, k, model.config.vocab_size)[: max(8, int(count * share))]
@@ -192,18 +205,18 @@ def _quotient(summary: dict[str, Any], k: int, way: str) -> float | None:
     return round(speed / (padded["tokens_run_a_row"] / trees["tokens_run_a_row"]), 3)
 
 
-def use_liger(model: Any) -> None:
-    """The fused kernels of the package liger-kernel for norms, rotary embeddings and gates; there is no way back."""
-    from liger_kernel.transformers import apply_liger_kernel_to_llama
-
-    apply_liger_kernel_to_llama(cross_entropy=False, fused_linear_cross_entropy=False, model=model)
+def _kernels(model: Any, way: str) -> None:
+    """Norms and gates fused as scoring and training have them on a card; in ways that end in `plain` as torch does."""
+    unfuse_kernels(model)
+    if model.device.type == "cuda" and way.startswith("trees") and not way.endswith("plain"):
+        model.set_attn_implementation("sdpa")  # a probe of the model runs without trees
+        fuse_kernels(model, {"fused_kernels": "liger"})
 
 
 def _score(model: Any, way: str, rows: Sequence[Encoded], options: argparse.Namespace) -> dict[str, Any]:
     """One repetition: from token ids to scores on the host."""
     head = linear_head(model)
-    if way.endswith("liger"):
-        use_liger(model)
+    _kernels(model, way)
     if way.startswith("trees"):
         attention = KINDS[way.split()[1]]
         model.set_attn_implementation(attention)
@@ -309,14 +322,16 @@ def training(options: argparse.Namespace, save: Save) -> None:
 
 
 def _training_plans(options: argparse.Namespace) -> list[tuple[int, bool, str]]:
-    """k, whether layers are checkpointed, and the way; the peers' own first, what cannot be taken back last."""
+    """k, whether layers are checkpointed, and the way, most important first."""
     first, *more = ways(options.device)
     ks = (2,) if options.quick else (2, 4, 6)
-    plans = [(2, True, f"trees {first}"), (2, True, f"trees {first} peft"), (2, False, f"trees {first}")]
-    plans += [(2, True, "sorted"), (2, True, "trl dpo"), (2, False, "sorted")]
+    plans = [(2, checkpointing, f"trees {first}") for checkpointing in (True, False)]
+    plans += [(2, True, "sorted"), (2, True, "trl dpo")]
     plans += [(k, True, way) for k in ks[1:] for way in (f"trees {first}", "sorted")]
-    plans += [(2, True, f"trees {kind}") for kind in more] + [(2, False, "trl dpo")]
-    return plans + ([(2, c, f"trees {first} liger") for c in (True, False)] if options.device == "cuda" else [])
+    if options.device == "cuda":
+        plans += [(2, checkpointing, f"trees {first} plain") for checkpointing in (True, False)]
+    plans += [(2, True, f"trees {kind}") for kind in more] + [(2, True, f"trees {first} peft")]
+    return [*plans, (2, False, "sorted"), (2, False, "trl dpo")]
 
 
 def _checkpoint(body: Any, wanted: bool) -> None:
@@ -331,8 +346,7 @@ def _own_step(
 ) -> dict[str, Any]:
     """LoRA layers fused as `fit` has them on a card, in `peft` ways as that library has them."""
     unfuse(model) if way.endswith("peft") or options.device == "cpu" else fuse(model)
-    if way.endswith("liger"):
-        use_liger(model.get_base_model())
+    _kernels(model.get_base_model(), way)
     budget = options.budget if checkpointing else options.budget // 4
     path, kind = ("trees", way.split()[1]) if way.startswith("trees") else ("batches", AUTO)
     step = Step(model, model.get_base_model(), path, kind, examples, budget)
@@ -395,6 +409,7 @@ def sampling(options: argparse.Namespace, save: Save) -> None:
     model = gpu_model.random_model(
         AutoModelForCausalLM, gpu_model.shape_of(options.device), options.device, options.dtype
     )
+    _kernels(model, "trees")
     results: dict[str, Any] = {}
     prompts = [query for query, _ in gpu_model.dialogues(options.data, options.prompts, 2, model.config.vocab_size)]
     prompts = [query for query in prompts if len(query) < 1_024]
@@ -406,11 +421,13 @@ def sampling(options: argparse.Namespace, save: Save) -> None:
     def go() -> int:
         return sum(map(len, decode(model, prompts, choose, lambda ids: False, sampled.max_new_tokens, None)))
 
-    with torch.no_grad():
-        decode(model, prompts[:4], choose, lambda ids: False, 4, None)
-        seconds, tokens = _clock(go, options.device)
-    results["sampling"] = {"prompts": len(prompts), "new_tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
-    save(results)
+    for name in ("sampling by transformers' attention", "sampling"):
+        with torch.no_grad():
+            decode(model, prompts[:4], choose, lambda ids: False, 4, None)
+            seconds, tokens = _clock(go, options.device)
+        results[name] = {"prompts": len(prompts), "new_tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
+        save(results)
+        use_where_faster(model)
     if options.device == "cuda":
         away, _ = _clock(lambda: model.to("cpu"), options.device)
         back, _ = _clock(lambda: model.to("cuda"), options.device)

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from neat_data.store.documents import Arguments
 
 
+OURS = ("tree_attention", "fused_kernels")  # what we ourselves take of a model's arguments
+
+
+def for_the_model(arguments: Arguments) -> Arguments:
+    """What is left of `arguments` for the model itself."""
+    return {name: value for name, value in arguments.items() if name not in OURS}
+
+
 def model_arguments(pairs: Sequence[str | Mapping[str, Any]], field: str = "model_args") -> Arguments:
     """`KEY=VALUE` pairs, values read as YAML scalars; a mapping, which a settings file may hold, as it is.
 

@@ -37,10 +37,10 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from neat_data.errors import InputError
+from neat_data.models.arguments import for_the_model
 from neat_data.models.device import is_out_of_memory
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
-from neat_data.models.trees.attention_choice import without_argument
 
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -369,7 +369,7 @@ def _model(
         output_loading_info=True,
         revision=source.revision,
         trust_remote_code=spec.trust_remote_code,
-        **without_argument(spec.model_args),
+        **for_the_model(spec.model_args),
         **options,
     )
     return model, sorted(report["missing_keys"]) or sorted(map(str, report["mismatched_keys"]))

@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, GenerationConfig, Pr
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash
 from neat_data.models.device import dtype_name, resolve_device, resolve_dtype
+from neat_data.models.fused_kernels import fuse_kernels, kernels_setting
 from neat_data.models.sampler import SamplerSpec
 from neat_data.models.samplers.transformers import policy_label
 from neat_data.models.stopping import Stops, end_of_turn, tokenizer_id
@@ -187,6 +188,7 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
     stops = _stops(template, tokenizer, spec)
     _settle(loaded.model, tokenizer, template, stops)
     model = _trained(loaded.model, start, spec, device)
+    fused = fuse_kernels(loaded.model, spec.model_args)
     adapter = adapter_hash(str(start), "policy") if start else None
     label = policy_label(loaded.source, loaded.identity, adapter)
     return Policy(
@@ -198,9 +200,10 @@ def load_policy_to_train(spec: PolicySpec) -> Policy:
         tokenizer_id=tokenizer_id(template, stops),
         label=label,
         identity={**loaded.identity, **({"adapter": adapter} if adapter else {})},
-        settings=_settings(loaded, template, stops, spec, device, adapter),
+        settings=_settings(loaded, template, stops, spec, device, adapter) | kernels_setting(fused),
         notes=[
             _note(label, model, loaded.model, device),
+            *fused.splitlines(),
             *template.asking_notes,
             *([stops.note] if stops.note else []),
         ],

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 
 from neat_data.errors import InputError
 from neat_data.models.device import dtype_name, resolve_device, resolve_dtype
+from neat_data.models.fused_kernels import fuse_kernels, kernels_setting
 from neat_data.models.reward_adapter import BASE
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.stopping import end_of_turn
@@ -31,6 +32,7 @@ from neat_data.models.trees.exactness import ScoringChoice, choose_path, configu
 from neat_data.models.trees.forward import linear_head
 from neat_data.models.weights import ModelSource, explained, identity_of, load_body_of_classifier, resolved, silence
 from neat_data.store.atomic import write_atomically
+from neat_train.policy.fused_lora import fuse
 from neat_train.policy.logprobs import body_of, planted, take_attention, training_attention
 from neat_train.policy.lora import new_adapter, read_adapter, save_adapter
 from neat_train.policy.policy import PolicySpec
@@ -113,6 +115,7 @@ def load_reward_to_train(
     template = ChatTemplate(tokenizer, spec.chat_template, spec.template_args)
     tokenizer.chat_template = template.source
     body.config.pad_token_id = _pad(tokenizer, template)
+    fused = fuse_kernels(body, spec.model_args)
     choice = _choice(body, template, asked, dtype)
     model = nn.Module.to(_trained(body, spec), device)
     _give_keyword(body)
@@ -121,9 +124,9 @@ def load_reward_to_train(
         body=body,
         tokenizer=tokenizer,
         template=template,
-        settings=_settings(source, body, template, spec, new_head),
+        settings=_settings(source, body, template, spec, new_head) | kernels_setting(fused),
         choice=choice,
-        notes=[_note(source, model, device), *choice.note.splitlines(), *template.scoring_notes],
+        notes=[_note(source, model, device), *choice.note.splitlines(), *fused.splitlines(), *template.scoring_notes],
         device=device,
         source=source,
     )
@@ -256,7 +259,12 @@ def _trained(body: PreTrainedModel, spec: PolicySpec) -> nn.Module:
     """The model with its trainable parameters set."""
     if spec.gradient_checkpointing:
         body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return body.requires_grad_(True) if spec.full else new_adapter(body, spec.lora, spec.seed, task="SEQ_CLS")
+    if spec.full:
+        return body.requires_grad_(True)
+    model = new_adapter(body, spec.lora, spec.seed, task="SEQ_CLS")
+    if body.device.type == "cuda":
+        fuse(model)
+    return model
 
 
 def _note(source: ModelSource, model: nn.Module, device: torch.device) -> str:

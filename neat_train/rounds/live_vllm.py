@@ -16,10 +16,10 @@ import torch
 from peft import PeftModel
 
 from neat_data.errors import InputError
+from neat_data.models.arguments import for_the_model
 from neat_data.models.device import dtype_name
 from neat_data.models.sampler import Sampler, SamplerSpec
 from neat_data.models.samplers.vllm import VllmSampler
-from neat_data.models.trees.attention_choice import without_argument
 from neat_data.store.documents import Settings
 from neat_train.config.settings import FitSettings
 from neat_train.distributed import Ranks
@@ -80,7 +80,7 @@ class LiveVllm:
 
 def _spec(policy: Policy, settings: FitSettings, adapter: Path, card: torch.device) -> SamplerSpec:
     spec = replace(live_spec(policy, settings), adapter=str(adapter), device=card.type, backend="vllm")
-    own = without_argument(policy.spec.model_args or {})
+    own = for_the_model(policy.spec.model_args or {})
     if card.type == "cpu":
         return replace(spec, model_args=own)
     # A share of the card in place of a cache of fixed size.

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
+from neat_data.models.arguments import for_the_model
 from neat_data.models.device import (
     device_name,
     dtype_name,
@@ -25,11 +26,11 @@ from neat_data.models.device import (
     resolve_dtype,
 )
 from neat_data.models.encode import Encoded, encode
+from neat_data.models.fused_kernels import fuse_kernels, kernels_setting
 from neat_data.models.out_of_memory import OutOfMemory
 from neat_data.models.reward_adapter import load_reward_weights
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.templates import ChatTemplate
-from neat_data.models.trees.attention_choice import without_argument
 from neat_data.models.trees.exactness import ScoringChoice, choose_path, window
 from neat_data.models.trees.forward import Head, linear_head, run_batch, run_trees
 from neat_data.models.trees.packing import pack, rectangles, split
@@ -106,6 +107,7 @@ class TransformersRewardModel:
         self.model = loaded.model
         if not hasattr(self.model, "hf_device_map"):
             nn.Module.to(self.model, self.device)
+        self._fused = fuse_kernels(self.model, spec.model_args)
         self.template = ChatTemplate(loaded.tokenizer, spec.chat_template, spec.template_args)
         spec = with_lengths(spec, window(self.model, loaded.tokenizer), self.device)
         pad = loaded.tokenizer.pad_token_id or 0
@@ -196,13 +198,14 @@ class TransformersRewardModel:
             "path": spec.path,
             "attention": self.passes.attention,
             "head": "own" if self.passes.head is None else "float32",
-            "model_args": without_argument(spec.model_args),  # `attention` says what came of it
+            "model_args": for_the_model(spec.model_args),  # `attention` and `kernels` say what came of the rest
+            **kernels_setting(self._fused),
         }
 
     def _notes(self, choice: ScoringChoice) -> list[str]:
         spec = self.spec
         line = f"{spec.device}, {spec.dtype}, at most {spec.max_length} tokens, {spec.token_budget} in one pass"
-        return [line, *choice.note.splitlines(), *self.template.notes_of(self.spec.score)]
+        return [line, *choice.note.splitlines(), *self._fused.splitlines(), *self.template.notes_of(self.spec.score)]
 
 
 def _scored(encoded: Encoded, rewards: list[float | None], run: int) -> Scored:

@@ -16,11 +16,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError, RunError
+from neat_data.models.arguments import OURS
 from neat_data.models.device import dtype_name, resolve_dtype
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.tokenized import Tokenized, load_shape, load_tokenizer, scored, sequences
 from neat_data.models.servers import vllm_engine
-from neat_data.models.trees.attention_choice import ARGUMENT
 from neat_data.models.trees.exactness import window
 from neat_data.models.weights import identity_of
 from neat_data.record import Message
@@ -41,8 +41,8 @@ class VllmRewardModel:
         """Errors as `load_reward_model`, and where vLLM is not installed or was built for another device."""
         if spec.path != "auto":
             raise InputError("vLLM shares queries in its own way; leave it out", field="path", value=spec.path)
-        if ARGUMENT in spec.model_args:
-            raise InputError("vLLM runs no token trees; leave it out", field="model_args", value=ARGUMENT)
+        if given := next((name for name in OURS if name in spec.model_args), None):
+            raise InputError("vLLM has its own attention and kernels; leave it out", field="model_args", value=given)
         device = vllm_engine.first_device(spec.device)
         vllm = vllm_engine.import_vllm(device, "--backend vllm")
         dtype = resolve_dtype(spec.dtype, device)

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neat_data.errors import InputError
 from neat_data.models.adapter import adapter_hash, with_adapter
+from neat_data.models.arguments import for_the_model
 from neat_data.models.device import (
     device_name,
     dtype_name,
@@ -28,6 +29,7 @@ from neat_data.models.device import (
     resolve_dtype,
 )
 from neat_data.models.encode import encode_query
+from neat_data.models.fused_kernels import fuse_kernels, kernels_setting
 from neat_data.models.memory import budget_of, check, estimate
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.samplers.batching import batches
@@ -132,6 +134,7 @@ class TransformersSampler:
         model = with_adapter(loaded.model, spec.adapter) if spec.adapter else loaded.model
         if not hasattr(model, "hf_device_map"):
             nn.Module.to(model, self.device)
+        self._fused = fuse_kernels(loaded.model, spec.model_args)
         use_where_faster(model)
         self.template = policy_template(loaded.tokenizer, spec.chat_template, spec.template_args, spec.thinking)
         self.stops = end_of_turn(self.template, loaded.tokenizer)
@@ -189,13 +192,15 @@ class TransformersSampler:
             "attention": self.model.config._attn_implementation,
             "stop_tokens": list(self.stops.ids),
             "stop_string": self.stops.string,
-            "model_args": spec.model_args,
+            "model_args": for_the_model(spec.model_args),
+            **kernels_setting(self._fused),
         }
 
     def _notes(self) -> list[str]:
         spec = self.spec
         line = f"policy {self.label}: {spec.device}, {spec.dtype}, a window of {spec.max_length} tokens"
-        return [line, *self.template.asking_notes, *([self.stops.note] if self.stops.note else [])]
+        stop = [self.stops.note] if self.stops.note else []
+        return [line, *self._fused.splitlines(), *self.template.asking_notes, *stop]
 
 
 def policy_label(source: ModelSource, identity: dict[str, str], adapter: str | None) -> str:

@@ -60,11 +60,6 @@ class Heads:
         return cls(query, getattr(config, "num_key_value_heads", None) or query, size or config.hidden_size // query)
 
 
-def without_argument(model_args: Arguments) -> Arguments:
-    """What is left of `model_args` for the model itself."""
-    return {name: value for name, value in model_args.items() if name != ARGUMENT}
-
-
 def asked_attention(model_args: Arguments | None) -> str:
     """What `model_args` say under `tree_attention`.
 

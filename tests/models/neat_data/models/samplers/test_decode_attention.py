@@ -6,13 +6,19 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from neat_data.models.samplers import decode_attention
 from neat_data.models.samplers.decode_attention import one_token_attention
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("heads", [2, 6])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("tokens", [1, 3])
-def test_it_is_what_torch_computes(heads: int, masked: bool, tokens: int) -> None:
+def test_it_is_what_torch_computes(
+    heads: int, masked: bool, tokens: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cuda":  # what runs there, run here
+        monkeypatch.setattr(decode_attention, "_two_products", decode_attention._one_call)
     torch.manual_seed(0)
     query = torch.randn(3, heads, tokens, 8)
     key, value = (torch.randn(3, 2, 20, 8)[:, :, :9] for _ in range(2))  # a window of a slab

@@ -27,7 +27,6 @@ from neat_data.models.trees.attention_choice import (
     asked_attention,
     choose_attention,
     disagreement,
-    without_argument,
 )
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
@@ -215,9 +214,3 @@ def test_what_was_asked_for_is_known_or_refused() -> None:
     assert asked_attention({"tree_attention": "flex"}) == "flex"
     with pytest.raises(InputError, match="tree_attention=flash: unknown; choose auto, flex, sdpa, varlen"):
         asked_attention({"tree_attention": "flash"})
-
-
-def test_it_is_no_argument_of_the_model() -> None:
-    args = {"tree_attention": "flex", "attn_implementation": "eager"}
-    assert without_argument(args) == {"attn_implementation": "eager"}
-    assert "tree_attention" in args
