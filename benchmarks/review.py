@@ -43,6 +43,7 @@ def asked(repetition: int) -> dict[str, str]:
     sorts = ("gap", "gap_abs", "spread", "reward_best", "length")
     return {
         "first page": "/",
+        "judge": f"/judge?rater=ann&at={repetition}",
         "list": f"/records?page={1 + 7 * repetition}",
         "filter": "/records?" + urlencode({"where": f"gap > {level} AND turns = 1 AND source LIKE 'made%'"}),
         "filter that reads the shards": "/records?" + urlencode({"where": stored}),
@@ -56,7 +57,7 @@ def asked(repetition: int) -> dict[str, str]:
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """`neat-data review`, and a client that it let in."""
-    command = [sys.executable, "-m", "neat_data", "review", str(folder)]
+    command = [sys.executable, "-m", "neat_data", "review", str(folder), "--polarity", "all"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -12,7 +12,7 @@ from neat_data.api import add_responses, compact, expand, export, open, rescore,
 from neat_data.errors import InputError, NeatError, RunError
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import Stats
+    from neat_data.analysis.result import Stats
     from neat_data.models.reward_model import RewardModelSpec
     from neat_data.models.sampler import SamplerSpec, Sampling
     from neat_data.prompts.sets import Prompt, PromptSet
@@ -59,7 +59,7 @@ _MODULES = {
     "RewardModelSpec": "neat_data.models.reward_model",
     "SamplerSpec": "neat_data.models.sampler",
     "Sampling": "neat_data.models.sampler",
-    "Stats": "neat_data.analysis.stats",
+    "Stats": "neat_data.analysis.result",
 }
 
 

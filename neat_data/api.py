@@ -18,7 +18,7 @@ from neat_data.options import verbs
 from neat_data.options.keywords import keywords
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import Stats
+    from neat_data.analysis.result import Stats
     from neat_data.formats.export import ExportSummary
     from neat_data.options.words import DropBy
     from neat_data.progress import Watcher
@@ -216,7 +216,7 @@ def compact(options: verbs.Compact) -> CompactSummary:
     """
     from neat_data.scoring.compact import compact
 
-    place, how = arguments.place_of(options.dataset), arguments.compression(options.compression)
+    place, how = arguments.dataset_path(options.dataset), arguments.compression(options.compression)
     with watching(options.progress) as watch:
         return compact(place, Path(options.out), compression=how, watch=watch)
 
@@ -237,7 +237,7 @@ def verify(options: verbs.Verify) -> Verification:
     """
     from neat_data.store.verify import verify
 
-    return verify(arguments.place_of(options.dataset), rebuild=options.rebuild)
+    return verify(arguments.dataset_path(options.dataset), rebuild=options.rebuild)
 
 
 @contextmanager

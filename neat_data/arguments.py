@@ -45,7 +45,7 @@ def rescore_request(options: Rescore) -> RescoreRequest:
     from neat_data.scoring.rescore import RescoreRequest
 
     spec = reward_spec(options.reward_model, options)
-    return RescoreRequest(Path(place_of(options.dataset)), options.name, spec, worker_count(options.workers))
+    return RescoreRequest(Path(dataset_path(options.dataset)), options.name, spec, worker_count(options.workers))
 
 
 def expand_request(options: Expand) -> ExpandRequest:
@@ -55,7 +55,7 @@ def expand_request(options: Expand) -> ExpandRequest:
     if (options.policy is None) == (options.phase != "score"):
         raise InputError("nothing to answer", advice="Say {policy} MODEL, or {phase} score alone, for what was sampled")
     return ExpandRequest(
-        Path(place_of(options.dataset)),
+        Path(dataset_path(options.dataset)),
         None if options.policy is None else sampler_spec(options.policy, options, backend=options.sampler),
         _draws(options),
         scoring(options, options.device, options.workers),
@@ -73,7 +73,7 @@ def given_request(options: AddResponses) -> GivenRequest:
     return taken(
         GivenRequest,
         options,
-        dataset=Path(place_of(options.dataset)),
+        dataset=Path(dataset_path(options.dataset)),
         columns=column_places(options.columns),
         scoring=scoring(options, options.device, options.workers),
     )
@@ -169,7 +169,7 @@ def worker_count(workers: int | str) -> int:
     return int(workers)
 
 
-def place_of(dataset: Dataset) -> str:
+def dataset_path(dataset: Dataset) -> str:
     """Where a dataset lies that is named by its folder, or opened already."""
     from neat_data.store.dataset import PreferenceDataset
 

@@ -6,9 +6,14 @@ from the request: headers that come byte by byte would keep a client waiting for
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from neat_data.errors import RunError
 
@@ -65,3 +70,31 @@ class Meter:
 
     def _too_large(self) -> RunError:
         return RunError(f"{self._url}: the reply is larger than {self._largest:,} bytes; is this the right server?")
+
+
+class Sockets:
+    """The connections of a client, so that a thread that waits for an answer can be woken: closing does not do it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._ended = False
+
+    def watch(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore's `trace`: called at every step of a request."""
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        with self._lock:
+            self._open.add(info["return_value"].get_extra_info("socket"))
+            ended = self._ended
+        if ended:
+            self.end()
+
+    def end(self) -> None:
+        """End these connections, and those that are made from now on."""
+        with self._lock:
+            self._ended = True
+            for connection in self._open:
+                # Of the plain socket: an SSL socket would drop its state under the thread that reads from it.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neat_data.arguments import place_of, several, taken
+from neat_data.arguments import dataset_path, several, taken
 from neat_data.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def fit_request(options: Fit, settings: FitSettings, own: Own | None) -> FitRequ
     """What `fit` takes."""
     from neat_train.fitting import FitRequest
 
-    return taken(FitRequest, options, dataset=place_of(options.dataset), settings=settings, own=own)
+    return taken(FitRequest, options, dataset=dataset_path(options.dataset), settings=settings, own=own)
 
 
 def _own(method: str | None) -> Own | None:
@@ -67,7 +67,7 @@ def eval_request(options: Evaluate) -> EvalRequest:
         EvalRequest,
         options,
         subject=str(options.model),
-        queries=place_of(options.queries),
+        queries=dataset_path(options.queries),
         rewards=several(options.reward_models),
         refusal=REFUSAL if options.refusal is None else options.refusal,
     )
@@ -86,7 +86,7 @@ def judge_request(options: Judge) -> JudgeRequest:
         JudgeRequest,
         options,
         judge=taken(JudgeSpec, options, model=str(options.judge), args=dict(options.judge_args or {})),
-        queries=None if options.queries is None else place_of(options.queries),
+        queries=None if options.queries is None else dataset_path(options.queries),
         n=_queries(options),
         prompt_file=DEFAULT if options.prompt_file is None else Path(options.prompt_file),
         answering=taken(Answering, options, loading=loading),

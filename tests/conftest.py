@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ _HUB = ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 for _name in (*_COLOURS, *_ACCOUNTS, *_HUB, *_RANKS):
     os.environ.pop(_name, None)
+# A suite that a shell started in the background has Ctrl-C ignored, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test sees the user's notes of where models lie, or leaves notes behind; the processes that it starts inherit this.
 os.environ["NEAT_ALIGN_CACHE"] = tempfile.mkdtemp(prefix="neat-align-tests-")
 atexit.register(shutil.rmtree, os.environ["NEAT_ALIGN_CACHE"], ignore_errors=True)

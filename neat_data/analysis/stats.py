@@ -1,35 +1,36 @@
 """How far apart the responses of a dataset are, and what the reward may really be measuring.
 
-`compute` reads a dataset once (`columns`) and returns `Stats`: counts, shares with intervals, quantiles and what
-the figures draw. Everything about people's judgement runs over the labels' pairs. Printing and drawing are `report`'s.
+`compute` reads a dataset once (`columns`) and returns `Stats`; what the figures draw is counted in `histograms`.
+Everything about people's judgement runs over the labels' pairs. Printing and drawing are `report`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neat_data.analysis.agreement import Agreement, agreement
+from neat_data.analysis.agreement import agreement
 from neat_data.analysis.columns import Columns, Pairs, Responses, Verdicts, columns
-from neat_data.analysis.measures import (
-    Share,
-    Summary,
-    auc,
-    counts_between,
-    quantiles,
-    share,
-    sigmoid,
-    spearman,
-    summary,
+from neat_data.analysis.histograms import figures
+from neat_data.analysis.measures import auc, quantiles, share, sigmoid, spearman, summary
+from neat_data.analysis.polarity import compare
+from neat_data.analysis.result import (
+    Counts,
+    GapBin,
+    Gaps,
+    Group,
+    LengthEffect,
+    PairAt,
+    RewardGroup,
+    Stats,
+    Thoughts,
+    Threshold,
+    Unpaired,
 )
-from neat_data.analysis.polarity import Polarities, compare
 from neat_data.errors import InputError
-from neat_data.notebook import figure, html_of_facts
-from neat_data.plain import WHERE_KNOWN, Plain
 from neat_data.store.manifest import reward_model
 from neat_data.store.scores.format import OWN
 
@@ -41,226 +42,6 @@ PAPER = {1.0: "around 25 %", 5.0: "less than 0.5 %"}
 GROUPS = 100
 EXAMPLES = 10
 POLARITY = "polarity"
-BINS = 40  # of the pictures of rewards and lengths
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What the dataset holds. `repeated`: source rows whose query stood in an earlier row.
-
-    `dropped`: responses that reviewers dropped, which no other figure counts.
-    """
-
-    records: int
-    responses: int
-    dropped: int
-    unscored: int
-    truncated: int
-    labels: int
-    pairs: int
-    unscored_pairs: int
-    repeated: int
-    source_rows: int | None
-    queries_cut: int | None
-    rejected: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Pairs whose gap exceeds `threshold` (strictly), and the paper's figure where the reward model is the paper's."""
-
-    threshold: float
-    absolute: Share
-    signed: Share
-    paper: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gaps:
-    """The gap of the pairs, in the reward's own unit and in figures that no reward model's scale touches.
-
-    Attributes:
-        signed, absolute: reward of chosen minus reward of rejected, and its size.
-        probability: sigmoid of the signed gap, the chance that a Bradley-Terry model gives the chosen response.
-        relative: size of the gap over the standard deviation of all rewards.
-        best_to_worst: of the records with more than two scored responses.
-    """
-
-    signed: Summary
-    absolute: Summary
-    probability: Summary
-    relative: Summary
-    best_to_worst: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class GapBin:
-    """A fifth of the pairs with unequal rewards, by size of the gap: how often the reward sides with people."""
-
-    low: float
-    high: float
-    agreement: Share
-
-
-@dataclass(frozen=True, slots=True)
-class RewardGroup:
-    """The rewards of the responses of one origin, polarity or round (`kind`); all of them for kind `all`."""
-
-    kind: str
-    name: str | None
-    rewards: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """What length explains. `by_reward` and `by_people`: share of pairs of unequal length that the longer one wins."""
-
-    spearman: float | None
-    by_reward: Share
-    by_people: Share
-
-
-@dataclass(frozen=True, slots=True)
-class Thoughts:
-    """The responses that think before they answer.
-
-    Attributes:
-        share: of all responses.
-        unended: of those that think, the share whose thought never ends.
-        characters: of the thoughts.
-        with_thought, without: rewards of the responses that think, and of the others.
-    """
-
-    share: float
-    unended: float
-    characters: Summary
-    with_thought: Summary
-    without: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class Unpaired:
-    """Labels of a single response: the rewards of those people accepted and of those they did not."""
-
-    accepted: Summary
-    refused: Summary
-    auc: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The pairs of one value of `--by`."""
-
-    name: str | None
-    pairs: int
-    thresholds: tuple[Threshold, ...]
-    ties: Share
-    disagreement: Share
-    mean_gap: float | None
-    median_gap: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class PairAt:
-    """Where a pair stands: record number, positions of its responses in the record, signed gap."""
-
-    record: int
-    chosen: int
-    rejected: int
-    gap: float
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What the pictures draw; counts between edges, outermost bins holding what lies beyond. Empty where not known.
-
-    Attributes:
-        gap_edges, gap_counts: signed gap.
-        cumulative: sizes of the gap at 0, 0.5, … 100 % of the pairs.
-        reward_edges, reward_counts: rewards, by origin.
-        length_edges: characters, geometric.
-        density: counts (length bin, reward bin).
-        length_mean: mean reward in each length bin, None where it is empty.
-    """
-
-    gap_edges: tuple[float, ...] = ()
-    gap_counts: tuple[int, ...] = ()
-    cumulative: tuple[float, ...] = ()
-    reward_edges: tuple[float, ...] = ()
-    reward_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    length_edges: tuple[float, ...] = ()
-    density: tuple[tuple[int, ...], ...] = ()
-    length_mean: tuple[float | None, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stats(Plain):
-    """Every figure of `neat-data stats`.
-
-    Attributes:
-        reward_model: whose rewards these are, as the manifest names it; None where it does not.
-        rank_by: the scores that stand in for the dataset's own rewards, None for these.
-        left_out: responses that the ranking leaves out, since a model of it refused them.
-        complete: whether every round was finished.
-        scale: `paper` where the reward model is the paper's own, else `another`.
-        ties: pairs with equal rewards.
-        disagreement: pairs whose signed gap is below 0.
-        thoughts: None where no response thinks.
-        polarities: where `by` is polarity.
-        groups: by `by`, the largest first (numbers in order for `turns`), `GROUPS` of them at most.
-        agreement: how far the reward models agree; None where there is one.
-        widest, narrowest, wrong: pairs worth reading, no more than one a record.
-        figures: not in the JSON, so empty after `from_dict`.
-    """
-
-    reward_model: str | None
-    rank_by: str | None
-    left_out: int
-    complete: bool
-    scale: str
-    by: str | None
-    where: str | None
-    counts: Counts
-    thresholds: tuple[Threshold, ...]
-    ties: Share
-    disagreement: Share
-    gaps: Gaps
-    gap_bins: tuple[GapBin, ...]
-    rewards: tuple[RewardGroup, ...]
-    length: Length
-    unpaired: Unpaired
-    groups: tuple[Group, ...]
-    groups_left_out: int
-    polarities: Polarities | None
-    agreement: Agreement | None
-    widest: tuple[PairAt, ...]
-    narrowest: tuple[PairAt, ...]
-    wrong: tuple[PairAt, ...]
-    thoughts: Thoughts | None = field(default=None, metadata=WHERE_KNOWN)
-    figures: Figures = field(default_factory=Figures)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python for JSON: finite numbers, None where a figure is not defined; without `figures`."""
-        content = Plain.to_dict(self)
-        del content["figures"]
-        return content
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        facts = {
-            "records": f"{self.counts.records:,}",
-            "responses": f"{self.counts.responses:,}",
-            "pairs": f"{self.counts.pairs:,}",
-            "mean gap": figure(self.gaps.signed.mean),
-            **{f"gap beyond {t.threshold:g}": _of_pairs(t.absolute) for t in self.thresholds},
-            "ties": _of_pairs(self.ties),
-            "against people": _of_pairs(self.disagreement),
-        }
-        return html_of_facts(f"Stats by the rewards of {self.reward_model or 'an unknown model'}", facts)
-
-
-def _of_pairs(share: Share) -> str:
-    return figure(share.share, share.low, share.high)
 
 
 def compute(
@@ -289,41 +70,56 @@ def compute(
     models = dataset.models if len(dataset.models) > 1 else ()
     group = None if by == POLARITY else by  # pairs have two responses each, and maybe two polarities
     read = columns(dataset.scan_records(rank_by=rank_by, scores=bool(models)), by=group, where=where, models=models)
+    pairs = read.pairs
+    return Stats(
+        reward_model=model,
+        rank_by=rank_by,
+        left_out=dataset.left_out(rank_by),
+        complete=dataset.complete,
+        scale=scale,
+        by=by,
+        where=where,
+        counts=_counts(read, dataset),
+        thresholds=beyond(pairs, thresholds, scale),
+        ties=share(pairs.gap == 0, pairs.record),
+        disagreement=share(pairs.gap < 0, pairs.record),
+        gap_bins=gap_bins(pairs),
+        unpaired=unpaired(read.verdicts),
+        polarities=compare(dataset.scan_records(rank_by=rank_by), where) if by == POLARITY else None,
+        agreement=agreement(read.compared, models, pairs.record, len(read.responses.reward)) if read.compared else None,
+        **_of_responses(read, thresholds),
+        **_worth_reading(pairs),
+        **_groups(read, by, thresholds, scale),
+    )
+
+
+def _of_responses(read: Columns, thresholds: Sequence[float]) -> dict[str, Any]:
     pairs, responses = read.pairs, scored_only(read.responses)
     rewards = reward_groups(responses, read.names)
-    groups = by_group(pairs, read.names["group"], thresholds, scale) if group else []
-    groups.sort(key=_turns if by == "turns" else _size)
-    agreed = agreement(read.compared, models, pairs.record, len(read.responses.reward)) if read.compared else None
     with ThreadPoolExecutor(max_workers=1) as beside:  # numpy lets go of the interpreter while it sorts
         length = beside.submit(length_effect, responses, pairs)
         drawn = beside.submit(figures, responses, read.names, pairs, thresholds)
-        return Stats(
-            reward_model=model,
-            rank_by=rank_by,
-            left_out=dataset.left_out(rank_by),
-            complete=dataset.complete,
-            scale=scale,
-            by=by,
-            where=where,
-            counts=_counts(read, dataset),
-            thresholds=beyond(pairs, thresholds, scale),
-            ties=share(pairs.gap == 0, pairs.record),
-            disagreement=share(pairs.gap < 0, pairs.record),
-            gaps=gap_summaries(pairs.gap, rewards[0].rewards.std, read.spread),
-            gap_bins=gap_bins(pairs),
-            rewards=rewards,
-            thoughts=thoughts(read.responses),
-            unpaired=unpaired(read.verdicts),
-            groups=tuple(groups[:GROUPS]),
-            groups_left_out=max(0, len(groups) - GROUPS),
-            polarities=compare(dataset.scan_records(rank_by=rank_by), where) if by == POLARITY else None,
-            agreement=agreed,
-            widest=examples(pairs, np.abs(pairs.gap)),
-            narrowest=examples(pairs, -np.abs(pairs.gap)),
-            wrong=examples(pairs, -pairs.gap, among=pairs.gap < 0),
-            length=length.result(),
-            figures=drawn.result(),
-        )
+        return {
+            "gaps": gap_summaries(pairs.gap, rewards[0].rewards.std, read.spread),
+            "rewards": rewards,
+            "thoughts": thoughts(read.responses),
+            "length": length.result(),
+            "figures": drawn.result(),
+        }
+
+
+def _worth_reading(pairs: Pairs) -> dict[str, Any]:
+    return {
+        "widest": examples(pairs, np.abs(pairs.gap)),
+        "narrowest": examples(pairs, -np.abs(pairs.gap)),
+        "wrong": examples(pairs, -pairs.gap, among=pairs.gap < 0),
+    }
+
+
+def _groups(read: Columns, by: str | None, thresholds: Sequence[float], scale: str) -> dict[str, Any]:
+    groups = by_group(read.pairs, read.names["group"], thresholds, scale) if by not in (None, POLARITY) else []
+    groups.sort(key=_turns if by == "turns" else _size)
+    return {"groups": tuple(groups[:GROUPS]), "groups_left_out": max(0, len(groups) - GROUPS)}
 
 
 def _require_gaps(thresholds: Sequence[float]) -> None:
@@ -403,11 +199,11 @@ def reward_groups(responses: Responses, names: dict[str, list[str | None]]) -> t
     return tuple(collected)
 
 
-def length_effect(responses: Responses, pairs: Pairs) -> Length:
+def length_effect(responses: Responses, pairs: Pairs) -> LengthEffect:
     """Does the longer response win? Ties of the reward and pairs of equal length say nothing and are left out."""
     unequal = pairs.longer != 0
     decided = unequal & (pairs.gap != 0)
-    return Length(
+    return LengthEffect(
         spearman=spearman(responses.reward, responses.chars.astype(np.int32)),
         by_reward=share((pairs.longer[decided] > 0) == (pairs.gap[decided] > 0), pairs.record[decided]),
         by_people=share(pairs.longer[unequal] > 0, pairs.record[unequal]),
@@ -501,74 +297,6 @@ def _best_of_each(record: np.ndarray, merit: np.ndarray) -> np.ndarray:
     runs = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(record))))
     is_best = np.flatnonzero(merit == np.maximum.reduceat(merit, begins)[runs])
     return is_best[np.unique(runs[is_best], return_index=True)[1]]
-
-
-def figures(
-    responses: Responses, names: dict[str, list[str | None]], pairs: Pairs, thresholds: Sequence[float]
-) -> Figures:
-    """The counts behind the pictures, of fixed size whatever the dataset's."""
-    size = np.sort(np.abs(pairs.gap))
-    gap_edges = np.linspace(-1, 1, 61) * _reach(size, thresholds)
-    by_origin = [np.sort(responses.reward[responses.origin == code]) for code in range(len(names["origin"]))]
-    reward_edges = np.linspace(*_range(np.sort(responses.reward)), BINS + 1)
-    length_edges = np.geomspace(1, max(10.0, float(responses.chars.max(initial=0)) * 1.01), BINS + 1)
-    cells, means = length_against_reward(responses, length_edges, reward_edges)
-    return Figures(
-        gap_edges=_floats(gap_edges),
-        gap_counts=_ints(counts_between(np.sort(pairs.gap), gap_edges)),
-        cumulative=tuple(quantiles(size, tuple(i / 200 for i in range(201)))) if len(size) else (),
-        reward_edges=_floats(reward_edges),
-        reward_counts={
-            name or "": _ints(counts_between(part, reward_edges))
-            for name, part in zip(names["origin"], by_origin, strict=True)
-            if len(part)
-        },
-        length_edges=_floats(length_edges),
-        density=tuple(_ints(row) for row in cells),
-        length_mean=means,
-    )
-
-
-def length_against_reward(
-    responses: Responses, length_edges: np.ndarray, reward_edges: np.ndarray
-) -> tuple[np.ndarray, tuple[float | None, ...]]:
-    """Counts (length bin, reward bin) and the mean reward of every length bin, None where it is empty."""
-    column = _bin(np.log(np.maximum(responses.chars, 1).astype(np.float32)), np.log(length_edges))
-    cells = np.bincount(column * BINS + _bin(responses.reward, reward_edges), minlength=BINS * BINS)
-    cells = cells.reshape(BINS, BINS)
-    sums = np.bincount(column, weights=responses.reward, minlength=BINS)
-    means = tuple(float(s / n) if n else None for s, n in zip(sums, cells.sum(axis=1), strict=True))
-    return cells, means
-
-
-def _reach(size: np.ndarray, thresholds: Sequence[float]) -> float:
-    """How far the gap's histogram goes to either side: nearly all gaps, and a threshold that is not far beyond."""
-    if not len(size) or size[-1] == 0:
-        return 1.0
-    most = quantiles(size, (0.995,))[0] or float(size[-1])
-    near = [threshold * 1.1 for threshold in thresholds if threshold <= 2.5 * most]
-    return max([most * 1.05, *near])
-
-
-def _range(ordered: np.ndarray) -> tuple[float, float]:
-    if not len(ordered):
-        return 0.0, 1.0
-    low, high = quantiles(ordered, (0.001, 0.999))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The number of each value's bin, for equally spaced edges."""
-    scale = values.dtype.type(BINS / (edges[-1] - edges[0]))
-    return np.clip((values - values.dtype.type(edges[0])) * scale, 0, BINS - 1).astype(np.int64)
-
-
-def _floats(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-def _ints(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)
 
 
 def _counts(read: Columns, dataset: PreferenceDataset) -> Counts:

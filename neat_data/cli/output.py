@@ -70,8 +70,10 @@ def open_dataset(path: "Dataset", drop_by: "DropBy | None" = None) -> "Preferenc
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One whole object, escaped where the terminal's encoding has no place for a letter."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """One whole object, escaped where a terminal would obey it or its encoding has no place for a letter."""
+    from neat_data.report.escape import in_json
+
+    text = in_json(json.dumps(value, ensure_ascii=False, allow_nan=False))
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

@@ -111,13 +111,16 @@ def _tasks(options: ReviewCommand) -> "Tasks":
 def _serve(options: ReviewCommand) -> None:
     try:
         from neat_data.review.app import Review
-        from neat_data.review.serve import Place, serve
+        from neat_data.review.serve import Address, serve
     except ImportError as error:
         raise _missing(error) from error
-    from neat_data.review.rubric import Rubric
+    from neat_data.review.journal import writable
+    from neat_data.review.rubric import ReviewRubric
 
-    rubric = Rubric() if options.labels is None else Rubric.load(options.labels)
+    rubric = ReviewRubric() if options.labels is None else ReviewRubric.load(options.labels)
     tasks = _tasks(options)
+    if tasks.items and not writable(Path(str(options.dataset))):
+        typer.echo(f"{options.dataset}: cannot be written to, so no verdict can be saved; looking works.", err=True)
 
     def ready(address: str) -> None:
         what = "pairs" if tasks.mode == "pairs" else "responses"
@@ -125,7 +128,7 @@ def _serve(options: ReviewCommand) -> None:
         if options.open_:
             typer.launch(address)
 
-    place = Place(options.host, options.port, options.allow_remote)
+    place = Address(options.host, options.port, options.allow_remote)
     serve(Review(tasks, options.show_rewards, rubric), place, ready)
 
 

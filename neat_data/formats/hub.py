@@ -44,7 +44,7 @@ def check(repository: str, public: bool, kind: Kind = "dataset") -> str:
             api.whoami()
             return name
     if private == public:
-        raise InputError(_other_visibility(name, private))
+        raise _other_visibility(name, private)
     return name
 
 
@@ -95,10 +95,11 @@ def push_model(folder: Path, repository: str, *, public: bool, files: list[str])
     return str(url)
 
 
-def _other_visibility(name: str, private: bool) -> str:
+def _other_visibility(name: str, private: bool) -> InputError:
     if private:
-        return f"{name}: exists on the hub and is private. Leave out --public, or make it public on its page first."
-    return f"{name}: exists on the hub and is public. Say --public, or choose another name."
+        advice = "leave out {public}, or make it public on its page first"
+        return InputError(f"{name}: exists on the hub and is private", advice=advice)
+    return InputError(f"{name}: exists on the hub and is public", advice="say {public}, or choose another name")
 
 
 def _readme(api: HfApi, repository: str) -> bytes:

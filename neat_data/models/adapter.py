@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from neat_data.errors import InputError
 from neat_data.models.weights import sha256_of
 from neat_data.record import canonical_json
+from neat_data.store.claim import readable
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PROMPTS = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")
@@ -40,7 +41,8 @@ def adapter_hash(folder: str, field: str = "adapter") -> str:
             )
     config = {key: value for key, value in adapter_config(folder, field).items() if key not in _PLACES}
     weights = sha256_of([Path(folder) / _WEIGHTS])
-    return hashlib.sha256(f"{weights} {canonical_json(config)}".encode()).hexdigest()
+    with readable(Path(folder) / _CONFIG):
+        return hashlib.sha256(f"{weights} {canonical_json(config)}".encode()).hexdigest()
 
 
 def with_adapter(model: PreTrainedModel, folder: str) -> Any:
@@ -81,7 +83,7 @@ def adapted(model: PreTrainedModel, folder: str, field: str = "adapter", **optio
 def _require_weights_alone(folder: str, field: str) -> None:
     """Refuses adapters that are more than weights of their own: prompts, adapters of others, modules to import."""
     config = adapter_config(folder, field)
-    if config.get("peft_type") in _PROMPTS:
+    if str(config.get("peft_type")) in _PROMPTS:
         raise InputError("learns a prompt rather than weights, which is not supported", field=field, value=folder)
     if config.get("peft_type") == "XLORA" or config.get("megatron_config"):
         raise InputError(
@@ -93,12 +95,15 @@ def adapter_config(folder: str, field: str = "adapter") -> dict[str, Any]:
     """What stands in an adapter's configuration file.
 
     Raises:
-        InputError: it is not JSON.
+        InputError: it is no JSON object.
     """
     try:
-        return json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((Path(folder) / _CONFIG).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"its {_CONFIG} is not JSON ({error})", field=field, value=folder) from error
+    if not isinstance(config, dict):
+        raise InputError(f"its {_CONFIG} is no JSON object", field=field, value=folder)
+    return config
 
 
 def weight_names(folder: str) -> set[str]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from neat_data.models.sampler import Sample
 from neat_data.models.template_probes import ANSWER, FINISHED
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message
 from neat_data.thought import MARKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _NEXT = "Nobodyelse"
 _PROBE = (*FINISHED, Message("user", _NEXT))

@@ -9,12 +9,13 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from neat_data.errors import InputError
 from neat_data.thought import MARKS, SWITCHES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _GIVEN = {"messages", "date_string", "raise_exception", "strftime_now"}
 

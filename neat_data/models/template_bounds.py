@@ -56,9 +56,9 @@ def _tried(source: str, special_tokens: tuple[tuple[str, str], ...]) -> None:
         [sys.executable, "-I", program], input=json.dumps(task), capture_output=True, encoding="utf-8", check=False
     )
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise InputError(_refusal(f"takes more than {SECONDS} seconds to write a dialogue of a few words"))
+        raise _refusal(f"takes more than {SECONDS} seconds to write a dialogue of a few words")
     if done.returncode == TOO_LARGE:
-        raise InputError(_refusal(f"makes more than {CHARACTERS:,} characters of a dialogue of a few words"))
+        raise _refusal(f"makes more than {CHARACTERS:,} characters of a dialogue of a few words")
     if done.returncode:
         why = " ".join(done.stderr.split())[-200:]
         raise RunError(f"the chat template could not be tried in a process of its own: {why or done.returncode}")
@@ -72,5 +72,5 @@ def _call(messages: Messages, special_tokens: tuple[tuple[str, str], ...], parts
     return {**dict(special_tokens), "messages": turns, "add_generation_prompt": messages[-1].role == "user"}
 
 
-def _refusal(what: str) -> str:
-    return f"the chat template {what}\ngive another one with --chat-template hh|FILE"
+def _refusal(what: str) -> InputError:
+    return InputError(f"the chat template {what}", advice="give another one: {chat_template} hh|FILE")

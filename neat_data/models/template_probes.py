@@ -15,6 +15,7 @@ _SYSTEM, _THOUGHT = "Staypolite", "Whocouldthatbe"
 _LATER_USER, _LATER_ANSWER = "Nobodyelse", "Comeonin"
 QUERY: Messages = (Message("user", USER),)
 FINISHED: Messages = (*QUERY, Message("assistant", ANSWER))
+THINKING: Messages = (*QUERY, Message("assistant", f"<think>\n{_THOUGHT}\n</think>\n\n{ANSWER}"))
 LONGER: Messages = (*FINISHED, Message("user", _LATER_USER), Message("assistant", _LATER_ANSWER))
 
 
@@ -78,8 +79,12 @@ def loses_system(render: Render, refused: type[Exception], *, ask: bool) -> bool
 
 def loses_thought(render: Render, refused: type[Exception]) -> bool:
     """Whether what a finished answer thinks does not come out."""
-    answer = Message("assistant", f"<think>\n{_THOUGHT}\n</think>\n\n{ANSWER}")
-    return not _says(lambda: render((*QUERY, answer)), _THOUGHT, refused)
+    return not _says(lambda: render(THINKING), _THOUGHT, refused)
+
+
+def writes_a_thought(text: str) -> bool:
+    """Whether the thought of `THINKING` stands in its text, and no other thought before or behind it."""
+    return _THOUGHT in text and text.count("</think>") == 1
 
 
 def _says(text: Callable[[], str], word: str, refused: type[Exception]) -> bool:

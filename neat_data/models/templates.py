@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from neat_data.errors import InputError
 from neat_data.models import template_probes as probes
 from neat_data.models.template_arguments import resolved_arguments, with_defaults
 from neat_data.models.template_bounds import require_bounded
-from neat_data.record import Messages
-from neat_data.thought import MARKS
+from neat_data.record import Message, Messages
+from neat_data.thought import MARKS, thought_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HH = Path(__file__).with_name("hh.jinja")
 # Templates that write today's date would score differently tomorrow: this is the default of those that have one.
@@ -71,13 +72,14 @@ class ChatTemplate:
         if arguments:
             self.fingerprint["template_args"] = arguments
         self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
-        self.unasked_header, self._in_parts = "", False
+        self.unasked_header, self._in_parts, self._thoughts_apart = "", False, False
         if choice != "hh":
             require_bounded(source, tokenizer.special_tokens_map)
         if problem := self._fault():
             self._in_parts = True  # those of models that see pictures often take text so, and so alone
             if self._fault():
                 raise InputError(f"the chat template ({choice}) {problem}", advice=_ANOTHER)
+        self._thoughts_apart = "reasoning_content" in source and self._wants_thoughts_apart()
         self.thought_header = probes.thought_header(self.text)
         self.opened = next((opens for opens, _ in MARKS if self.thought_header.rstrip() == opens), "")
         self.scoring_notes = self._scoring_notes()
@@ -91,7 +93,7 @@ class ChatTemplate:
         Raises:
             TemplateRefused: the template does not accept this dialogue.
         """
-        turns = [{"role": m.role, "content": self._content(m.content)} for m in messages]
+        turns = [self._turn(message) for message in messages]
         options: dict[str, Any] = {"chat_template": self.source, "date_string": DATE}
         try:
             text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **options)
@@ -99,6 +101,22 @@ class ChatTemplate:
             raise TemplateRefused(str(error) or type(error).__name__) from error
         assert isinstance(text, str)
         return text if ask else text.removesuffix(self.unasked_header)
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        thought = thought_of(message.content) if self._thoughts_apart and message.role == "assistant" else None
+        if thought is None or not thought.ended:
+            return {"role": message.role, "content": self._content(message.content)}
+        return {"role": message.role, "content": self._content(thought.answer), "reasoning_content": thought.text}
+
+    def _wants_thoughts_apart(self) -> bool:
+        """Whether a thought must stand in a field of its own, as Qwen3.8's template has it: it writes an empty one in
+        front of one that stands in the answer's text."""
+        try:
+            together = self.text(probes.THINKING)
+            self._thoughts_apart = True
+            return not probes.writes_a_thought(together) and probes.writes_a_thought(self.text(probes.THINKING))
+        except TemplateRefused:
+            return False
 
     def _content(self, text: str) -> Any:
         return [{"type": "text", "text": text}] if self._in_parts else text

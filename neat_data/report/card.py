@@ -30,7 +30,7 @@ from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import Stats
+    from neat_data.analysis.result import Stats
     from neat_data.store.dataset import PreferenceDataset
     from neat_data.store.manifest import Round
 

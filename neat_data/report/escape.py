@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 # C0 and C1 controls but newline and tab, invisible and direction-changing characters, lone surrogates, tag characters.
@@ -28,3 +29,12 @@ def one_line(text: str) -> str:
     'a\\nb'
     """
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_json(text: str) -> str:
+    r"""JSON that means the same, with every such character as its escape: a terminal would obey C1 controls in it, too.
+
+    >>> in_json('{"a": "\x9b31m é"}')
+    '{"a": "\\u009b31m é"}'
+    """
+    return _UNSEEN.sub(lambda match: json.dumps(match[0])[1:-1], text)

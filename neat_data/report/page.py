@@ -18,7 +18,7 @@ from neat_data.report.plots import FIGURES, inline_svg
 from neat_data.report.tables import WARNING, interval, level, number, percent, shares, tables
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import PairAt, Stats
+    from neat_data.analysis.result import PairAt, Stats
     from neat_data.store.dataset import PreferenceDataset
 
 FOLD_TURNS = 3  # a dialogue of more messages shows its last one, the rest folded

@@ -26,7 +26,7 @@ from neat_data.report.tables import level, percent
 from neat_data.store.inside import refuse_inside_dataset
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import Stats
+    from neat_data.analysis.result import Stats
     from neat_data.store.dataset import PreferenceDataset
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from neat_data.analysis.agreement import Agreement
 from neat_data.analysis.measures import Mean, Share, Summary
-from neat_data.analysis.stats import Group, Stats
+from neat_data.analysis.result import Group, Stats
 from neat_data.report.escape import one_line
 
 MISSING = "–"

@@ -20,7 +20,7 @@ from neat_data.report.tables import MISSING, Table, number, percent, tables
 from neat_data.store.documents import PromptFigures
 
 if TYPE_CHECKING:
-    from neat_data.analysis.stats import Stats
+    from neat_data.analysis.result import Stats
     from neat_data.formats.export import ExportSummary
     from neat_data.rounds.finish import GrowSummary
     from neat_data.rounds.inspect import RoundInfo

@@ -13,7 +13,6 @@ from typing import Literal
 import krippendorff
 import numpy as np
 from scipy.stats import bootstrap
-from sklearn.metrics import cohen_kappa_score
 
 Level = Literal["nominal", "ordinal"]
 RESAMPLES = 1000
@@ -21,7 +20,7 @@ _FEW = 2  # queries, below which there is nothing to draw from
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Coefficient:
     """A coefficient with its 95 % percentile interval; None where it is not defined, say because all said the same.
 
     Attributes:
@@ -34,7 +33,7 @@ class Estimate:
     high: float | None
 
 
-def alpha(ratings: np.ndarray, clusters: np.ndarray, level: Level) -> Estimate:
+def alpha(ratings: np.ndarray, clusters: np.ndarray, level: Level) -> Coefficient:
     """Krippendorff's alpha (Content Analysis, 1980).
 
     Args:
@@ -49,19 +48,19 @@ def alpha(ratings: np.ndarray, clusters: np.ndarray, level: Level) -> Estimate:
     return _estimate(_alpha(counts, level), lambda weights: _alpha(np.repeat(counts, weights, axis=0), level), clusters)
 
 
-def kappa(one: np.ndarray, other: np.ndarray, clusters: np.ndarray, level: Level) -> Estimate:
+def kappa(one: np.ndarray, other: np.ndarray, clusters: np.ndarray, level: Level) -> Coefficient:
     """Cohen's kappa (1960), with quadratic weights (1968) where the codes are in an order; arguments as in `alpha`."""
     both = ~np.isnan(one) & ~np.isnan(other)
     first, second, codes = one[both].astype(int), other[both].astype(int), int(np.nanmax([one, other], initial=0)) + 1
 
     def drawn(weights: np.ndarray) -> float:
         table = np.bincount(first * codes + second, weights, codes**2).reshape(codes, codes)
-        return _kappa_of_table(table, level)
+        return _kappa(table, level)
 
-    return _estimate(_kappa(first, second, level), drawn, clusters[both])
+    return _estimate(drawn(np.ones(len(first))), drawn, clusters[both])
 
 
-def _estimate(value: float, drawn: Callable[[np.ndarray], float], clusters: np.ndarray) -> Estimate:
+def _estimate(value: float, drawn: Callable[[np.ndarray], float], clusters: np.ndarray) -> Coefficient:
     """A coefficient's value, with the interval over queries that are drawn again.
 
     Args:
@@ -69,7 +68,7 @@ def _estimate(value: float, drawn: Callable[[np.ndarray], float], clusters: np.n
     """
     queries, of = np.unique(clusters, return_inverse=True)
     if np.isnan(value) or len(queries) < _FEW:
-        return Estimate(len(clusters), None if np.isnan(value) else value, None, None)
+        return Coefficient(len(clusters), None if np.isnan(value) else value, None, None)
 
     def of_queries(index: np.ndarray) -> float:
         return drawn(np.bincount(index, minlength=len(queries))[of])
@@ -86,9 +85,9 @@ def _estimate(value: float, drawn: Callable[[np.ndarray], float], clusters: np.n
         )
     defined = made.bootstrap_distribution[~np.isnan(made.bootstrap_distribution)]
     if not len(defined):
-        return Estimate(len(clusters), value, None, None)
+        return Coefficient(len(clusters), value, None, None)
     low, high = np.quantile(defined, (0.025, 0.975))
-    return Estimate(len(clusters), value, float(low), float(high))
+    return Coefficient(len(clusters), value, float(low), float(high))
 
 
 def _alpha(counts: np.ndarray, level: Level) -> float:
@@ -99,19 +98,10 @@ def _alpha(counts: np.ndarray, level: Level) -> float:
     return float(krippendorff.alpha(value_counts=counts[:, used], value_domain=domain, level_of_measurement=level))
 
 
-def _kappa(one: np.ndarray, other: np.ndarray, level: Level) -> float:
-    if not len(one):
-        return float("nan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # undefined where both said one thing throughout: nan
-        return float(cohen_kappa_score(one, other, weights="quadratic" if level == "ordinal" else None))
-
-
-def _kappa_of_table(table: np.ndarray, level: Level) -> float:
-    """The same of counts (codes, codes): scikit-learn takes milliseconds, and an interval asks a thousand times."""
+def _kappa(table: np.ndarray, level: Level) -> float:
+    """1 - disagreement / that by chance, of counts (codes, codes); NaN where chance alone would not disagree."""
     codes = np.arange(len(table))
     apart = np.subtract.outer(codes, codes) ** 2
     apart = apart if level == "ordinal" else apart > 0
-    chance = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    expected = (apart * chance).sum()
-    return float(1 - (apart * table).sum() / expected) if expected else float("nan")
+    expected = (apart * np.outer(table.sum(axis=1), table.sum(axis=0))).sum()
+    return float(1 - (apart * table).sum() * table.sum() / expected) if expected else float("nan")

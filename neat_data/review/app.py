@@ -23,8 +23,9 @@ from neat_data.errors import InputError, NeatError
 from neat_data.report.escape import one_line, visible
 from neat_data.report.tables import WARNING
 from neat_data.review.guard import MAX_BODY
+from neat_data.review.journal import writable
 from neat_data.review.judging import Review
-from neat_data.review.look.pages import Look
+from neat_data.review.look.pages import Look, Render
 from neat_data.review.look.pages import routes as look_routes
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.thought import thought_of
@@ -38,10 +39,28 @@ def application(review: Review) -> Starlette:
     def html(name: str, status: int = 200, **values: Any) -> Response:
         return HTMLResponse(pages.get_template(name).render(values), status)
 
+    def failed(request: Request, error: Exception) -> Response:
+        status = 400 if isinstance(error, InputError) else 500
+        if request.method == "POST":
+            return JSONResponse({"error": one_line(str(error))}, status)
+        return html("error.html", status, message=str(error))
+
+    return Starlette(
+        routes=[
+            *look_routes(Look(review.tasks.dataset), html),
+            *_judging_routes(review, html),
+            Mount("/static", StaticFiles(packages=[("neat_data.review", "static")])),
+        ],
+        exception_handlers={NeatError: failed, InputError: failed, HTTPException: _plain},
+    )
+
+
+def _judging_routes(review: Review, html: Render) -> list[Route]:
     def start(request: Request) -> Response:
         name = Path(review.tasks.dataset.path).resolve().name
+        tasks, can = review.tasks, writable(Path(review.tasks.dataset.path))
         return html(
-            "start.html", dataset=name, total=len(review.tasks.query_of), mode=review.tasks.mode, warning=WARNING
+            "start.html", dataset=name, total=len(tasks.query_of), mode=tasks.mode, warning=WARNING, writable=can
         )
 
     def judge(request: Request) -> Response:
@@ -63,23 +82,12 @@ def application(review: Review) -> Starlette:
         body = await _body(request)
         return JSONResponse(await run_in_threadpool(review.take, body))
 
-    def failed(request: Request, error: Exception) -> Response:
-        status = 400 if isinstance(error, InputError) else 500
-        if request.method == "POST":
-            return JSONResponse({"error": one_line(str(error))}, status)
-        return html("error.html", status, message=str(error))
-
-    return Starlette(
-        routes=[
-            *look_routes(Look(review.tasks.dataset), html),
-            Route("/start", start),
-            Route("/judge", judge),
-            Route("/report", report),
-            Route("/verdict", verdict, methods=["POST"]),
-            Mount("/static", StaticFiles(packages=[("neat_data.review", "static")])),
-        ],
-        exception_handlers={NeatError: failed, InputError: failed, HTTPException: _plain},
-    )
+    return [
+        Route("/start", start),
+        Route("/judge", judge),
+        Route("/report", report),
+        Route("/verdict", verdict, methods=["POST"]),
+    ]
 
 
 def _plain(request: Request, error: Exception) -> Response:

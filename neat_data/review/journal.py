@@ -129,6 +129,12 @@ class Journal:
         self._read += len(line)
 
 
+def writable(dataset: Path) -> bool:
+    """Whether verdicts can be written: into `reviews`, which the first one makes in the dataset's folder."""
+    folder = dataset / FOLDER
+    return os.access(folder, os.W_OK) and folder.is_dir() if folder.exists() else os.access(dataset, os.W_OK)
+
+
 def _require_same(before: Event, event: Event) -> None:
     if replace(before, time="") != replace(event, time=""):
         raise InputError(f"the event {event.event!r} was written already, with another content.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -13,7 +13,7 @@ from neat_data.record import Record, Response
 from neat_data.report.escape import one_line
 from neat_data.report.tables import number
 from neat_data.review.journal import Journal
-from neat_data.review.rubric import GRADES, Rubric
+from neat_data.review.rubric import GRADES, ReviewRubric
 from neat_data.review.tasks import Mode, Tasks, shuffled
 from neat_data.store.reviews import COMPARING, FOLDER, Event, pair_id, rater_name, rater_of, standing
 
@@ -39,7 +39,7 @@ class Review:
 
     tasks: Tasks
     show_rewards: bool = False
-    rubric: Rubric = field(default_factory=Rubric)
+    rubric: ReviewRubric = field(default_factory=ReviewRubric)
     _journals: dict[str, Journal] = field(default_factory=dict)
     _one_at_a_time: Lock = field(default_factory=Lock)
 
@@ -119,10 +119,10 @@ class Review:
             raise InputError("labels is a list of those of the rubric")
         return tuple(label for label in self.rubric.labels if label in labels)
 
-    def _mine(self, rater: str, given: dict[str, Event]) -> set[str]:
+    def _mine(self, rater: str, given: dict[str, Event]) -> Collection[str]:
         """The queries that this rater is to judge: shared ones, and those that nobody else has begun."""
         if self.tasks.overlap == 1:
-            return set(self.tasks.items)
+            return self.tasks.items
         taken = {self.tasks.query_of.get(subject) for subject in self._said_by_others(rater)}
         own = {self.tasks.query_of.get(subject) for subject in given}
         return {query for query in self.tasks.items if query in self.tasks.shared or query in own or query not in taken}
@@ -135,9 +135,9 @@ class Review:
     def _judged(self, query: str, given: dict[str, Event]) -> bool:
         return given.keys() >= set(self.tasks.items[query])
 
-    def _progress(self, mine: set[str], given: dict[str, Event]) -> dict[str, int]:
-        items = [item for query in mine for item in self.tasks.items[query]]
-        return {"done": sum(item in given for item in items), "total": len(items)}
+    def _progress(self, mine: Collection[str], given: dict[str, Event]) -> dict[str, int]:
+        done = sum(self.tasks.query_of.get(subject) in mine for subject in given)
+        return {"done": done, "total": sum(len(self.tasks.items[query]) for query in mine)}
 
     def _last(self, given: dict[str, Event], queries: list[str]) -> dict[str, Any] | None:
         """What undo takes back, and the record that it is of."""

@@ -18,7 +18,7 @@ import polars as pl
 
 from neat_data.errors import InputError
 from neat_data.record import Record
-from neat_data.review.agreement import Estimate, Level, alpha, kappa
+from neat_data.review.agreement import Coefficient, Level, alpha, kappa
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.review_labels import accepted, preferences
 from neat_data.store.reviews import Event, pair_id, standing
@@ -62,18 +62,18 @@ class Between:
 
     one: str
     other: str
-    kappa: Estimate
+    kappa: Coefficient
 
 
 @dataclass(frozen=True)
-class Question:
+class Asked:
     """One thing that was asked: agreement of all raters, of each two, and of each model with most of the people."""
 
     name: str
-    alpha: Estimate
+    alpha: Coefficient
     raters: tuple[Between, ...]
     models: tuple[Between, ...]
-    models_alpha: dict[str, Estimate]
+    models_alpha: dict[str, Coefficient]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Report:
 
     raters: tuple[RaterCounts, ...]
     strata: tuple[Stratum, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[Asked, ...]
     contradictions: tuple[Contradiction, ...]
     splits: tuple[Split, ...]
     left_out: int
@@ -174,7 +174,7 @@ class _Judged:
     def units(self, name: str) -> list[str]:
         return list(dict.fromkeys(unit for codes in self.ratings[name].values() for unit in codes))
 
-    def question(self, name: str) -> Question:
+    def question(self, name: str) -> Asked:
         units, level = self.units(name), LEVELS[name]
         queries = {query: number for number, query in enumerate(self.records)}
         clusters = np.array([queries[self.query_of[unit.split()[0]]] for unit in units])
@@ -182,7 +182,7 @@ class _Judged:
         people = {rater: row for rater, row in people.items() if not np.isnan(row).all()}
         most = _row(self.majority(name), units)
         models = {} if name == "grade" else {m: _row(self._model(name, m), units) for m in self.dataset.models}
-        return Question(
+        return Asked(
             name,
             alpha(np.stack(list(people.values())), clusters, level),
             tuple(Between(a, b, kappa(people[a], people[b], clusters, level)) for a, b in combinations(people, 2)),

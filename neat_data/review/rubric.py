@@ -24,7 +24,7 @@ MAX_LABELS = 20
 
 
 @dataclass(frozen=True)
-class Rubric:
+class ReviewRubric:
     """What raters are asked.
 
     Attributes:
@@ -38,7 +38,7 @@ class Rubric:
     labels: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path) -> Rubric:
+    def load(cls, path: Path) -> ReviewRubric:
         """Read the file.
 
         Raises:

@@ -16,7 +16,7 @@ from neat_data.review.guard import Guard
 
 
 @dataclass(frozen=True)
-class Place:
+class Address:
     """Where to listen. `remote`: whether others than this machine may come; port 0: any free one."""
 
     host: str = "127.0.0.1"
@@ -24,7 +24,7 @@ class Place:
     remote: bool = False
 
 
-def serve(review: Review, place: Place, ready: Callable[[str], None]) -> None:
+def serve(review: Review, place: Address, ready: Callable[[str], None]) -> None:
     """Answer until the process is told to end.
 
     Args:
@@ -44,7 +44,7 @@ def serve(review: Review, place: Place, ready: Callable[[str], None]) -> None:
         uvicorn.Server(settings).run(sockets=[listener])
 
 
-def _listening(place: Place) -> socket.socket:
+def _listening(place: Address) -> socket.socket:
     if not place.remote and not _is_loopback(place.host):
         raise InputError(
             "others could come in", field="host", value=place.host, advice="say {allow_remote} if they shall"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, number
-from neat_data.review.agreement import Estimate
-from neat_data.review.report import Between, Question, RaterCounts, Report, Stratum
+from neat_data.review.agreement import Coefficient
+from neat_data.review.report import Asked, Between, RaterCounts, Report, Stratum
 
 _QUARTILES = ("no reward", "lowest", "second", "third", "highest")
 _SHORT = 80  # characters of a text
@@ -78,7 +78,7 @@ def _rater(one: RaterCounts) -> tuple[str, ...]:
     return (one.rater, *(f"{n:,}" for n in counts), MISSING if one.grade is None else f"{one.grade:.2f}")
 
 
-def _models(question: Question) -> list[tuple[str, ...]]:
+def _models(question: Asked) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for two in question.models:
         lead = f"{question.name}, {one_line(two.other)}"
@@ -93,7 +93,7 @@ def _stratum(stratum: Stratum) -> tuple[str, ...]:
     return (f"{stratum.prompt}, {_QUARTILES[stratum.quartile]}", *(f"{count:,}" for count in counts), share)
 
 
-def _estimate(estimate: Estimate) -> tuple[str, str, str]:
+def _estimate(estimate: Coefficient) -> tuple[str, str, str]:
     value = MISSING if estimate.value is None else f"{estimate.value:.2f}"
     known = estimate.low is not None and estimate.high is not None
     return f"{estimate.units:,}", value, f"{estimate.low:.2f} to {estimate.high:.2f}" if known else MISSING

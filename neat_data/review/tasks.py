@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 import polars as pl
+import pyarrow.compute as pc
 
 from neat_data.errors import InputError
 from neat_data.expressions import explained, inner, select
@@ -36,6 +37,7 @@ class Tasks:
     mode: Mode = "verdicts"
     overlap: float = 1.0
     query_of: dict[str, str] = field(init=False, repr=False)
+    _orders: dict[str, list[str]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises InputError where the overlap is no share."""
@@ -77,7 +79,8 @@ class Tasks:
         make = _pairs if mode == "pairs" else lambda chosen, _: tuple(chosen)
         items_of = {query: items for query, chosen, every in frame.iter_rows() if (items := make(chosen, every))}
         if not items_of and not may_be_none:
-            raise InputError(_nothing(dataset.path, mode, polarities, where))
+            advice = "{polarity} all takes every response; `neat-data expand` adds some."
+            raise InputError(_nothing(dataset.path, mode, polarities, where), advice=advice)
         return cls(dataset, {query: items_of[query] for query in shuffled(items_of, "sample")[:sample]}, mode, overlap)
 
     @cached_property
@@ -87,12 +90,25 @@ class Tasks:
 
     def order(self, rater: str) -> list[str]:
         """The queries in the order in which this rater meets them."""
-        return shuffled(self.items, rater)
+        if rater not in self._orders:
+            self._orders[rater] = shuffled(self.items, rater)
+        return self._orders[rater]
 
     def record(self, query: str, rater: str) -> tuple[Record, list[str]]:
         """A record with all of its responses, and what is to be judged of it in this rater's order."""
-        frame = self.dataset.scan_records(dropped=True).filter(pl.col("query_id") == query).collect()
-        return Record.from_dict(frame.row(0, named=True)), shuffled(self.items[query], rater)
+        table = self.dataset.shard_table(self._shard_of[query], dropped=True)
+        (stored,) = table.filter(pc.equal(table["query_id"], query)).to_pylist()
+        return Record.from_dict(stored), shuffled(self.items[query], rater)
+
+    @cached_property
+    def _shard_of(self) -> dict[str, int]:
+        """The base shard of each query that is judged, so that a page reads one shard alone."""
+        stored = (
+            (number, query)
+            for number in self.dataset.manifest.round(0).numbers()
+            for query in self.dataset.stored(number)[0]["query_id"].to_pylist()
+        )
+        return {query: number for number, query in stored if query in self.items}
 
 
 def shuffled(ids: Iterable[str], key: str) -> list[str]:
@@ -109,7 +125,4 @@ def _pairs(chosen: Sequence[str], every: Sequence[str]) -> tuple[str, ...]:
 def _nothing(path: str, mode: Mode, polarities: Sequence[str], where: str | None) -> str:
     which = f"of polarity {', '.join(polarities)}" + ("" if where is None else f" where {where}")
     beside = " beside another of its record" if mode == "pairs" else ""
-    return (
-        f"{path}: nothing to judge: no response {which}{beside}.\n"
-        "--polarity all takes every response; `neat-data expand` adds some."
-    )
+    return f"{path}: nothing to judge: no response {which}{beside}."

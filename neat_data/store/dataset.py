@@ -26,6 +26,7 @@ from neat_data.options.words import DropBy
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
+from neat_data.store.claim import readable
 from neat_data.store.documents import RejectLine, ShardMetadata
 from neat_data.store.join import Answers, records_of, with_scores
 from neat_data.store.location import Location, cache_folder, locate
@@ -319,9 +320,15 @@ class PreferenceDataset:
         return self._rankings.refusals(name, number)
 
     def rejects(self, number: int) -> list[RejectLine]:
-        """The rejected source rows of a base shard."""
-        content = self._location.read(manifests.rejects_name(0, number)) or b""
-        return [json.loads(line) for line in content.splitlines()]
+        """The rejected source rows of a base shard.
+
+        Raises:
+            InputError: a line is damaged.
+        """
+        name = manifests.rejects_name(0, number)
+        with readable(Path(self.path) / name):
+            content = self._location.read(name) or b""
+            return [cast(RejectLine, dict(json.loads(line))) for line in content.splitlines()]
 
     def shard_metadata(self, number: int) -> ShardMetadata:
         """What a base shard says of itself."""

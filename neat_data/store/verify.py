@@ -330,8 +330,12 @@ class _Verifier:
         if file_sha256(path) != metadata.get("rejects_sha256"):
             yield f"{name} is damaged: its sha256 is not that of the file that was written"
             return
-        with path.open(encoding="utf-8") as lines:
-            counted = Counter(json.loads(line)["reason"] for line in lines)
+        try:
+            with path.open(encoding="utf-8") as lines:
+                counted = Counter(str(json.loads(line)["reason"]) for line in lines)
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            yield f"{name} cannot be read ({type(error).__name__})"
+            return
         if round == 0:
             self.tally.rejected += counted
         if counted != said:

@@ -13,6 +13,7 @@ from neat_data.store.claim import readable
 from neat_train.comparison.evaluation import RESULT, stored
 from neat_train.comparison.result import Cost, Curve
 from neat_train.training.json_lines import read_rows
+from neat_train.training.metrics import METRICS
 
 SECONDS = "seconds"
 COLUMNS = {
@@ -26,7 +27,6 @@ COLUMNS = {
     "reward_calls": "reward-model calls",
     SECONDS: "wall-clock",
 }
-METRICS = "metrics.jsonl"
 _ROUNDED = 0.0005  # transformers tells steps a second with three decimals: with slow steps that is a lot
 _SCORED = "round/dropped/not_kept"  # the one reason for which a sample is dropped after it was scored
 _REWARD = "eval_reward"

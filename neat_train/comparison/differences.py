@@ -13,7 +13,7 @@ from neat_data.errors import InputError
 from neat_train.comparison import figures
 from neat_train.comparison.alike import same_tokens
 from neat_train.comparison.evaluation import Evaluation
-from neat_train.comparison.result import Difference, Figure, Hypothesis
+from neat_train.comparison.result import Figure, Hypothesis, HypothesisTest
 from neat_train.statistics import LEVEL, holm
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
@@ -68,7 +68,7 @@ def require_known(hypotheses: Iterable[Hypothesis], arms: Iterable[str]) -> None
 
 def tested(
     hypotheses: Sequence[Hypothesis], evaluated: Evaluations, models: Sequence[str]
-) -> tuple[tuple[Difference, ...], list[str]]:
+) -> tuple[tuple[HypothesisTest, ...], list[str]]:
     """What the evaluations say of each hypothesis, and notes on those that cannot be tested.
 
     Args:
@@ -123,13 +123,13 @@ def _difference(
     level: float,
     evaluated: Evaluations,
     models: Sequence[str],
-) -> Difference:
+) -> HypothesisTest:
     beside = (
         _result(hypothesis._replace(figure="held-out reward"), evaluated, models)
         if hypothesis.figure == "reward"
         else None
     )
-    return Difference(
+    return HypothesisTest(
         hypothesis,
         result.difference,
         result.p,

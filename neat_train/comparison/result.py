@@ -100,7 +100,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class HypothesisTest:
     """A hypothesis and what the evaluations say of it.
 
     Attributes:
@@ -206,7 +206,7 @@ class Comparison(Plain):
     negative: str | None
     chosen: dict[str, float]
     arms: tuple[Arm, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[HypothesisTest, ...]
     judged: tuple[JudgedArms, ...]
     curves: tuple[Curve, ...]
     samples: tuple[SideBySide, ...]

@@ -12,7 +12,7 @@ from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, in_time, number, percent
 from neat_train.comparison.costs import COLUMNS, SECONDS
 from neat_train.comparison.paper import SOURCE, table_3
-from neat_train.comparison.result import Arm, Comparison, Cost, Difference, Figure, JudgedArms
+from neat_train.comparison.result import Arm, Comparison, Cost, Figure, HypothesisTest, JudgedArms
 from neat_train.statistics import FEW, LEVEL
 
 _GUTTER = 3  # characters between two columns of a terminal's table
@@ -251,7 +251,7 @@ def differences(comparison: Comparison) -> Table:
     return Table("Is the difference more than chance?", heads, rows, _differences_note(comparison.differences))
 
 
-def _difference(difference: Difference, several: bool, beside: bool) -> tuple[str, ...]:
+def _difference(difference: HypothesisTest, several: bool, beside: bool) -> tuple[str, ...]:
     hypothesis = difference.hypothesis
     names = f"{name_of(hypothesis.worse)} → {name_of(hypothesis.better)}"
     return (
@@ -265,7 +265,7 @@ def _difference(difference: Difference, several: bool, beside: bool) -> tuple[st
     )
 
 
-def _differences_note(rows: Sequence[Difference]) -> str:
+def _differences_note(rows: Sequence[HypothesisTest]) -> str:
     figures = sorted({row.hypothesis.figure for row in rows})
     queries = sorted({row.queries for row in rows})
     return (

@@ -99,7 +99,7 @@ def _of_the_method(settings: FitSettings, said: Section) -> Iterator[str]:
 def _of_the_ranking(settings: FitSettings) -> Iterator[str]:
     ranking = settings.loss.active_ranking
     if (settings.method == OWN) != (settings.loss.ranking.kind == "own"):
-        yield "loss.ranking.kind own runs a file: name it on the command line, --method FILE.py:FUNCTION"
+        yield "loss.ranking.kind own runs a file: name it as the method, FILE.py:FUNCTION"
     if settings.method in METHOD_KINDS and settings.loss.ranking.kind != settings.method:
         kind = settings.loss.ranking.kind
         yield f"method {settings.method} and loss.ranking.kind {kind} name two losses: leave one out"

@@ -33,8 +33,8 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "gradient_accumulation_steps": _ROWS,
         "auto_find_batch_size": _ROWS,
         "eval_accumulation_steps": _ROWS,
-        "output_dir": "the run folder is --out",
-        "use_cpu": "say --device cpu",
+        "output_dir": "the run folder is named by {out}",
+        "use_cpu": "say {device} cpu",
         "resume_from_checkpoint": "the same command again goes on where it stopped",
         "ignore_data_skip": "the same command again goes on where it stopped",
         "restore_callback_states_from_checkpoint": "the same command again goes on where it stopped",
@@ -49,11 +49,11 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "prediction_loss_only": _BATCHES,
         "include_num_input_tokens_seen": "tokens are logged each step",
         "label_smoothing_factor": "the objective is set under loss",
-        "disable_tqdm": "say --quiet",
+        "disable_tqdm": "say {quiet}",
         "do_train": "`neat-train fit` trains",
         "do_eval": "set eval_strategy",
         "do_predict": "`neat-train fit` trains",
-        "local_rank": "the launcher sets it; say --nproc N",
+        "local_rank": "the launcher sets it; say {nproc} N",
         "push_to_hub": _HUB,
         "deepspeed": "several devices train by DDP, or FSDP2 through accelerate's configuration",
     }
@@ -92,7 +92,7 @@ def check(name: str, value: Any) -> None:
     """Raise InputError where the name is refused or the value is of no type that it takes."""
     families = (hint for prefix, hint in _REFUSED_FAMILIES.items() if name.startswith(prefix))
     if hint := REFUSED.get(name) or next(families, None):
-        raise InputError(f"{name}: cannot be set: {hint}.")
+        raise InputError(f"{name}: cannot be set", advice=hint)
     taken = kinds()[name]
     if taken is None:
         return

@@ -219,7 +219,7 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
             "run": "where the policy lies that this run began from is not known",
             "model": f"{subject.label} is no run of neat-train fit, so what it began from is not known",
         }
-        watch.say(f"KL is left out: {unknown[subject.kind]}; name it by --start")
+        watch.say(f"KL is left out: {unknown[subject.kind]}; name it as the start")
         return None
     try:
         start = request.open(spec, trusted=request.start is not None or spec == subject.base)

@@ -24,7 +24,7 @@ from neat_train.judging.clients.client import JudgeSpec
 from neat_train.judging.folder import FORMAT, JudgeFolder, Texts
 from neat_train.judging.prompt import DEFAULT, load_judge_prompt
 from neat_train.judging.result import BySide, Calibration, JudgedQueries, JudgeResult
-from neat_train.judging.session import Pair, Session
+from neat_train.judging.session import Session, TextPair
 from neat_train.judging.sides import Answering, Contender, People, open_contender
 from neat_train.judging.verdicts import JudgedPair, agreement, figures, position_bias, tokens
 
@@ -120,9 +120,9 @@ def _judged(
     request: JudgeRequest, texts: Sequence[Texts], session: Session, watch: Watcher
 ) -> tuple[list[JudgedPair], Calibration | None]:
     """The verdicts on what is compared, and before these how the judge does on what people judged."""
-    compared = [Pair(text, text.a, text.b) for text in texts if text.a is not None and text.b is not None]
+    compared = [TextPair(text, text.a, text.b) for text in texts if text.a is not None and text.b is not None]
     known = [
-        Pair(text, text.chosen, text.rejected)
+        TextPair(text, text.chosen, text.rejected)
         for text in texts
         if text.chosen is not None and text.rejected is not None
     ]

@@ -24,7 +24,7 @@ IN_A_ROW = 10  # questions refused that end a run: some vendors refuse like this
 
 
 @dataclass(frozen=True)
-class Pair:
+class TextPair:
     """Two texts to be compared; a pair is known by its ids, so none is asked about twice."""
 
     texts: Texts
@@ -88,7 +88,7 @@ class Session:
         """Every pair that `verdicts` gave, once, in that order."""
         return list(self._used.values())
 
-    def verdicts(self, pairs: Sequence[Pair], phase: str) -> list[JudgedPair]:
+    def verdicts(self, pairs: Sequence[TextPair], phase: str) -> list[JudgedPair]:
         """What the judge says of the pairs, in their order."""
         missing = [pair for pair in pairs if pair.key not in self._known]
         self._watch.phase(phase, len(pairs))
@@ -115,7 +115,7 @@ class Session:
         if self._judge is not None:
             self._judge.close()
 
-    def _ask(self, pairs: Sequence[Pair]) -> None:
+    def _ask(self, pairs: Sequence[TextPair]) -> None:
         if not pairs:
             return
         halves: dict[int, Said] = {}
@@ -133,7 +133,7 @@ class Session:
         self._open().ask(questions, tell)
         self.asked += len(pairs)
 
-    def _bear(self, pair: Pair, reply: Reply) -> None:
+    def _bear(self, pair: TextPair, reply: Reply) -> None:
         """What was refused before may be refused for good, as a text too long for the judge is."""
         if reply.refused is None:
             self._refused_in_a_row = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from neat_data.errors import InputError
 from neat_data.formats import hub
+from neat_data.models.adapter import adapter_config
 from neat_data.progress import Silent, Watcher
 from neat_data.store.atomic import write_atomically
 
@@ -47,11 +47,7 @@ def check(folder: Path, repository: str, public: bool, *, merging: bool) -> str:
 
 def _base_of(folder: Path) -> str:
     """The model that an adapter belongs to, as its configuration names it."""
-    file = folder / "adapter_config.json"
-    try:
-        return str(json.loads(file.read_bytes()).get("base_model_name_or_path") or "")
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON ({error})") from error
+    return str(adapter_config(str(folder), "run").get("base_model_name_or_path") or "")
 
 
 def publish(folder: Path, repository: str, *, public: bool) -> str:

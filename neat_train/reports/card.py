@@ -16,6 +16,7 @@ import yaml
 from neat_data.report.card import markdown, plain
 from neat_data.report.tables import WARNING, Table
 from neat_data.store.atomic import write_atomically
+from neat_data.store.claim import readable
 from neat_data.store.markers import Marks, with_body
 from neat_train.config.settings import BASELINES, REWARD
 from neat_train.documents import PolicyContent, RunContent, RunDocument, Section, SourceOfRecords
@@ -184,14 +185,14 @@ def write_card(run: Path, dataset: PreferenceDataset | None = None) -> Path:
         The card's path.
 
     Raises:
-        InputError: metrics.jsonl is damaged.
+        InputError: metrics.jsonl or settings.json is damaged.
         RunError: the disk is full.
     """
     path = run / "README.md"
-    settings = json.loads((run / "settings.json").read_bytes())
-    text = card(
-        settings, figures(run), None if dataset is None else _of_dataset(dataset), curves=(run / "curves.png").exists()
-    )
+    result, source = figures(run), None if dataset is None else _of_dataset(dataset)
+    with readable(run / "settings.json"):
+        settings = json.loads((run / "settings.json").read_bytes())
+        text = card(settings, result, source, curves=(run / "curves.png").exists())
     readme = with_body(path.read_bytes() if path.exists() else b"", text, MARKS)
     write_atomically(path, lambda file: file.write(readme))
     return path

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 from neat_data.report.escape import one_line
 from neat_data.report.plots import PAPER, SETTINGS, frame_of, legend_of
 from neat_data.store.atomic import write_atomically
-from neat_train.training.metrics_file import read
+from neat_train.training.metrics import read
 
 CURVES = "curves.png"
 _COLUMNS = 3

@@ -14,7 +14,7 @@ from neat_data.notebook import figure, html_of_facts
 from neat_data.plain import Plain
 from neat_data.report.tables import MISSING, Table, in_time, number
 from neat_data.report.terminal import print_line, print_tables
-from neat_train.training.metrics_file import read
+from neat_train.training.metrics import read
 
 _EVAL = "eval_"
 _AMOUNTS = ("records", "responses", "response_tokens", "tokens")

@@ -65,7 +65,7 @@ class _Trend:
 
 
 @dataclass
-class Guard:
+class DivergenceGuard:
     """Watches one run.
 
     Attributes:

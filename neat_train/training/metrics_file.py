@@ -1,4 +1,4 @@
-"""RUN/metrics.jsonl: one JSON object for every log of a run, and reading it back.
+"""RUN/metrics.jsonl: one JSON object for every log of a run.
 
 Each has `step` and `epoch`, and the figures that the trainer logged there. A run that was killed and went on leaves the
 same lines as an undisturbed one, but for figures that tell time.
@@ -9,15 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neat_data.errors import InputError
-from neat_train.training.json_lines import append, keep, read_rows
+from neat_train.training.json_lines import append, keep
+from neat_train.training.metrics import METRICS
 
-METRICS = "metrics.jsonl"
 _CLOSING = "train_runtime"
-_LARGEST = 2.0**63  # beyond it an integer fits no column
 
 
 class MetricsFile(TrainerCallback):
@@ -54,20 +51,3 @@ class MetricsFile(TrainerCallback):
 def _plain(value: Any) -> Any:
     """Numbers of numpy and torch as Python's."""
     return value.item() if hasattr(value, "item") else value
-
-
-def _is_figure(value: Any) -> bool:
-    return value is None or isinstance(value, float | str) or (isinstance(value, int) and abs(value) < _LARGEST)
-
-
-def read(run: Path) -> pl.DataFrame:
-    """One row a log, in order, with `step` and `epoch`, and null where a log lacks a figure; no rows without a file.
-
-    Raises:
-        InputError: a line is damaged.
-    """
-    rows = read_rows(run / METRICS)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get("step"), int) or not all(map(_is_figure, row.values())):
-            raise InputError(f"{run / METRICS}:{number}: holds something else than figures at a step\nremove that line")
-    return pl.DataFrame(rows or None, schema_overrides={"step": pl.Int64}, infer_schema_length=None, strict=False)

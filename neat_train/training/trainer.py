@@ -35,7 +35,7 @@ from neat_train.losses.own import Own
 from neat_train.policy.logprobs import logps, training_attention, tree_attention
 from neat_train.policy.policy import Policy
 from neat_train.training.checkpoints import WholeCheckpoints
-from neat_train.training.divergence import Guard, overflow_is_mended
+from neat_train.training.divergence import DivergenceGuard, overflow_is_mended
 from neat_train.training.held_out import HeldOut, Measures
 from neat_train.training.progress import TRAINING
 from neat_train.training.step_metrics import Load, StepFigures, figures_of
@@ -112,7 +112,7 @@ class NeatTrainer(Stepwise, Measures, WholeCheckpoints, Trainer):
         self.ranks = Ranks.here()
         self._own, self._stored = own, stored
         self._work, self._settings, self._packing, self._watch = work, loss, packing, watch
-        self._guard = Guard(loss, watch.say if self.ranks.main else lambda line: None)
+        self._guard = DivergenceGuard(loss, watch.say if self.ranks.main else lambda line: None)
         self.unlogged = []
         self.records, self.records_per_step = work.records, work.records_per_step
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from neat_data.models.reward_model import Task
 from neat_data.record import Message
 
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SPECIALS = ["<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
@@ -60,9 +61,17 @@ def save_classifier(
     folder: Path, config_class: type, tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, **options: object
 ) -> Path:
     """A random classifier with weights large enough that every token moves its logit, saved with its tokenizer."""
-    torch.manual_seed(seed)
+    from transformers import AutoModelForSequenceClassification
+
     options = {**SIZES, "pad_token_id": tokenizer.pad_token_id, **options}
-    model = AutoModelForSequenceClassification.from_config(config_class(**options))
+    return _save(folder, AutoModelForSequenceClassification, config_class(**options), tokenizer, seed)
+
+
+def _save(folder: Path, kind: Any, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Path:
+    import torch  # here, as the tests that want a tokenizer alone do without
+
+    torch.manual_seed(seed)
+    model = kind.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -111,15 +120,9 @@ def make_policy(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
     """`make_policy(LlamaConfig, **config)` -> folder of a random causal language model that is sure of nothing."""
 
     def make(config_class: type, own: PreTrainedTokenizerFast = tokenizer, **options: object) -> Path:
-        folder = tmp_path_factory.mktemp("policy")
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config_class(**{**POLICY_SIZES, **options}))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.mul_(8)
-        model.save_pretrained(folder)
-        own.save_pretrained(folder)
-        return folder
+        from transformers import AutoModelForCausalLM
+
+        config = config_class(**{**POLICY_SIZES, **options})
+        return _save(tmp_path_factory.mktemp("policy"), AutoModelForCausalLM, config, own, 0)
 
     return make

@@ -9,7 +9,6 @@ rounding, which depends on the batch, tips no tie. The adapter goes along with e
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from neat_data.errors import InputError
-from neat_data.models.adapter import adapter_hash
+from neat_data.models.adapter import adapter_config, adapter_hash
 from neat_data.models.device import DTYPES, dtype_name, resolve_dtype
 from neat_data.models.encode import encode_query
 from neat_data.models.memory import budget_of
@@ -222,8 +221,11 @@ def _options(spec: SamplerSpec, config: PreTrainedConfig) -> Arguments:
 
 def _rank(folder: str) -> int:
     """The smallest rank that vLLM reserves room for and the adapter fits into."""
-    config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-    own = max([config.get("r", 0), *config.get("rank_pattern", {}).values()])
+    config = adapter_config(folder)
+    ranks = [config.get("r", 0), *dict(config.get("rank_pattern") or {}).values()]
+    if not all(type(rank) is int for rank in ranks):
+        raise InputError(f"its ranks are no whole numbers: {str(ranks)[:80]}", field="adapter", value=folder)
+    own = max(ranks)
     allowed = next((rank for rank in _RANKS if rank >= own), None)
     if allowed is None:
         raise InputError(f"its rank is {own}, and vLLM takes {_RANKS[-1]} at most", field="adapter", value=folder)

@@ -7,12 +7,9 @@ may come from several threads; `stop` ends their waiting, also for an answer tha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import socket
 import threading
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +22,7 @@ import tenacity
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.servers.address import checked, shown, with_path
-from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter
+from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter, Sockets
 
 API_KEY = "NEAT_REWARD_API_KEY"
 CONNECT = 10.0  # seconds; a machine that is there accepts a connection at once, however busy it is
@@ -91,7 +88,7 @@ class JsonServer:
         self._patience = patience
         self._stopped = threading.Event()
         self._late = threading.Event()
-        self._sockets = _Sockets()
+        self._sockets = Sockets()
         self._client = httpx.Client(
             headers={"Accept-Encoding": ENCODINGS} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
             event_hooks={"response": [self._measure]},
@@ -237,33 +234,6 @@ class _Measured(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
-
-
-class _Sockets:
-    """The connections of a client, so that a thread that waits for an answer can be woken: closing does not do it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._ended = False
-
-    def watch(self, event: str, info: dict[str, Any]) -> None:
-        """httpcore's `trace`: called at every step of a request."""
-        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            return
-        with self._lock:
-            self._open.add(info["return_value"].get_extra_info("socket"))
-            ended = self._ended
-        if ended:
-            self.end()
-
-    def end(self) -> None:
-        with self._lock:
-            self._ended = True
-            for connection in self._open:
-                # Of the plain socket: an SSL socket would drop its state under the thread that reads from it.
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _key(name: str) -> str | None:

@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 
 from neat_data.models.trees import attention_blocks, attention_flex, attention_varlen
 from neat_data.models.trees.attention_blocks import Block
-from neat_data.models.trees.attention_varlen import Parts
+from neat_data.models.trees.attention_varlen import Sequences
 
 TREES_SDPA = "neat_trees_sdpa"
 TREES_FLEX = "neat_trees_flex"
@@ -63,7 +63,7 @@ class Forest:
     causal: torch.Tensor | None = None
     blocks: tuple[Block, ...] = ()
     block_mask: BlockMask | None = None
-    parts: Parts | None = None
+    parts: Sequences | None = None
 
 
 def laid_out(

@@ -23,7 +23,7 @@ from neat_data.models.trees.visibility import Lengths
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Sequences:
     """A row's parts as sequences, those without a token left out.
 
     Attributes:
@@ -41,7 +41,7 @@ class Parts:
     most_keys: int
 
 
-def parts_of(lengths: Lengths, device: torch.device | str) -> Parts:
+def parts_of(lengths: Lengths, device: torch.device | str) -> Sequences:
     """The sequences that a row laid out as `lengths` consists of."""
     sizes = np.concatenate([np.asarray(tree) for tree in lengths])
     ends = np.cumsum(sizes)
@@ -52,7 +52,7 @@ def parts_of(lengths: Lengths, device: torch.device | str) -> Parts:
     counts = np.stack([np.where(root, 0, sizes[heads]), sizes], axis=1)
     begins, counts = begins[sizes > 0], counts[sizes > 0]
     keys = np.repeat((begins - _starts(counts.ravel())[:-1].reshape(-1, 2)).ravel(), counts.ravel())
-    return Parts(
+    return Sequences(
         keys=torch.from_numpy(keys + np.arange(len(keys))).to(device),
         query_starts=torch.from_numpy(_starts(counts[:, 1])).int().to(device),
         key_starts=torch.from_numpy(_starts(counts.sum(axis=1))).int().to(device),
@@ -65,7 +65,7 @@ def _starts(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts)])
 
 
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, parts: Parts, scale: float) -> torch.Tensor:
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, parts: Sequences, scale: float) -> torch.Tensor:
     """Attention of every part over its keys.
 
     Args:
@@ -80,7 +80,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, parts: P
     return (_plain if query.device.type == "cpu" else _kernel())(query, key, value, parts, scale)
 
 
-Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Parts, float], torch.Tensor]
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequences, float], torch.Tensor]
 
 
 @cache
@@ -88,7 +88,7 @@ def _kernel() -> Kernel:
     return _torch if importlib.util.find_spec("flash_attn") is None else _flash_attn
 
 
-def _flash_attn(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts, scale: float) -> torch.Tensor:
+def _flash_attn(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Sequences, scale: float) -> torch.Tensor:
     """The package flash-attn: its causal masks are aligned at the end, and heads may share keys."""
     from flash_attn import flash_attn_varlen_func
 
@@ -96,7 +96,7 @@ def _flash_attn(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts,
     return flash_attn_varlen_func(q, k, v, *starts, *most, softmax_scale=scale, causal=True)
 
 
-def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts, scale: float) -> torch.Tensor:
+def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Sequences, scale: float) -> torch.Tensor:
     """torch's own kernel; what its releases did not take yet is done outside of it."""
     from torch.nn.attention.varlen import varlen_attn
 
@@ -117,7 +117,7 @@ def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts, scal
     return output
 
 
-def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Parts, scale: float) -> torch.Tensor:
+def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Sequences, scale: float) -> torch.Tensor:
     """The same sequence by sequence, for a CPU, which has no such kernel."""
     queries, keys = (starts.diff().tolist() for starts in (parts.query_starts, parts.key_starts))
     grouped = q.shape[1] != k.shape[1]

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from neat_data.review.exchange.form import Task, Told
+from neat_data.review.exchange.form import ExchangeTask, Told
 
 QUESTIONS = ("verdict", "scale", "labels", "text", "note", "rater")
 
 
-def to_record(task: Task) -> dict[str, Any]:
+def to_record(task: ExchangeTask) -> dict[str, Any]:
     """A record with its answers."""
     responses: dict[str, list[dict[str, Any]]] = {}
     for told in task.told:

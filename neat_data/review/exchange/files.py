@@ -19,7 +19,7 @@ import polars as pl
 from neat_data.errors import InputError
 from neat_data.record import Record
 from neat_data.review.exchange import argilla, label_studio
-from neat_data.review.exchange.form import Task, Told
+from neat_data.review.exchange.form import ExchangeTask, Told
 from neat_data.review.journal import Journal
 from neat_data.review.rubric import GRADES
 from neat_data.review.tasks import Tasks
@@ -86,7 +86,7 @@ def read(dataset: PreferenceDataset, tool: Tool, path: Path) -> Taken:
     return Taken(len(events), dict(written), sum(event.response_id not in known for _, event in events))
 
 
-def _tasks(tasks: Tasks) -> Iterator[Task]:
+def _tasks(tasks: Tasks) -> Iterator[ExchangeTask]:
     said = {rater: standing(events) for rater, events in sorted(tasks.dataset.reviews.items())}
     wanted = pl.col("query_id").is_in(pl.Series(sorted(tasks.items)).implode())
     frame = tasks.dataset.scan_records(dropped=True).filter(wanted)
@@ -95,7 +95,7 @@ def _tasks(tasks: Tasks) -> Iterator[Task]:
         for response in tasks.items[record.query_id]:
             told = (_told(rater, of[response]) for rater, of in said.items() if response in of)
             dialogue = [{"role": turn.role, "content": turn.content} for turn in record.messages]
-            yield Task(record.query_id, response, dialogue, record.response(response).text, tuple(told))
+            yield ExchangeTask(record.query_id, response, dialogue, record.response(response).text, tuple(told))
 
 
 def _told(rater: str, event: Event) -> Told:

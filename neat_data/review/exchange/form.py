@@ -19,7 +19,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Task:
+class ExchangeTask:
     """A response to judge, its dialogue as mappings of `role` and `content`, and the verdicts on it so far."""
 
     query_id: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from neat_data.review.exchange.form import Task, Told
+from neat_data.review.exchange.form import ExchangeTask, Told
 
 # The labelling interface that asks for the verdicts; `$` names a key of a task's `data`.
 CONFIG = """\
@@ -33,7 +33,7 @@ CONFIG = """\
 _KINDS = {"verdict": "choices", "scale": "rating"}
 
 
-def to_task(task: Task, number: int) -> dict[str, Any]:
+def to_task(task: ExchangeTask, number: int) -> dict[str, Any]:
     """A task with its annotations; `number` from 1."""
     annotations = [_annotation(told, number) for told in task.told]
     data = {

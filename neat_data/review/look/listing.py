@@ -87,7 +87,7 @@ def sorts(models: tuple[str, ...]) -> dict[str, str]:
     return named | {against(model): f"{model} against the reward" for model in models}
 
 
-class Lists:
+class RecordLists:
     """The rows that lists consist of; the latest ones are remembered, so that turning a page costs nothing."""
 
     def __init__(self, dataset: PreferenceDataset, index: Index) -> None:

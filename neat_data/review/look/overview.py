@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from neat_data.analysis.measures import counts_between
-from neat_data.analysis.stats import Stats
+from neat_data.analysis.result import Stats
 from neat_data.report.plots import FIGURES, inline_svg
 from neat_data.report.tables import interval, level, number, percent
 from neat_data.review.look.index import POLARITIES, QUARTILES, Cells, Index

@@ -20,14 +20,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from neat_data.analysis.stats import Stats, compute
+from neat_data.analysis.result import Stats
+from neat_data.analysis.stats import compute
 from neat_data.errors import InputError
 from neat_data.expressions import worked_out
 from neat_data.record import Message
 from neat_data.report.tables import WARNING, number, tables
 from neat_data.review.look import overview
 from neat_data.review.look.index import Index, build
-from neat_data.review.look.listing import PAGE, Listing, Lists, sorts
+from neat_data.review.look.listing import PAGE, Listing, RecordLists, sorts
 from neat_data.review.look.markdown import rendered
 from neat_data.review.look.record import page, preview
 from neat_data.review.look.rejects import PAGE as REJECTS_PAGE
@@ -45,7 +46,7 @@ class Opened:
         self.rejects = Rejects(dataset)
         reader = ThreadPoolExecutor(1)
         self._index: Future[Index] = reader.submit(build, dataset)
-        self._lists: Future[Lists] = reader.submit(lambda: Lists(dataset, self.index))
+        self._lists: Future[RecordLists] = reader.submit(lambda: RecordLists(dataset, self.index))
         self._stats: Future[Stats] = reader.submit(compute, dataset)
         self._pictures: Future[list[tuple[str, Markup]]] = reader.submit(lambda: overview.pictures(self.stats))
         reader.shutdown(wait=False)
@@ -55,7 +56,7 @@ class Opened:
         return self._index.result()
 
     @property
-    def lists(self) -> Lists:
+    def lists(self) -> RecordLists:
         return self._lists.result()
 
     @property

@@ -17,7 +17,7 @@ PAGE = 25
 
 
 @dataclass(frozen=True)
-class Reject:
+class ShownReject:
     """One source row: where it stands, why it was rejected, and its text, base64 where it is no UTF-8."""
 
     place: str
@@ -44,23 +44,23 @@ class Rejects:
         """How many there are of each reason, the most frequent first."""
         return dict(Counter(reason for _, _, reason in self._reasons).most_common())
 
-    def page(self, number: int, reason: str) -> tuple[list[Reject], int]:
+    def page(self, number: int, reason: str) -> tuple[list[ShownReject], int]:
         """One page, counted from 1, and how many rejects all pages have; `reason` "": of any."""
         wanted = [place for place in self._reasons if reason in ("", place[2])]
         chosen = wanted[(number - 1) * PAGE : number * PAGE]
-        shown: list[Reject] = []
+        shown: list[ShownReject] = []
         for shard, places in groupby(chosen, key=lambda place: place[0]):
             rejects = self.dataset.rejects(shard)
             shown += [_reject(rejects[line]) for _, line, _ in places]
         return shown, len(wanted)
 
 
-def _reject(stored: RejectLine) -> Reject:
+def _reject(stored: RejectLine) -> ShownReject:
     parts = (stored.get(name) for name in ("name", "subset", "split"))
     row = stored.get("row")
     where = " · ".join(str(part) for part in parts if part)
     raw = stored.get("raw", stored.get("raw_base64"))
-    return Reject(
+    return ShownReject(
         place=where if row is None else f"{where} row {row}",
         reason=_text(stored, "reason"),
         detail=_text(stored, "detail"),

@@ -6,8 +6,8 @@ hub's cache and read like local ones, so that every row knows its file. No loadi
 
 from __future__ import annotations
 
-import math
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError, NeatError, RunError
-from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter
+from neat_data.replies import ENCODINGS, LARGEST, LONGEST, Meter, Sockets
 from neat_data.sources.files.locate import DataFile, choose_split, choose_subset, split_of, subset_of
 from neat_data.sources.files.read import is_data_file
 
 _TIMEOUT_SECONDS = 20
 _LONGEST_WAIT_SECONDS = 30
+HEAD_SECONDS = 60.0  # until a reply begins
+_SLOWEST = 10_000  # bytes a second, at which a file still comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +133,25 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 @contextmanager
 def _guarded(name: str) -> Iterator[None]:
-    """Take no reply of the hub that is larger than it may be, and no wish for a long pause: its library would sleep."""
+    """Take no reply of the hub that is larger or later than it may be, and no wish for a long pause: its library would
+    sleep. What hf_xet downloads nobody here could measure, so files come over HTTP."""
+    from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
-    session, replies = get_session(), _Replies(name)
-    hooks, accepted = session.event_hooks, session.headers["accept-encoding"]
-    session.event_hooks = {**hooks, "response": [*hooks.get("response", []), replies.check]}
-    session.headers["accept-encoding"] = ENCODINGS
+    session, replies, disabled = get_session(), _Replies(name), constants.HF_HUB_DISABLE_XET
+    hooks, headers = session.event_hooks, session.headers.copy()
+    session.event_hooks = {
+        "request": [*hooks.get("request", []), replies.expect],
+        "response": [*hooks.get("response", []), replies.check],
+    }
+    session.headers.update({"accept-encoding": ENCODINGS, "connection": "close"})  # each connection is a watched one
+    constants.HF_HUB_DISABLE_XET = True
     try:
-        yield
+        with replies.in_time():
+            yield
     finally:
-        session.event_hooks = hooks
-        session.headers["accept-encoding"] = accepted
+        session.event_hooks, session.headers = hooks, headers
+        constants.HF_HUB_DISABLE_XET = disabled
 
 
 class _Replies:
@@ -151,8 +160,36 @@ class _Replies:
     def __init__(self, name: str) -> None:
         self._name = name
         self._announced = 0  # bytes, the most that the head of any file said
+        self._sockets, self._late = Sockets(), threading.Event()
+        self._timer = threading.Timer(0, self._give_up)
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """Raises RunError where a reply has not begun in time: its headers may drip, never long for a byte."""
+        try:
+            yield
+        except Exception as error:
+            if self._late.is_set():
+                raise RunError(f"{self._name}: the hub's reply has not begun after {HEAD_SECONDS:g} seconds") from error
+            raise
+        finally:
+            self._timer.cancel()
+
+    def expect(self, request: Any) -> None:
+        """Before each request: watch its connection, and end it where no reply begins."""
+        request.extensions["trace"] = self._sockets.watch
+        self._timer.cancel()
+        self._timer = threading.Timer(HEAD_SECONDS, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _give_up(self) -> None:
+        self._late.set()
+        self._sockets.end()
 
     def check(self, response: Any) -> None:
+        """Once its headers are there: whether the reply may be taken, and measure its body."""
+        self._timer.cancel()
         headers = response.headers
         wait = headers.get("retry-after", "")
         if response.status_code == 429 and wait.isdigit() and int(wait) > _LONGEST_WAIT_SECONDS:
@@ -162,7 +199,7 @@ class _Replies:
             self._announced = max([self._announced, *(int(size) for size in sizes if size.isdecimal())])
             return
         about = "/api/" in response.request.url.path
-        longest = LONGEST if about else math.inf
+        longest = LONGEST + (0 if about else self._announced / _SLOWEST)
         meter = Meter(self._name, headers, LARGEST if about else max(LARGEST, self._announced), longest)
         response.stream = _measured(response.stream, meter)
         headers.pop("content-encoding", None)  # what the stream gives is open already

@@ -131,6 +131,6 @@ def choose_split(files: Sequence[DataFile], split: str, spec: str) -> list[DataF
     chosen = [f for f in files if split in ("all", f.split or "train")]
     if not chosen:
         known = sorted({f.split or "train" for f in files})
-        hints = " or ".join(f"--split {name}" for name in [*known, "all"])
-        raise InputError(f"{spec}: no split {split!r}.\nAsk for another with {hints}.")
+        advice = "Ask for another: {split} " + " or ".join([*known, "all"])
+        raise InputError(f"{spec}: no split {split!r}.", advice=advice)
     return chosen

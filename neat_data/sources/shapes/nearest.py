@@ -1,4 +1,4 @@
-"""Columns that no shape knows -> the mapping that comes nearest, ready to paste behind `--columns`.
+"""Columns that no shape knows -> the mapping that comes nearest, ready to paste as `columns`.
 
 A guess by names alone, for a person to correct; nothing is ever read by it.
 """
@@ -26,10 +26,10 @@ _DEEPEST = 3
 
 
 def mapping(rows: Sequence[Columns]) -> str:
-    r"""The option that says most of what columns like these may hold.
+    r"""What says most of what columns like these may hold, as `columns` takes it.
 
     >>> mapping([{"ask": "Why?", "good_reply": "a", "bad_reply": "b"}])
-    '--columns prompt=ask,chosen=good_reply,rejected=bad_reply'
+    'prompt=ask,chosen=good_reply,rejected=bad_reply'
     """
     places = dict(item for row in rows[:1] for item in _places(row))
     for words in _KINDS:
@@ -83,4 +83,4 @@ def _option(matched: dict[str, str], places: Columns) -> str:
     front["prompt"] = _matched(("prompt",), left).get("prompt") or next(texts, "COLUMN")
     order = ("system", "prompt", "chosen", "rejected", "responses", "response_a", "response_b", "better", "completion")
     both = {**front, **matched}
-    return "--columns " + ",".join(f"{word}={both[word]}" for word in (*order, "label") if word in both)
+    return ",".join(f"{word}={both[word]}" for word in (*order, "label") if word in both)

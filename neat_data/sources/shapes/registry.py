@@ -308,13 +308,13 @@ def recognise(rows: Sequence[Columns], where: str, shapes: Sequence[Shape] = SHA
     for shape in shapes:
         if all(any(holds(row, place) for row in rows) for place in shape.needs):
             return shape
-    raise InputError(_unknown(rows, where, shapes))
+    advice = (
+        "Say what they hold, say {columns} " + nearest.mapping(rows) + "; or name one of the layouts with {format}."
+    )
+    raise InputError(_unknown(rows, where), advice=advice)
 
 
-def _unknown(rows: Sequence[Columns], where: str, shapes: Iterable[Shape]) -> str:
+def _unknown(rows: Sequence[Columns], where: str) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = ", ".join(column[:40] for column in columns[:20]) or "none"
-    return (
-        f"{where}: unknown shape. Columns found: {shown}.\n"
-        f"Say what they hold, say {nearest.mapping(rows)}; or name one of the layouts with --format."
-    )
+    return f"{where}: unknown shape. Columns found: {shown}."

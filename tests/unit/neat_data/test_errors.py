@@ -18,8 +18,10 @@ import typer
 from typer.testing import CliRunner
 
 from neat_data.cli.command import verb
+from neat_data.cli.output import print_json
 from neat_data.errors import InputError, RunError
 from neat_data.options.option import Argument, Option
+from neat_data.report.escape import visible
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -109,6 +111,15 @@ def test_json_is_whole_whatever_the_terminal_can_show(encoding: str) -> None:
         check=True,
     )
     assert json.loads(run.stdout.decode(encoding)) == {"text": "a \u2014 \u00e9 \U0001f600"}
+
+
+def test_json_says_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\x1b[2J\x9b31m \u202e \ufeff \ud800 \U000e0041 é"
+    print_json({"text": text})
+    printed = capsys.readouterr().out
+    assert visible(printed) == printed
+    assert "é" in printed
+    assert json.loads(printed) == {"text": text}
 
 
 ERRORS = ("InputError", "RunError", "OutOfMemory", "BadReply")

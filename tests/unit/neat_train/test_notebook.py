@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neat_data.plain import Plain
-from neat_train.comparison.result import Arm, Comparison, Difference, Figure, Hypothesis
+from neat_train.comparison.result import Arm, Comparison, Figure, Hypothesis, HypothesisTest
 from neat_train.evaluation.result import (
     AskedQueries,
     DecodingFigures,
@@ -97,7 +97,7 @@ COMPARED = Comparison(
     negative=None,
     chosen={},
     arms=(ARM,),
-    differences=(Difference(Hypothesis("sft", "neat"), Figure(0.5), 0.01, 0.02, None, None, 300, True),),
+    differences=(HypothesisTest(Hypothesis("sft", "neat"), Figure(0.5), 0.01, 0.02, None, None, 300, True),),
     judged=(),
     curves=(),
     samples=(),

@@ -81,7 +81,7 @@ def test_a_thought_is_learned_once(name: str) -> None:
     assert ids_learned is not None
     text = template.tokenizer.decode(ids_learned[0])
     assert text.count("</think>") == THOUGHT.count("</think>")
-    if "</think>" in text and not name.startswith("qwen3_8"):  # which takes thoughts in a field of their own
+    if "</think>" in text:
         whole = rendered(template, (USER,), THOUGHT)
         assert ids_learned[0][: len(whole)] == whole[: len(ids_learned[0])]
 
@@ -107,6 +107,13 @@ def test_a_template_that_loses_what_is_said_is_refused_whichever_way_it_is_given
     path.write_text(LOSING.replace("SHOWN", shown))
     with pytest.raises(InputError, match="leaves out the words of the user and the assistant"):
         ChatTemplate(tokenizer_of("qwen3"), str(path))
+
+
+def test_a_template_that_takes_thoughts_in_a_field_of_their_own_is_given_them_so() -> None:
+    text = ChatTemplate(tokenizer_of("qwen3_8")).text((USER, Message("assistant", THOUGHT)))
+    assert text.endswith("<|im_start|>assistant\n<think>\nLet me see.\n</think>\n\nFine.<|im_end|>\n")
+    unended = ChatTemplate(tokenizer_of("qwen3_8")).text((USER, Message("assistant", "<think>\nLet me")))
+    assert "Let me<|im_end|>" in unended
 
 
 def test_what_a_template_leaves_out_is_told() -> None:

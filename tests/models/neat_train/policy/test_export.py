@@ -176,7 +176,7 @@ def test_a_merged_model_goes_to_a_private_repository_without_what_else_lies_in_t
     )
     again = command(hub.url, tmp_path / "home", str(run), *wanted[:2], str(tmp_path / "b"), *wanted[3:], "--public")
     assert again.returncode == 2
-    assert "me/model: exists on the hub and is private. Leave out --public" in again.stderr
+    assert "me/model: exists on the hub and is private\nleave out --public" in again.stderr
     assert not (tmp_path / "b").exists(), "asked before any work is done"
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 import neat_data
+from neat_data.errors import InputError
 from neat_train.config.reading import read_settings
 from neat_train.policy.policy import PolicySpec, load_policy_to_train
 from neat_train.reports.card import write_card
 from neat_train.reports.summary import FitResult, figures, print_fit_summary
+from tests.support.damage import damaged
 
 EVALUATIONS = {0: (-2.0, 14.5), 20: (-0.5, 13.0), 40: (-0.75, 15.0)}
 POLICY = {"model": "org/base@abc", "revision": "abc", "adapter": None, "dtype": "bfloat16"}
@@ -86,6 +91,16 @@ def test_a_run_without_measurements_has_figures_all_the_same(run_of):
     result = figures(run_of(rows=[{"step": 3, "epoch": 0.5, "loss": 1.0}]))
     assert result.held_out.to_dict() == {"start": {}, "end": {}, "best": {}}
     assert (result.steps, result.sampled, result.seconds) == (3, 0, None)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_runs_settings_the_card_is_made_or_refused(run_of, data):
+    run = run_of()
+    content = data.draw(damaged(json.loads((run / "settings.json").read_bytes())))
+    (run / "settings.json").write_bytes(content)
+    with suppress(InputError):
+        write_card(run, None)
 
 
 def printed(run: Path, **options: Any) -> str:

@@ -12,7 +12,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from neat_data.errors import InputError, RunError
 from neat_train.training.json_lines import append, keep, read_rows
-from neat_train.training.metrics_file import MetricsFile, read
+from neat_train.training.metrics import read
+from neat_train.training.metrics_file import MetricsFile
 
 
 def logged(run: Path, step: int, **figures) -> None:

@@ -84,11 +84,11 @@ def test_a_public_repository_is_made_only_where_it_is_said(hub, upload):
     assert not hub.repositories["me/pairs"].private  # a bare name is one's own
     again = upload("me/pairs")
     assert again.returncode == 2
-    assert "me/pairs: exists on the hub and is public. Say --public" in again.stderr
+    assert "me/pairs: exists on the hub and is public\nsay --public" in again.stderr
     hub.repositories["me/pairs"].private = True
     again = upload("me/pairs", "--public")
     assert again.returncode == 2
-    assert "me/pairs: exists on the hub and is private. Leave out --public" in again.stderr
+    assert "me/pairs: exists on the hub and is private\nleave out --public" in again.stderr
 
 
 def test_what_others_wrote_in_the_readme_stays(hub, upload):

@@ -174,6 +174,10 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
                 page.keyboard.press("b")
                 page.keyboard.press("2")
                 _judged(page, 1)
+        page.goto(f"{server.root}/report")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        audit = axe.Axe().run(page)
+        assert audit.violations_count == 0, audit.generate_report()
 
 
 def test_which_of_two_is_worse_by_keyboard(browser: Any, tmp_path: Path):

@@ -16,7 +16,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from neat_data import dialogue
-from neat_data.analysis.stats import PAPER_MODEL, Figures, Stats, compute
+from neat_data.analysis.result import Figures, Stats
+from neat_data.analysis.stats import PAPER_MODEL, compute
 from neat_data.errors import InputError
 from neat_data.record import Label, Message, Record, Response, query_id, response_id
 

@@ -27,8 +27,8 @@ def write(folder: Annotated[Path, Argument("")]) -> None:
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(verb(write))
-if sys.argv[3:] == ["nohup"]:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# set either way, as who runs the tests may ignore hang-ups
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[3:] == ["nohup"] else signal.SIG_DFL)
 app([sys.argv[1]])
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neat_data.review.agreement import _kappa, _kappa_of_table, alpha, kappa
+from neat_data.review.agreement import alpha, kappa
 
 NAN = np.nan
 # Krippendorff (2011), Computing Krippendorff's Alpha-Reliability, the example of four observers.
@@ -66,8 +66,11 @@ def test_units_of_one_query_widen_the_interval_and_one_query_has_none():
     assert kappa(one, other, np.zeros(60, int), "nominal").low is None
 
 
-@pytest.mark.parametrize("level", ["nominal", "ordinal"])
-def test_kappa_of_a_table_is_that_of_its_units(level):
+# Of 33 units one step apart are 11 and two steps 1; by the sums of rows and columns 473 / 33 and 250 / 33 would be.
+@pytest.mark.parametrize(
+    ("level", "value"), [("nominal", 1 - 12 * 33 / (473 + 250)), ("ordinal", 1 - (11 + 4) * 33 / (473 + 4 * 250))]
+)
+def test_kappa_of_grades_weighs_how_far_apart_two_stand(level, value):
     table = np.array([[7, 2, 1], [3, 5, 2], [0, 4, 9]])
-    one, other = (np.repeat(codes, table.ravel()) for codes in np.divmod(np.arange(9), 3))
-    assert _kappa_of_table(table, level) == pytest.approx(_kappa(one, other, level))
+    one, other = (np.repeat(codes, table.ravel()).astype(float) for codes in np.divmod(np.arange(9), 3))
+    assert kappa(one, other, np.arange(33), level).value == pytest.approx(value)

@@ -13,7 +13,7 @@ import neat_data
 from neat_data.errors import InputError
 from neat_data.review.app import Review, application
 from neat_data.review.guard import MAX_BODY, Guard, is_own_host
-from neat_data.review.serve import Place, serve
+from neat_data.review.serve import Address, serve
 from neat_data.review.tasks import Tasks
 from tests.support.reviewing import HOSTILE, reviewed
 
@@ -198,6 +198,14 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_acknowledged(clie
     assert "saved" not in answer.json()
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anybody_judges(client: Client, folder: Path):
+    assert "Your name" in client().get("/start").text
+    (folder / "reviews").write_text("no folder")
+    start = client().get("/start").text
+    assert "no verdict can be saved" in start
+    assert "Your name" not in start
+
+
 def test_the_report_is_a_page_and_says_when_there_is_none(client: Client, folder: Path):
     browser = client()
     assert browser.get("/report").status_code == 400
@@ -213,13 +221,6 @@ def test_a_bad_name_or_place_is_told_on_a_page(client: Client):
         answer = browser.get("/judge", params=query)
         assert answer.status_code == 400
         assert "cannot be done" in answer.text
-
-
-def test_a_place_that_cannot_be_written_is_told_and_nothing_acknowledged(client: Client, folder: Path):
-    (folder / "reviews").write_text("a file")
-    answer = client().post("/verdict", json=_event(folder))
-    assert answer.status_code == 500
-    assert "not saved" in answer.json()["error"]
 
 
 def test_each_rater_has_an_order_of_their_own_that_stays(tmp_path: Path):
@@ -257,11 +258,11 @@ def test_nothing_to_judge_is_told(folder: Path, options: dict[str, Any], message
 def test_others_are_let_in_on_demand_only_and_a_port_in_use_is_told(folder: Path):
     review = Review(Tasks.choose(neat_data.open(folder)))
     with pytest.raises(InputError, match="say allow_remote"):
-        serve(review, Place("0.0.0.0"), lambda _: None)
+        serve(review, Address("0.0.0.0"), lambda _: None)
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="cannot listen"):
-        serve(review, Place("127.0.0.1", taken.getsockname()[1]), lambda _: None)
+        serve(review, Address("127.0.0.1", taken.getsockname()[1]), lambda _: None)
 
 
 def test_a_thought_is_folded_away(tmp_path: Path, client: Client):

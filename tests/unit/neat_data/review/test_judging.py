@@ -10,7 +10,7 @@ import pytest
 import neat_data
 from neat_data.errors import InputError
 from neat_data.review.judging import Review
-from neat_data.review.rubric import Rubric
+from neat_data.review.rubric import ReviewRubric
 from neat_data.review.tasks import Tasks
 from neat_data.store.reviews import standing
 from tests.support.growing import add_round
@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
     return reviewed(tmp_path / "data", records=4)
 
 
-def _review(folder: Path, rubric: Rubric | None = None, **chosen: Any) -> Review:
-    return Review(Tasks.choose(neat_data.open(folder), **chosen), rubric=rubric or Rubric())
+def _review(folder: Path, rubric: ReviewRubric | None = None, **chosen: Any) -> Review:
+    return Review(Tasks.choose(neat_data.open(folder), **chosen), rubric=rubric or ReviewRubric())
 
 
 def _keep_next(review: Review, rater: str) -> str | None:
@@ -107,8 +107,8 @@ def test_a_mode_takes_its_own_verdicts_only(folder: Path, mode: Any, told: dict[
 def test_own_labels_and_words_for_grades_come_from_a_file(folder: Path, tmp_path: Path):
     path = tmp_path / "labels.yaml"
     path.write_text("advice: Be strict.\nscale: {1: unusable}\nlabels: [rude, made up]\n")
-    rubric = Rubric.load(path)
-    assert rubric == Rubric("Be strict.", {1: "unusable"}, ("rude", "made up"))
+    rubric = ReviewRubric.load(path)
+    assert rubric == ReviewRubric("Be strict.", {1: "unusable"}, ("rude", "made up"))
     review = _review(folder, rubric)
     item = review.page("ann", None)["cards"][0]["id"]
     told = {"rater": "ann", "response_id": item, "verdict": "keep"}
@@ -139,13 +139,13 @@ def test_a_file_that_says_something_else_is_told(tmp_path: Path, content: str, m
     path = tmp_path / "labels.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=message) as raised:
-        Rubric.load(path)
+        ReviewRubric.load(path)
     assert str(path) in str(raised.value)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path):
     with pytest.raises(InputError, match="cannot be read"):
-        Rubric.load(tmp_path / "none.yaml")
+        ReviewRubric.load(tmp_path / "none.yaml")
 
 
 def test_a_share_of_the_records_goes_to_every_rater_and_the_others_to_who_comes_first(tmp_path: Path):
@@ -168,6 +168,16 @@ def test_a_share_of_the_records_goes_to_every_rater_and_the_others_to_who_comes_
 def test_an_overlap_is_a_share(folder: Path, overlap: float):
     with pytest.raises(InputError, match="overlap"):
         _review(folder, overlap=overlap)
+
+
+def test_a_record_is_read_from_its_own_shard_with_what_rounds_added(made_dataset: Any, record_of: Any):
+    path = Path(made_dataset([record_of(f"q{n}", {"a": 1.0, "b": 0.0}) for n in range(5)], shard=2).path)
+    add_round(path, {f"q{n}": {f"later {n}": -1.0} for n in range(5)})
+    opened = neat_data.open(path)
+    tasks, records = Tasks.choose(opened, polarities=["all"]), list(opened)
+    assert [tasks.record(record.query_id, "ann")[0] for record in records] == records
+    (path / "round-0000" / "00000.arrow").unlink()
+    assert tasks.record(records[4].query_id, "ann")[0] == records[4]
 
 
 def test_a_round_that_comes_while_people_judge_is_judged_by_the_next_start(folder: Path):

@@ -99,6 +99,7 @@ def test_the_fingerprint_depends_on_content_and_n_alone(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(first)
 
 
+@pytest.mark.slow  # 24,000 rows of real data; rows of our own are excluded above
 def test_single_turn_files_share_the_queries_with_the_test_split_that_were_counted(shared_data: Path) -> None:
     test = Exclusion.load([str(shared_data / "hh-rlhf" / "harmless-base.test.jsonl.gz")])
     counts = []

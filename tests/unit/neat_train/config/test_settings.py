@@ -124,7 +124,7 @@ def test_another_kind_of_penalty_takes_nothing_over_from_the_default_one():
         ("seed=true", "seed: takes int, not True"),
         ("per_device_train_batch_size=8", "records_per_step over all devices, token_budget for one"),
         ("gradient_accumulation_steps=8", "records_per_step over all devices, token_budget for one"),
-        ("output_dir=x", "--out"),
+        ("output_dir=x", "the run folder is named by out"),
         ("hub_token=secret", "neat-train export"),
         ("training.max_steps=4", "stand at the top level"),
         ("max_steps", "NAME=VALUE"),

@@ -78,7 +78,7 @@ def test_a_folder_is_read_in_its_test_split_unless_another_is_named(tmp_path):
     assert [query.messages[-1].content for query in read_queries(str(tmp_path))] == ["test?"]
     assert [query.messages[-1].content for query in read_queries(str(tmp_path), split="train")] == ["train?"]
     (tmp_path / "test.jsonl").unlink()
-    with pytest.raises(InputError, match="--split train"):
+    with pytest.raises(InputError, match="split train"):
         read_queries(str(tmp_path))
 
 

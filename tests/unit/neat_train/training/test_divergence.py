@@ -9,14 +9,14 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_train.config.objective import Likelihood, ObjectiveSettings
-from neat_train.training.divergence import Diverged, Guard
+from neat_train.training.divergence import Diverged, DivergenceGuard
 
 
-def guard(said: list[str] | None = None, **settings) -> Guard:
-    return Guard(ObjectiveSettings(**settings), (said if said is not None else []).append)
+def guard(said: list[str] | None = None, **settings) -> DivergenceGuard:
+    return DivergenceGuard(ObjectiveSettings(**settings), (said if said is not None else []).append)
 
 
-def run(watched: Guard, best: Callable[[int], float], worst: Callable[[int], float]) -> None:
+def run(watched: DivergenceGuard, best: Callable[[int], float], worst: Callable[[int], float]) -> None:
     for step in range(1, 150):
         watched.check(step, 1.0, best(step), worst(step))
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from neat_data.models.trees import attention_varlen
 from neat_data.models.trees.attention import TREES_SDPA, TREES_VARLEN, plant, tree_sdpa, tree_varlen
-from neat_data.models.trees.attention_varlen import Parts, attend, parts_of
+from neat_data.models.trees.attention_varlen import Sequences, attend, parts_of
 from tests.support.layouts import Lengths, layouts, seen_by_rule
 
 LENGTHS: Lengths = ((4, 2, 3), (0, 3, 1), (5, 1), (1, 1, 1, 2), (0, 4))
@@ -26,7 +26,7 @@ TOKENS = sum(map(sum, LENGTHS))
 MODULE = torch.nn.Identity()
 
 
-def seen_in(parts: Parts) -> np.ndarray:
+def seen_in(parts: Sequences) -> np.ndarray:
     """Sequence by sequence, the last of its queries seeing the last of its keys  # (tokens, tokens) bool"""
     seen = np.zeros((int(parts.query_starts[-1]),) * 2, dtype=bool)
     queries, keys = parts.query_starts.tolist(), parts.key_starts.tolist()
@@ -187,7 +187,9 @@ def test_torchs_kernel_is_taken_elsewhere(monkeypatch: pytest.MonkeyPatch) -> No
 def test_on_an_accelerator_the_kernel_gets_gathered_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
 
-    def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, parts: Parts, scale: float) -> torch.Tensor:
+    def kernel(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, parts: Sequences, scale: float
+    ) -> torch.Tensor:
         shapes.append((query.shape[0], key.shape[0], value.shape[0], scale))
         return query
 

@@ -13,7 +13,7 @@ import neat_data
 from neat_data.errors import InputError
 from neat_data.review.look.filtering import filtered
 from neat_data.review.look.index import Index, against, build, contradiction, disagreement
-from neat_data.review.look.listing import Listing, Lists
+from neat_data.review.look.listing import Listing, RecordLists
 from neat_data.review.look.record import page
 from neat_data.store.dataset import PreferenceDataset
 from tests.support.growing import add_round, add_scores, drop
@@ -36,7 +36,7 @@ def grown(made_dataset: Callable[..., PreferenceDataset], record_of: Callable[..
 
 def _names(opened: PreferenceDataset, **asked: Any) -> list[str]:
     index = build(opened)
-    ids = index.frame["query_id"][Lists(opened, index).of(Listing(**asked))]
+    ids = index.frame["query_id"][RecordLists(opened, index).of(Listing(**asked))]
     return [opened[query].messages[-1].content for query in ids]
 
 
@@ -105,7 +105,7 @@ def test_a_list_holds_what_its_address_says(grown: PreferenceDataset, asked: dic
 def test_an_address_that_cannot_be_is_told_in_a_line_or_two(
     grown: PreferenceDataset, query: dict[str, str], message: str
 ):
-    lists = Lists(grown, build(grown))
+    lists = RecordLists(grown, build(grown))
     with pytest.raises(InputError, match=message) as told:
         lists.of(Listing.parse(query))
     assert str(told.value).count("\n") <= 1
@@ -158,7 +158,7 @@ def test_an_empty_dataset_has_an_empty_index(made_dataset: Any):
     opened = made_dataset([])
     index: Index = build(opened)
     assert len(index) == 0
-    assert len(Lists(opened, index).of(Listing(text="word", where="gap > 1", sort="gap"))) == 0
+    assert len(RecordLists(opened, index).of(Listing(text="word", where="gap > 1", sort="gap"))) == 0
 
 
 def test_disagreement_is_the_widest_distance_between_two_models():

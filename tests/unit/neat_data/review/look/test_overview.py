@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neat_data.review.look.index import build
-from neat_data.review.look.listing import Listing, Lists
+from neat_data.review.look.listing import Listing, RecordLists
 from neat_data.review.look.overview import bars, quarters, round_edges
 
 
@@ -19,7 +19,7 @@ def test_every_bar_and_cell_lists_the_records_that_it_counts(made_dataset: Any, 
     records = [record_of(f"q{n}", {"good": gap, "bad": 0.0}, [("good", "bad")]) for n, gap in enumerate(gaps)]
     opened = made_dataset([*records, record_of("none", {"alone": 1.0})], shard=20)
     index = build(opened)
-    lists = Lists(opened, index)
+    lists = RecordLists(opened, index)
     drawn, ticks = bars(index.frame["gap"].to_numpy())
     for bar in drawn:
         assert len(lists.of(Listing.parse(dict(parse_qsl(bar.query))))) == bar.records, bar

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ REFUSALS: dict[str, tuple[int, dict[str, str]]] = {
 
 
 BOMB = gzip.compress(bytes(LARGEST + 1), mtime=0)
+OVER = threading.Event()  # the tests
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -67,6 +69,8 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("/datasets/someone/swollen/"):
             more = {"Content-Encoding": "gzip"} if self.command == "GET" else {}
             return self.answer(200, {"ETag": '"0"', "X-Repo-Commit": COMMIT, **more}, BOMB)
+        if path.startswith("/api/datasets/someone/dripping"):
+            return self.drip()
         if path.startswith("/datasets/someone/late/"):
             return self.answer(429, {"Retry-After": "3600"})
         if path.startswith("/api/datasets/"):
@@ -93,6 +97,12 @@ class Hub(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def drip(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        with suppress(OSError):  # until nobody reads any more
+            while not OVER.wait(0.01):
+                self.wfile.write(b"a")
+
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
@@ -103,6 +113,7 @@ def endpoint() -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
+    OVER.set()
     server.shutdown()
     thread.join()
 
@@ -145,7 +156,7 @@ def test_subset_split_and_revision_are_honoured_and_the_commit_is_recorded(hub: 
 
 
 def test_an_unknown_split_or_subset_lists_those_that_exist(hub: str) -> None:
-    with pytest.raises(InputError, match=r"--split test or --split train or --split all"):
+    with pytest.raises(InputError, match="split test or train or all"):
         open_source("someone/pairs", split="validation")
     with pytest.raises(InputError, match="harmless-base, helpful-base"):
         open_source("someone/pairs", subset="online")
@@ -188,6 +199,12 @@ def test_a_reply_of_the_hub_has_a_bound(hub: str, name: str) -> None:
     """What the hub says of a dataset, and a file that is larger than its head said, opened."""
     with pytest.raises(RunError, match=f"{name}: the reply is larger than {LARGEST:,} bytes"):
         open_source(name)
+
+
+def test_headers_of_the_hub_that_drip_end_the_run(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neat_data.sources.files.hub.HEAD_SECONDS", 0.2)
+    with pytest.raises(RunError, match=r"someone/dripping: the hub's reply has not begun after 0\.2 seconds"):
+        open_source("someone/dripping")
 
 
 def test_being_offline_is_two_lines_with_what_to_do(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_split_and_subset_choose_among_the_files_of_a_folder(folder: Path) -> No
 
 
 def test_what_is_missing_from_a_folder_is_listed(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"no split 'validation'.\n.*--split test or --split train or --split all"):
+    with pytest.raises(InputError, match=r"no split 'validation'.\n.*split test or train or all"):
         open_source(str(folder), split="validation")
     with pytest.raises(InputError, match="no subset 'online'; it has harmless-base, helpful-base"):
         open_source(str(folder), subset="online")
@@ -62,7 +62,7 @@ def test_what_is_missing_from_a_folder_is_listed(folder: Path) -> None:
 
 def test_a_file_named_outright_is_read_whatever_its_split(folder: Path) -> None:
     assert places(folder / "helpful-base" / "test.jsonl") == [("test.jsonl", None, "test", 0)]
-    with pytest.raises(InputError, match="--split test"):
+    with pytest.raises(InputError, match="split test"):
         open_source(str(folder / "helpful-base" / "test.jsonl"), split="train")
 
 

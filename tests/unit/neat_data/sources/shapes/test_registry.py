@@ -15,6 +15,7 @@ from neat_data.sources import Reject, Row, SourceAnswer, open_source
 from neat_data.sources.row import REASONS, Unusable
 from neat_data.sources.shapes.context import REFUSED
 from neat_data.sources.shapes.registry import SHAPES, Shape
+from tests.support.examples import a_quarter
 
 Read = Any
 
@@ -299,6 +300,7 @@ VALUE = st.recursive(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@a_quarter()
 @given(data=st.data())
 def test_no_value_in_a_column_stops_the_reading(shape: Shape, data: st.DataObject) -> None:
     row = {column: data.draw(VALUE) for column in (*shape.needs, "scores", "history", "score_chosen", "score_rejected")}

@@ -14,6 +14,7 @@ from neat_data import dialogue
 from neat_data.record import Message, Messages, query_id
 from neat_data.sources.row import Understood
 from neat_data.sources.shapes.registry import SHAPES, recognise
+from tests.support.examples import a_quarter
 
 Dialogue = tuple[Messages, str, str]
 Write = Callable[[Messages, str, str], dict[str, Any]]
@@ -150,6 +151,7 @@ def ordered(made: Understood) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", WRITTEN)
+@a_quarter()
 @given(written=dialogues())
 def test_a_dialogue_is_the_same_query_and_order_in_every_layout(layout: str, written: Dialogue) -> None:
     query, good, bad = written
@@ -172,6 +174,7 @@ VALUE = st.none() | st.booleans() | st.integers() | TEXT | st.lists(TEXT, max_si
 
 
 @pytest.mark.parametrize("layout", WRITTEN)
+@a_quarter()
 @given(written=dialogues(), name=UNKNOWN, value=VALUE)
 def test_a_column_that_nobody_knows_changes_nothing_and_is_kept(
     layout: str, written: Dialogue, name: str, value: Any
