@@ -31,8 +31,10 @@ def fit_settings(options: Fit, said: Mapping[str, Any], sets: Iterable[str] = ()
     from neat_train.config.reading import read_settings
 
     own = _own(options.method)
+    of_pairs = "dpo.pairs" if options.method == "dpo-trl" else "loss.ranking.pairs"
     named = {
         "method": None if own else options.method,
+        of_pairs: options.pairs,
         "rounds.reward_model": options.reward_model,
         "held_out.data": options.eval_data,
     }

@@ -18,6 +18,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from neat_data.errors import InputError
+from neat_data.formats.strategies import Keep, keep, pairs_of
 from neat_data.models.adapter import adapter_hash
 from neat_data.models.reward_model import RewardModel
 from neat_data.models.trees.attention_choice import asked_attention
@@ -158,6 +159,7 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
             records = Records.open(
                 request.dataset,
                 rank_by=settings.rank_by,
+                reviewed=settings.labels == "reviews",
                 drop_by=settings.drop_by,
                 where=settings.where,
                 limit=settings.limit,
@@ -183,12 +185,16 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
     _require_something_to_penalise(request.dataset, settings, records)
     if other is not None:
         return _Data(
-            _with_something(records.without(other.ids), settings), [other[query] for query in other.ids], content
+            _kept(_with_something(records.without(other.ids), settings), settings),
+            [other[query] for query in other.ids],
+            content,
         )
     train, kept = held_out_split(records.ids, held.share)
     if not kept and _measures(settings):
         raise InputError(f"{request.dataset}: of one record none can be held out", advice="say eval_strategy=no")
-    return _Data(_with_something(records.only(train), settings), [records[query] for query in kept], content)
+    return _Data(
+        _kept(_with_something(records.only(train), settings), settings), [records[query] for query in kept], content
+    )
 
 
 def _compares(settings: FitSettings) -> bool:
@@ -206,6 +212,14 @@ def _compares(settings: FitSettings) -> bool:
 def _with_something(records: Records, settings: FitSettings) -> Records:
     """Those of which the method has something to learn."""
     return records.only(require_some(records.ids, records.__getitem__, settings))
+
+
+def _kept(records: Records, settings: FitSettings) -> Records:
+    """Those whose pairs `keep_pairs` takes; held-out queries are those of every strategy."""
+    if settings.keep_pairs is None:
+        return records
+    pairs = pairs_of((records[query] for query in records.ids), settings.speaking_pair)
+    return records.only(keep(records.dataset, Keep.parse(settings.keep_pairs), pairs, settings.rank_by))
 
 
 def _require_two_rewards(path: str, settings: FitSettings, records: Records) -> None:

@@ -17,6 +17,7 @@ from neat_data.expressions import explained, select
 from neat_data.formats import hub
 from neat_data.formats.formats import Format, container, find
 from neat_data.formats.preferences import Row, Skipped, only
+from neat_data.formats.strategies import Keep, keep, pairs_of
 from neat_data.formats.write import check_place, write
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Record, from_table
@@ -38,6 +39,7 @@ class ExportRequest:
         pairs, min_gap: as `formats.find` takes them.
         where: a SQL expression over the record.
         limit: records taken at most.
+        keep_pairs: which of those take part, by the pair that they give, as `strategies.Keep` reads it.
         rank_by: the scores that stand in for the dataset's own rewards, as `PreferenceDataset.records` takes them.
         polarities: responses sampled under a prompt of one of these, `none` for those that were not; all by default.
         overwrite: whether to replace what is at `out`.
@@ -53,6 +55,7 @@ class ExportRequest:
     min_gap: float | None = None
     where: str | None = None
     limit: int | None = None
+    keep_pairs: str | None = None
     rank_by: str | None = None
     polarities: tuple[str, ...] = ()
     overwrite: bool = False
@@ -125,7 +128,7 @@ def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | 
         dropped=0 if request.pairs == "reviews" else dataset.dropped_count,
         without_score=dataset.left_out(request.rank_by),
     )
-    rows = _counted(_records(dataset, request), form, polarities, summary, watch)
+    rows = _counted(_taken(dataset, request, polarities), form, polarities, summary, watch)
     card = _Card(dataset, request, summary)
     batches = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
     write(request.out, stored_as, form.schema, batches, card.readme if request.to == "hf" else None)
@@ -158,8 +161,18 @@ def _polarities(request: ExportRequest) -> frozenset[str]:
     return allowed
 
 
-def _records(dataset: PreferenceDataset, request: ExportRequest) -> Iterator[Record]:
+def _taken(dataset: PreferenceDataset, request: ExportRequest, polarities: frozenset[str]) -> Iterator[Record]:
     """The records that were asked for, in source order."""
+    records = _records(dataset, request)
+    if request.keep_pairs is not None:
+        pairs = pairs_of((only(record, polarities) for record in records), request.pairs, request.min_gap)
+        kept = keep(dataset, Keep.parse(request.keep_pairs), pairs, request.rank_by)
+        return (record for record in _records(dataset, request) if record.query_id in kept)
+    return records
+
+
+def _records(dataset: PreferenceDataset, request: ExportRequest) -> Iterator[Record]:
+    """The first `limit` that `where` is true for, in source order."""
     reviewed = request.pairs == "reviews"
     frame = select(dataset.scan_records(rank_by=request.rank_by, dropped=reviewed), request.where)
     if request.limit is not None:
@@ -227,6 +240,7 @@ class _Card:
             left_out=self.summary.responses_left_out,
             polarities=tuple(sorted(_polarities(self.request))),
             limit=self.request.limit,
+            keep_pairs=self.request.keep_pairs,
             rank_by=self.request.rank_by,
             license=self.request.license,
             language=self.request.language,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.formats import trl
-from neat_data.formats.preferences import Choose, Row, best_worst, every, labelled
+from neat_data.formats.preferences import ONE_PAIR, Choose, Row, every, labelled
 from neat_data.formats.trl import SCHEMA as RRHF
 from neat_data.formats.trl import rrhf
 from neat_data.options.words import PairsOf
@@ -27,7 +27,7 @@ RESPONSES = pa.schema(
     ]
 )
 Container = Literal["lines", "parquet", "folder"]
-_CHOOSE: dict[str, Choose] = {"best-worst": best_worst, "labels": labelled, "reviews": labelled, "all": every}
+_CHOOSE: dict[str, Choose] = {**ONE_PAIR, "labels": labelled, "reviews": labelled, "all": every}
 _PAIRS: dict[str, tuple[str, ...]] = {
     "trl-dpo": get_args(PairsOf),
     "trl-reward": get_args(PairsOf),
@@ -68,8 +68,8 @@ def find(name: str, pairs: str | None = None, min_gap: float | None = None) -> F
 
     Args:
         name: one of `options.words.Form`.
-        pairs: whose preferences: rewards (`best-worst`, `all`), people (`labels`) or reviewers (`reviews`, who are
-            found in the records' labels); None: what the format does.
+        pairs: whose preferences: rewards (`best-worst`, `mu-2sigma`, `random`, `all`), people (`labels`) or reviewers
+            (`reviews`, who are found in the records' labels); None: what the format does.
         min_gap: the reward of chosen must exceed that of rejected by more than this.
 
     Raises:

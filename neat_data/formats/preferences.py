@@ -6,12 +6,14 @@ hash of the text) decides which of them speaks, never the place at which the sou
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
+from statistics import fmean, pstdev
 from typing import Any
 
-from neat_data.labels import best, best_first, labels_over, orders
+from neat_data.labels import best, best_first, labels_over, orders, pair
 from neat_data.record import Record, Response
 
 Row = dict[str, Any]
@@ -58,6 +60,32 @@ def best_worst(record: Record, min_gap: float | None = None) -> list[Pair]:
     return _wide_enough([Pair(best(responses), min(responses, key=_worst_first))], min_gap or 0.0)
 
 
+def mu_2sigma(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """The best reward, and the response nearest to the mean less two standard deviations (Xiao et al. 2025, arXiv
+    2502.16825: the very worst of many samples teaches less).
+
+    Raises:
+        Skipped: there is no such pair.
+    """
+    responses = scored(record)
+    top, rewards = best(responses), [response.reward for response in responses if response.reward is not None]
+    aim = fmean(rewards) - 2 * pstdev(rewards)
+    lower = [response for response in responses if response.reward != top.reward] or [top]
+    nearest = min(lower, key=lambda response: (abs(best_first(response)[0] + aim), response.response_id))
+    return _wide_enough([Pair(top, nearest)], min_gap or 0.0)
+
+
+def random(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """One of the pairs of `every`, by a hash of the query's id: the control of what picks one by its rewards.
+
+    Raises:
+        Skipped: there is none.
+    """
+    pairs = every(record, min_gap)
+    drawn = hashlib.sha256(f"random pair {record.query_id}".encode()).digest()
+    return [pairs[int.from_bytes(drawn[:6], "big") % len(pairs)]]
+
+
 def every(record: Record, min_gap: float | None = None) -> list[Pair]:
     """Every pair of responses whose rewards differ by more than `min_gap` (None: 0), the higher one chosen.
 
@@ -82,6 +110,29 @@ def labelled(record: Record, min_gap: float | None = None) -> list[Pair]:
     if not pairs:
         raise Skipped("no_label")
     return pairs if min_gap is None else _wide_enough(pairs, min_gap)
+
+
+def first_labelled(record: Record, min_gap: float | None = None) -> list[Pair]:
+    """The first and the last of the first order that people gave (`labels.pair`); `min_gap` as `labelled` takes it.
+
+    Raises:
+        Skipped: people compared nothing, or the pair is not wide enough.
+    """
+    compared = pair(record)
+    if compared is None:
+        raise Skipped("no_label")
+    return [Pair(*compared)] if min_gap is None else _wide_enough([Pair(*compared)], min_gap)
+
+
+ONE_PAIR: dict[str, Choose] = {
+    "best-worst": best_worst,
+    "mu-2sigma": mu_2sigma,
+    "random": random,
+    "labels": first_labelled,
+    "reviews": first_labelled,
+    "all": best_worst,
+}
+"""By the word of `--pairs`, the one pair of a record that speaks for it."""
 
 
 def scored(record: Record, at_least: int = 2) -> list[Response]:

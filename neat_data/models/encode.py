@@ -20,13 +20,15 @@ TEMPLATE_REFUSED = "template_refused"
 class Encoded:
     """Token ids of each response behind its query, None where it was refused; `refused` holds the reasons.
 
-    `detail` is the sentence of a template that refused the task.
+    `detail` is the sentence of a template that refused the task, `query` the tokens of the query, its answer's header
+    with it, at the head of every sequence.
     """
 
     sequences: tuple[list[int] | None, ...]
     refused: tuple[str | None, ...]
     turns_cut: int = 0
     detail: str | None = None
+    query: int = 0
 
     @property
     def details(self) -> tuple[str | None, ...]:
@@ -58,6 +60,7 @@ def encode(task: Task, template: ChatTemplate, max_length: int, max_response: in
         tuple(None if over else ids for ids, over in zip(tokenized, long, strict=True)),
         tuple(RESPONSE_TOO_LONG if over else None for over in long),
         cut,
+        query=length,
     )
 
 

@@ -33,6 +33,10 @@ def _back_end(spec: RewardModelSpec) -> RewardModel:
         from neat_data.models.reward_models.judge import JudgeRewardModel
 
         return JudgeRewardModel(spec)
+    if spec.model.startswith("implicit:"):
+        from neat_data.models.reward_models.implicit import ImplicitRewardModel
+
+        return ImplicitRewardModel(spec)
     if ".py:" in spec.model:
         from neat_data.models.reward_models.function import CallableRewardModel
 

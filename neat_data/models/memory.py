@@ -122,7 +122,7 @@ def _elsewhere(spec: SamplerSpec | RewardModelSpec) -> bool:
     if isinstance(spec, SamplerSpec):
         return spec.base_url is not None or spec.backend == "openai" or "device_map" in spec.model_args
     return (
-        spec.model.startswith(("http://", "https://", "judge:"))
+        spec.model.startswith(("http://", "https://", "judge:", "implicit:"))
         or ".py:" in spec.model
         or "device_map" in spec.model_args
     )

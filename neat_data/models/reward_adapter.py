@@ -76,7 +76,7 @@ def reward_source(spec: RewardModelSpec) -> RewardSource:
         if spec.base is not None:
             raise InputError("is no adapter, and needs no model beside it", field="reward_model", value=spec.model)
         return RewardSource(load_classifier_source(spec))
-    base = ModelSource.parse(_base_of(adapter, spec.base), field="base" if spec.base else "reward_model")
+    base = ModelSource.parse(base_of(adapter, spec.base), field="base" if spec.base else "reward_model")
     with silence(), explained(base):
         base = resolved(base, _config_of(base, spec))
     return RewardSource(source, adapter, base)
@@ -127,7 +127,7 @@ def _on_hub(source: ModelSource, name: str) -> bool:
     return file is not None
 
 
-def _base_of(adapter: str, named: str | None) -> str:
+def base_of(adapter: str, named: str | None) -> str:
     """What loads the model that an adapter belongs to."""
     config, weights = adapter_config(adapter, "reward_model"), _weights_of_base(adapter)
     key = {"adapter": adapter_hash(adapter, "reward_model")}

@@ -53,8 +53,8 @@ class RewardModelSpec(RewardLoading):
     """What loads a reward model; picklable, so that a worker process can load the same one.
 
     Attributes:
-        model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, or `judge:MODEL`; `backend` `auto` goes by
-            this form.
+        model: folder, hub id (`ID@REV`), `file.py:function`, `http(s)://…`, `judge:MODEL` or `implicit:RUN`; `backend`
+            `auto` goes by this form.
         template_args, model_args: handed to the chat template, and to the back end.
         base: where `model` is an adapter that says no more of its base model than a folder, that model.
         lengths_inherited: the lengths are those of a dataset's own model, and not the user's word: what makes tokens of

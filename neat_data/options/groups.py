@@ -17,6 +17,14 @@ Dataset = Union[str, Path, "PreferenceDataset"]
 RewardModel = Union[str, Path, "RewardModelSpec"]
 
 Where = Annotated[str | None, Option("A SQL expression over the record, say `gap_abs < 1.0`.")]
+KeepPairs = Annotated[
+    str | None,
+    Option(
+        "Keep the records whose pairs a strategy takes first, a share or a number of them: large-gap:0.5, small-gap, "
+        "middle-gap, agree, disagree (all models, of two or more), or random:2000, the control. small-gap@NAME goes by "
+        "the scores that `rescore` called NAME."
+    ),
+]
 RankBy = Annotated[
     str | None,
     Option(

@@ -9,6 +9,7 @@ from neat_data.options.groups import (
     Admitting,
     Compression,
     DropByOption,
+    KeepPairs,
     OfDataset,
     RankBy,
     Reading,
@@ -58,7 +59,8 @@ class Rescore(OfDataset, RewardLoading, Workers, Watched):
     """Of `rescore`."""
 
     reward_model: Annotated[
-        RewardModel, Option("A classifier, file.py:function, http://… or judge:MODEL, as in `score`.")
+        RewardModel,
+        Option("A classifier, file.py:function, http://…, judge:MODEL, or implicit:RUN, a policy's own log-ratios."),
     ]
     name: Annotated[str, Option("What the scores are called: a plain word.")]
 
@@ -130,14 +132,16 @@ class Export(OfDataset, Watched):
     pairs: Annotated[
         PairsOf | None,
         Option(
-            "Whose preferences: the rewards' (best-worst, or all pairs) or people's (labels; reviews: "
-            "what reviewers said, dropped responses as rejected ones).",
+            "Whose preferences: the rewards' (best-worst; mu-2sigma: the best and what lies two standard deviations "
+            "below the mean; random: any two; all pairs) or people's (labels; reviews: what reviewers said, dropped "
+            "responses as rejected ones).",
             unset="best-worst; trl-kto takes verdicts first",
         ),
     ] = None
     min_gap: Annotated[float | None, Option("Reward of chosen minus rejected must exceed this.")] = None
     where: Where = None
     limit: Annotated[int | None, Option("Records taken at most.", min=1)] = None
+    keep_pairs: KeepPairs = None
     rank_by: RankBy = None
     drop_by: DropByOption = None
     polarities: Annotated[

@@ -68,6 +68,7 @@ class Export:
         left_out: responses of other polarities.
         polarities: those that were taken.
         limit: records taken at most.
+        keep_pairs: the strategy that kept some of them.
         rank_by: the scores that stand in for the dataset's own rewards.
         license, language: of the copy.
         on_hub: whether it goes to the hub, where `datasets` itself says which files hold the data.
@@ -77,6 +78,7 @@ class Export:
     left_out: int
     polarities: tuple[str, ...]
     limit: int | None = None
+    keep_pairs: str | None = None
     rank_by: str | None = None
     license: str | None = None
     language: str | None = None
@@ -155,10 +157,12 @@ def _exported(export: Export, stats: Stats) -> str:
         lines.append(f"Chosen by: {plain(stats.where)}.")
     if export.limit is not None:
         lines.append(f"No more than {export.limit:,} were taken.")
+    if export.keep_pairs is not None:
+        lines.append(f"Kept by their pairs: {plain(export.keep_pairs)}.")
     if export.left_out:
         kinds = ", ".join(export.polarities)
         lines.append(f"{export.left_out:,} responses were left out: only those of polarity {kinds} are here.")
-    if export.left_out or export.limit is not None:
+    if export.left_out or export.limit is not None or export.keep_pairs is not None:
         lines.append("The figures below count what was left out as well.")
     if export.rank_by is not None:
         by = plain(export.rank_by)

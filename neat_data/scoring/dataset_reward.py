@@ -32,7 +32,7 @@ _DECISIVE = (
 _SAID = ("score",)  # decides as well, and is recorded where it is not the default
 _NOTED_BY = ("weights", "revision", "adapter", "template", "tokenizer")
 _LOADED = ("transformers", "vllm")  # back ends that load a model from a folder or from the hub
-_SERVERS = ("http://", "https://", "judge:")
+_ELSEWHERE = ("http://", "https://", "judge:", "implicit:")
 _OLD_HINT = ".reward-model.json"  # lay in the dataset until it was seen that anybody can write it
 
 
@@ -172,7 +172,7 @@ def _files(model: str) -> Settings | None:
     """What a function or a folder will say of itself; None for servers, the hub, and what is not there."""
     from neat_data.models.weights import ModelSource, identity_of  # torch takes seconds to import
 
-    if model.startswith(_SERVERS):
+    if model.startswith(_ELSEWHERE):
         return None
     if ".py:" in model:
         file, _, function = model.rpartition(":")

@@ -287,15 +287,15 @@ class PreferenceDataset:
         )
         return responses.filter(pl.col("responses").list.len() > 0).explode("rank", "responses").unnest("responses")
 
-    def to_hf(self, *, rank_by: str | None = None) -> datasets.Dataset:
+    def to_hf(self, *, rank_by: str | None = None, dropped: bool = False) -> datasets.Dataset:
         """A `datasets.Dataset` over the mapped shards.
 
-        A dataset of several rounds, with responses that people dropped, or in another ranking (`rank_by`, as in
-        `records`) is first written as plain shards into the user's cache folder, once for each content.
+        A dataset of several rounds, with responses that people dropped, or in another ranking (`rank_by` and `dropped`
+        as in `records`) is first written as plain shards into the user's cache folder, once for each content.
         """
         import datasets
 
-        view = self._view(None, False, rank_by)
+        view = self._view(None, dropped, rank_by)
         numbers = self.manifest.round(0).numbers()
         if view.plain:
             paths = [self._location.shard(entry) for entry in numbers.values()]

@@ -92,8 +92,18 @@ def _of_the_method(settings: FitSettings, said: Section) -> Iterator[str]:
     if penalty.get("kind") == "none" and said["loss"].get("beta"):
         yield f"loss.beta {settings.loss.beta} weighs a penalty, and loss.penalty.kind is none: leave one out"
     yield from _of_the_ranking(settings)
+    yield from _of_labels(settings)
     if settings.rounds.prompts == "plain" and penalty.get("target") == "negative_prompt":
         yield "loss.penalty.target negative_prompt has nothing to penalise: rounds.prompts is plain"
+
+
+def _of_labels(settings: FitSettings) -> Iterator[str]:
+    """Reviewers' word, for a method that asks rewards."""
+    if settings.labels == "reviews" and (settings.online or settings.speaking_pair != "labels"):
+        yield (
+            f"labels reviews and method {settings.method}, which learns from rewards as it is set: "
+            "say method reward, or of pairs or sft with what people chose"
+        )
 
 
 def _of_the_ranking(settings: FitSettings) -> Iterator[str]:

@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field
 from neat_train.config.strict import Settings
 
 PairReduction = Literal["mean_pairs", "sum"]
-Pairs = Literal["chosen", "best-worst", "all"]
+OnePair = Literal["chosen", "best-worst", "mu-2sigma", "random"]
+Pairs = Literal[OnePair, "all"]
 
 
 class Ranking(Settings):
@@ -51,8 +52,9 @@ class OfPairs(Ranking):
     """A loss on the better and the worse response of a pair."""
 
     pairs: Pairs = "chosen"
-    """What people preferred (a record's first label); the highest and the lowest reward; or all pairs of two rewards,
-    of which `chosen` and `best-worst` train with these two responses alone."""
+    """What people preferred (a record's first label); the highest and the lowest reward; the highest and what lies
+    nearest to two standard deviations below the mean; any two of different rewards; or all pairs of such. But for `all`
+    these two responses are trained with alone."""
     reduction: PairReduction = "mean_pairs"
     """Mean over a record's pairs, or their sum."""
 

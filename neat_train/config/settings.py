@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from neat_data.record import canonical_json
 from neat_train.config.objective import ObjectiveSettings, Settings, SFTTerm
-from neat_train.config.ranking import METHOD_KINDS, PolicyGradient
+from neat_train.config.ranking import METHOD_KINDS, OnePair, PolicyGradient
 from neat_train.config.reward import RewardSettings
 from neat_train.config.verbs import HELD_OUT, METHOD, REWARD_MODEL, Flagged
 from neat_train.documents import Section
@@ -112,8 +112,8 @@ class DPOSettings(Settings):
 
     beta: float = Field(default=0.1, gt=0)
     """How much a step away from the reference costs."""
-    pairs: Literal["chosen", "best-worst"] = "chosen"
-    """What people preferred, or the highest and the lowest reward of each record."""
+    pairs: OnePair = "chosen"
+    """What people preferred, or what the rewards say of each record, as `loss.ranking.pairs`."""
 
 
 class SFTSettings(Settings):
@@ -177,6 +177,16 @@ class FitSettings(Settings, Flagged):
         seed = self.training["seed"]
         assert isinstance(seed, int)
         return seed
+
+    @property
+    def speaking_pair(self) -> str:
+        """The pair that speaks for a record where one has to, as a word of `export --pairs`; `labels`: people's."""
+        if self.method == REWARD:
+            return "labels"
+        if self.method in ("sft", "sft-trl"):
+            return "labels" if self.sft.target == "chosen" else "best-worst"
+        choice = self.dpo.pairs if self.method == "dpo-trl" else self.loss.active_ranking.chosen_pairs
+        return "labels" if choice == "chosen" else choice
 
     def resolved(self) -> Section:
         """JSON-able, every default filled in; `FitSettings.model_validate` reads it back."""
@@ -277,6 +287,9 @@ def identifying(settings: FitSettings) -> Section:
         del values["rounds"][name]
     if not values["rounds"]["ahead"]:
         del values["rounds"]["ahead"]  # runs of earlier versions could not say it
+    for name, before in (("keep_pairs", None), ("labels", "source")):
+        if values[name] == before:
+            del values[name]  # as above
     del values["held_out"]["data"], values["held_out"]["prompt"]
     return values
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from neat_data.options.groups import (
     Base,
     Dataset,
+    KeepPairs,
     Loading,
     ModelArguments,
     OfDataset,
@@ -54,6 +55,11 @@ class Flagged:
     ] = field(default_factory=dict)
     where: Where = None
     limit: Annotated[int | None, Option("Records at most.", min=1)] = None
+    keep_pairs: KeepPairs = None
+    labels: Annotated[
+        Literal["source", "reviews"],
+        Option("Whose preferences: the source's, or what reviewers said, dropped responses as rejected ones."),
+    ] = "source"
     rank_by: RankBy = None
     drop_by: Annotated[DropBy, Option("Leave out what one reviewer dropped, most, or all of those who judged it.")] = (
         "any"
@@ -70,6 +76,14 @@ class Fit(OfDataset, Base, Watched):
     policy: Annotated[str | Path, Option("What is trained: a causal LM (folder or hub id), or a run to go on from.")]
     out: Annotated[str | Path, Option("The run folder; the same command goes on in it.", metavar="<path>")]
     method: Annotated[str | None, METHOD] = None
+    pairs: Annotated[
+        Literal["chosen", "best-worst", "mu-2sigma", "random", "all"] | None,
+        Option(
+            "Which pair of a record a method of pairs learns from: people's (chosen), or by rewards best-worst, "
+            "mu-2sigma (the best and what lies two standard deviations below the mean), random (any two) or all.",
+            unset="chosen",
+        ),
+    ] = None
     preset: Annotated[
         Literal["recommended", "paper"] | None,
         Option("The objective's settings: ours, or the paper's to the letter.", unset="recommended"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -27,6 +27,8 @@ class Records:
         dataset: where they lie.
         ids: query ids of those that take part, in the dataset's order.
         contrasts: those of them that have two different rewards.
+        reviewed: whether what reviewers said stands in the place of the source's labels, dropped responses among the
+            others.
     """
 
     dataset: PreferenceDataset
@@ -34,6 +36,7 @@ class Records:
     contrasts: frozenset[str]
     _rows: Mapping[str, int]
     _table: datasets.table.Table
+    reviewed: bool = False
 
     @classmethod
     def open(
@@ -44,6 +47,7 @@ class Records:
         drop_by: DropBy = "any",
         where: str | None = None,
         limit: int | None = None,
+        reviewed: bool = False,
         rounds: int | None = None,
     ) -> Records:
         """The first `limit` records that `where` is true for, of those with a response.
@@ -60,7 +64,9 @@ class Records:
         dataset = replace(whole, manifest=replace(whole.manifest, rounds=whole.manifest.rounds[:rounds]))
         if not dataset.complete:
             raise InputError(f"{path}: is not finished. Run the command that was making it again, then train.")
-        frame = select(dataset.scan_records(rank_by=rank_by), where)
+        if reviewed and not dataset.reviews:
+            raise InputError(f"{path}: nobody has reviewed it", field="labels", value="reviews")
+        frame = select(dataset.scan_records(rank_by=rank_by, dropped=reviewed), where)
         rewards = inner("responses", "reward")
         with explained(where):
             answered = frame.filter(pl.col("responses").list.len() > 0)
@@ -68,11 +74,11 @@ class Records:
         if selected.is_empty():
             why = "it has no records" if where is None else f"where {where!r} is true for no record"
             raise InputError(f"{path}: nothing to train on: {why}.")
-        mapped = dataset.to_hf(rank_by=rank_by)
+        mapped = dataset.to_hf(rank_by=rank_by, dropped=reviewed)
         ids = tuple(selected["query_id"])
         wanted = frozenset(ids)
         rows = {query: row for row, query in enumerate(mapped.data["query_id"].to_pylist()) if query in wanted}
-        return cls(dataset, ids, frozenset(selected.filter("differ")["query_id"]), rows, mapped.data)
+        return cls(dataset, ids, frozenset(selected.filter("differ")["query_id"]), rows, mapped.data, reviewed)
 
     def only(self, ids: Collection[str]) -> Records:
         """Those of them with these ids, in the dataset's order."""
@@ -94,7 +100,10 @@ class Records:
         """What the dataset's rounds hold, by content, and what reviewers dropped of them."""
         taken = self.dataset.manifest.rounds
         shards = [[entry.name, entry.sha256] for round in taken for entry in round.shards]
-        content = canonical_json([shards, sorted(self.dataset.dropped)])
+        said: list[Any] = [shards, sorted(self.dataset.dropped)]
+        if self.reviewed:
+            said.append({rater: list(map(asdict, events)) for rater, events in self.dataset.reviews.items()})
+        content = canonical_json(said)
         return {"rounds": len(taken), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
     def __len__(self) -> int:
@@ -102,4 +111,5 @@ class Records:
 
     def __getitem__(self, query: str) -> Record:
         """KeyError where the dataset has no such record."""
-        return from_table(self._table.fast_slice(self._rows[query], 1))[0]
+        record = from_table(self._table.fast_slice(self._rows[query], 1))[0]
+        return self.dataset.with_reviews(record) if self.reviewed else record

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 from neat_data.errors import InputError
-from neat_data.formats.preferences import Skipped, best_worst, scored
-from neat_data.labels import best, chosen, orders, pair, verdicts
+from neat_data.formats.preferences import ONE_PAIR, Skipped, scored
+from neat_data.labels import best, chosen, orders, verdicts
 from neat_data.record import Record, Response
 from neat_train.config.ranking import Pairs, PolicyGradient
 from neat_train.config.settings import REWARD, FitSettings, SFTTarget
@@ -89,18 +89,13 @@ def labelled(record: Record) -> Record:
 def pair_of(record: Record, choice: Pairs) -> tuple[Response, Response]:
     """The response that is preferred, and the one that it is preferred to: one pair a record, as NEAT has one worst.
 
-    `chosen` is the pair that people put in order (`labels.pair`); `best-worst` goes by the rewards of all rounds.
+    `chosen` is the pair that people put in order (`labels.pair`); the others go by the rewards of all rounds.
 
     Raises:
         Skipped: people compared nothing; fewer than two responses, or all rewards equal.
     """
-    if choice == "best-worst":
-        widest = best_worst(record)[0]
-        return widest.chosen, widest.rejected
-    compared = pair(record)
-    if compared is None:
-        raise Skipped("no_label")
-    return compared
+    one = ONE_PAIR["labels" if choice == "chosen" else choice](record, None)[0]
+    return one.chosen, one.rejected
 
 
 def target_of(record: Record, choice: SFTTarget, seed: int = 0) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from typer.testing import CliRunner
 
 import neat_data as nd
 from neat_data.cli import app
+from neat_data.errors import InputError
 from neat_data.review.judging import Review
 from neat_data.review.tasks import Tasks
 from neat_train.config.reading import read_settings
 from neat_train.data.examples import Example
-from neat_train.fitting import FitRequest, fit
+from neat_train.fitting import FitRequest, FitSummary, fit
 from neat_train.training import trainer
 from tests.support.killing import ROOT
 
@@ -73,3 +75,27 @@ def test_what_people_dropped_is_in_no_training_batch(tmp_path: Path, monkeypatch
     assert trained & by_verdict["keep"]
     (edited,) = by_verdict["edit"]
     assert (written.response_id, edited) in {label.order for record in opened.reviewed() for label in record.labels}
+
+
+def test_reviewers_verdicts_are_learned_in_the_place_of_the_sources_labels(tmp_path: Path):
+    folder = tmp_path / "data"
+    nd.score(SOURCE, out=folder, reward_model=REWARD, limit=6, dtype="float32", progress=False)
+    sets = ("max_steps=1", "records_per_step=4", "eval_strategy=no", "max_length=256", "max_response=128", "device=cpu")
+
+    def trained(name: str, *more: str) -> FitSummary:
+        return fit(FitRequest(str(folder), str(REWARD), tmp_path / name, read_settings(sets=(*sets, *more))))
+
+    reviews = ("method=reward", "labels=reviews")
+    with pytest.raises(InputError, match="nobody has reviewed it"):
+        trained("run", *reviews)
+    with pytest.raises(InputError, match="labels reviews and method rrhf, which learns from rewards"):
+        trained("run", "method=rrhf", "labels=reviews")
+    review = Review(Tasks.choose(nd.open(folder), polarities=["all"], where=None))
+    one, other = nd.open(folder)[0], nd.open(folder)[1]
+    for number, response in enumerate((*one.responses, *other.responses)):
+        verdict = ("drop", "keep")[number % 2]
+        review.take({"rater": "ann", "event": f"e{number}", "response_id": response.response_id, "verdict": verdict})
+    summary = trained("run", *reviews)
+    line = json.loads((summary.run / "metrics.jsonl").read_text().splitlines()[0])
+    assert (line["records"], line["responses"], line["labels"]) == (2, 4, 6)  # an order and two verdicts each
+    assert "labels" in (tmp_path / "run" / "settings.json").read_text()

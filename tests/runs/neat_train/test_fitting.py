@@ -97,6 +97,25 @@ def undisturbed(ragged, random_policy, tmp_path_factory) -> Path:
     return run
 
 
+def test_pairs_are_kept_of_what_is_trained_and_of_nothing_that_is_held_out(ragged, random_policy, tmp_path):
+    sets = ("method=dpo", "loss.ranking.pairs=best-worst", "max_steps=1", "records_per_step=16", "eval_strategy=steps")
+
+    def trained(name: str, *more: str) -> tuple[float, dict[str, Any]]:
+        rows = metrics(train(ragged, random_policy, tmp_path / name, *sets, "held_out.samples_shown=1", *more).run)
+        at_start = next(row for row in rows if row["step"] == 0)
+        return next(row["records"] for row in rows if "records" in row), at_start
+
+    everything, held_out = trained("all")
+    kept, same_held_out = trained("some", "keep_pairs=large-gap:3")
+    assert everything > 6
+    assert kept == 3
+    assert same_held_out == held_out
+    with pytest.raises(InputError, match=r"was begun with other settings|keep_pairs"):
+        trained("some", "keep_pairs=random:3")
+    with pytest.raises(InputError, match="to keep 99 of"):
+        trained("more", "keep_pairs=random:99")
+
+
 @pytest.fixture
 def finished(undisturbed, tmp_path) -> Path:
     """A finished run to do something to."""

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neat_data.formats.preferences import Skipped, best_worst, every, labelled, only
+from neat_data.formats.preferences import (
+    Skipped,
+    best_worst,
+    every,
+    first_labelled,
+    labelled,
+    mu_2sigma,
+    only,
+    random,
+)
 from neat_data.labels import best
 from neat_data.record import Message, Record, Response, query_id, response_id
 
@@ -43,7 +52,29 @@ def test_people_are_believed_against_the_reward(record_of):
     assert texts(labelled(record, 0.0)) == [("b", "a")]
 
 
-@pytest.mark.parametrize("choose", [best_worst, every])
+def test_the_best_and_what_lies_two_deviations_below_the_mean(record_of):
+    rewards = {**{f"good {n}": 2.0 for n in range(10)}, "bad": -3.0, "awful": -8.0}
+    # mean 0.75, standard deviation 2.98: -5.2 is aimed at
+    assert texts(mu_2sigma(record_of("q", rewards)))[0][1] == "bad"
+    assert texts(best_worst(record_of("q", rewards)))[0][1] == "awful"
+    assert texts(mu_2sigma(record_of("q", {"a": 1.0, "b": 0.0}))) == [("a", "b")]  # never the best itself
+
+
+def test_a_random_pair_is_any_of_two_rewards_the_higher_one_chosen(record_of):
+    drawn = [random(record_of(f"q{n}", {"a": 2.0, "b": 1.0, "c": 1.0, "d": 0.0}))[0] for n in range(200)]
+    seen = {(pair.chosen.text, pair.rejected.text) for pair in drawn}
+    assert seen == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "d"), ("c", "d")}
+    assert drawn[7] == random(record_of("q7", {"d": 0.0, "c": 1.0, "b": 1.0, "a": 2.0}))[0]
+
+
+def test_the_first_label_speaks_for_a_record(record_of):
+    record = record_of("q", {"a": 0.0, "b": 3.0, "c": None}, [("a", "b", "c"), ("b", "a")])
+    assert texts(first_labelled(record)) == [("a", "c")]
+    assert reason(first_labelled, record, 0.0) == "no_reward"
+    assert reason(first_labelled, record_of("q", {"a": 0.0, "b": 3.0})) == "no_label"
+
+
+@pytest.mark.parametrize("choose", [best_worst, every, mu_2sigma, random])
 def test_what_gives_no_pair_says_why(record_of, choose):
     assert reason(choose, record_of("q", {"a": 1.0})) == "one_response"
     assert reason(choose, record_of("q", {"a": 1.0, "b": None})) == "no_reward"

@@ -38,6 +38,8 @@ def chosen(made: Record, *sets: str) -> list[tuple[str, float | None]]:
 def test_pairs_are_people_s_or_the_two_ends_or_all():
     assert chosen(record(), "method=dpo") == [("preferred", 1.0), ("other", 0.0)]
     assert chosen(record(), "method=simpo", "loss.ranking.pairs=best-worst") == [("other", 3.0), ("sample 0", -2.0)]
+    assert chosen(record(drawn=9), "method=dpo", "loss.ranking.pairs=mu-2sigma")[0] == ("sample 8", 6.0)
+    assert len(chosen(record(), "method=dpo", "loss.ranking.pairs=random")) == 2
     assert len(chosen(record(), "method=ipo", "loss.ranking.pairs=all")) == 6
     assert len(chosen(record(), "method=infonca")) == len(chosen(record(), "method=rrhf")) == 6
 
