@@ -8,11 +8,10 @@ from pathlib import Path
 
 from neat_data.cli.output import stdout
 from pipelines.processes import exit_status_of
-from pipelines.table2_small.experiment import Experiment, Models
+from pipelines.table2_small.experiment import Experiment
 from pipelines.table2_small.jobs import Workers
+from pipelines.table2_small.plans import Models, plan_of
 from pipelines.table2_small.sizes import SIZES
-
-MODELS = Path("data/models")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +21,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    plan = plan_of(options.size)
     models = Models(
-        policy=options.policy, plain=options.plain_policy, reward=options.reward_model, held_out=options.held_out_model
+        policy=options.policy or plan.models.policy,
+        plain=options.plain_policy or plan.models.plain,
+        reward=options.reward_model or plan.models.reward,
+        held_out=options.held_out_model or plan.models.held_out,
     )
     workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
-    experiment = Experiment(options.data, options.out, SIZES[options.size], models, workers)
+    experiment = Experiment(options.data, options.out, SIZES[options.size], models, workers, plan)
     if not options.table_only:
         experiment.run()
     _show(experiment)
@@ -49,10 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time; the cores are shared among them")
     parser.add_argument("--table-only", action="store_true", help="the table of what has been evaluated so far")
-    parser.add_argument("--policy", default=str(MODELS / "tiny-policy"))
-    parser.add_argument("--plain-policy", default=str(MODELS / "tiny-policy-plain"), help="never taught the prompts")
-    parser.add_argument("--reward-model", default=str(MODELS / "tiny-reward"), help="what trains")
-    parser.add_argument("--held-out-model", default=str(MODELS / "tiny-reward-heldout"), help="what only measures")
+    parser.add_argument("--policy", help="unset: the size's own, as all models")
+    parser.add_argument("--plain-policy", help="never taught the prompts")
+    parser.add_argument("--reward-model", help="what trains")
+    parser.add_argument("--held-out-model", help="what only measures")
     return parser
 
 

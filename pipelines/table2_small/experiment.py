@@ -17,25 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.table2_small.arms import ARMS, CONTROLS, METHODS, Arm
+from pipelines.table2_small.arms import Arm
 from pipelines.table2_small.folder import claimed
 from pipelines.table2_small.jobs import Command, Job, Workers
+from pipelines.table2_small.plans import TINY, Models, Plan
 from pipelines.table2_small.rows import rows_of
 from pipelines.table2_small.sizes import Size
 from pipelines.table2_small.tuning import KL_CAP, PERPLEXITY_CAP, Trial, best, read_trial, trials
 
-SETTINGS = Path(__file__).with_name("settings.yaml")
 TUNING_SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Folders or hub ids: the two policies, the reward model that trains, and the one that only measures."""
-
-    policy: str
-    plain: str
-    reward: str
-    held_out: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +37,7 @@ class Experiment:
     size: Size
     models: Models
     workers: Workers
+    plan: Plan = TINY
 
     def run(self) -> None:
         """Everything, in the order in which it is worth most should it be stopped.
@@ -60,13 +51,13 @@ class Experiment:
 
     def _stages(self) -> None:
         self.workers.run(self._datasets())
-        first = [arm for arm in METHODS if arm.after is None]
-        behind = [arm for arm in METHODS if arm.after is not None]
+        first = [arm for arm in self.plan.methods if arm.after is None]
+        behind = [arm for arm in self.plan.methods if arm.after is not None]
         for arms in (first, behind):
             self._try(arms)
             self._choose(arms)
             self._train(arms)
-        self._train(CONTROLS)
+        self._train(self.plan.controls)
 
     def _datasets(self) -> list[Job]:
         sources = {"train": "train.jsonl", "validation": "validation.jsonl", "test": "test/*/test.jsonl"}
@@ -94,7 +85,7 @@ class Experiment:
 
     def _trial(self, arm: Arm, number: int) -> Job:
         given = {
-            **trials(arm, self.size.trials)[number],
+            **self._trials(arm)[number],
             "limit": self.size.trial_records,
             "eval_strategy": "no",
             "save_strategy": "no",
@@ -103,6 +94,9 @@ class Experiment:
         start = self._trial_run(arm.after, self._taken(arm.after)) if arm.after else self.models.policy
         fit = self._fit(arm, run, str(start), self.out / "train", TUNING_SEED, given)
         return Job(f"tune-{arm.name}-{number}", (fit,), may_diverge=True)
+
+    def _trials(self, arm: Arm) -> list[dict[str, Any]]:
+        return trials(arm, self.size.trials, self.plan.learning_rates)
 
     def _trial_evaluation(self, arm: Arm, number: int) -> Job:
         run = self._trial_run(arm.name, number)
@@ -122,7 +116,7 @@ class Experiment:
     def _chosen(self, arm: Arm) -> dict[str, Any]:
         tried = [
             read_trial(arm.name, number, given, self._trial_measured(arm, number), Path(self.models.reward).name)
-            for number, given in enumerate(trials(arm, self.size.trials))
+            for number, given in enumerate(self._trials(arm))
         ]
         start = self._start_perplexity()
         taken = best(tried, start)
@@ -150,18 +144,24 @@ class Experiment:
         given = {name: value for name, value in given.items() if _means_something(arm, name)}
         if self.size.records is not None:
             given["limit"] = self.size.records
-        start = self.run_of(arm.after, seed) if arm.after else self.models.plain if arm.plain else self.models.policy
+        start = self.run_of(arm.after, seed) if arm.after else self._policy(arm)
         dataset = self.run_of(arm.on, seed) / "dataset" if arm.on else self.out / "train"
         given["held_out.data"] = str(self.out / "validation")
         return Job(
             f"{arm.name}-{seed}", (self._fit(arm, self.run_of(arm.name, seed), str(start), dataset, seed, given),)
         )
 
+    def _policy(self, arm: Arm) -> str:
+        if not arm.plain:
+            return self.models.policy
+        assert self.models.plain is not None
+        return self.models.plain
+
     def _fit(self, arm: Arm, run: Path, start: str, dataset: Path, seed: int, given: Mapping[str, Any]) -> Command:
         sets = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
         return (
             *("neat_train", "fit", str(dataset), "--policy", start, "--method", arm.method, "--out", str(run)),
-            *("--settings", str(SETTINGS), "--seed", str(seed), *sets, "--quiet"),
+            *("--settings", str(self.plan.settings), "--seed", str(seed), *sets, "--quiet"),
         )
 
     def _starts(self) -> list[Job]:
@@ -172,6 +172,7 @@ class Experiment:
                 ("policy", self.models.policy, ("validation", "test")),
                 ("plain", self.models.plain, ("test",)),
             )
+            if model is not None
         ]
 
     def _eval_model(self, model: str, name: str, queries: str) -> Command:
@@ -207,7 +208,7 @@ class Experiment:
 
 def _means_something(arm: Arm, name: str) -> bool:
     """Whether a tuned setting of the arm that a control is of means something to the control."""
-    if ARMS[arm.name].settings.get("loss.beta") == 0.0 or arm.method.startswith("rrhf"):
+    if arm.settings.get("loss.beta") == 0.0 or arm.method.startswith("rrhf"):
         return not name.startswith("loss.penalty") and (name != "loss.beta" or name in arm.settings)
     return True
 

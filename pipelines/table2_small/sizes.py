@@ -1,4 +1,7 @@
-"""How much of everything: `small` suits two CPU cores, `full` has all rows, `tiny` tries the machinery."""
+"""How much of everything: `small` suits two CPU cores, `full` has all rows, `tiny` tries the machinery.
+
+`smollm2` is of a real small language model and wants an accelerator; `smollm2-tiny` tries it.
+"""
 
 from __future__ import annotations
 
@@ -32,5 +35,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "tiny": Size(records=48, trial_records=32, trials=2, seeds=(1, 2), queries=6, validation=6),
         "small": Size(records=2_000, trial_records=1_000, trials=4, seeds=(1, 2, 3), queries=300, validation=200),
         "full": Size(records=None, trial_records=2_000, trials=8, seeds=(1, 2, 3, 4, 5), queries=None, validation=500),
+        "smollm2": Size(records=1_024, trial_records=256, trials=4, seeds=(1, 2), queries=150, validation=100),
+        "smollm2-tiny": Size(records=8, trial_records=8, trials=1, seeds=(1,), queries=3, validation=4),
     }
 )

@@ -18,7 +18,7 @@ from neat_train.comparison.markdown import write_markdown
 from neat_train.comparison.page import write_report
 from neat_train.comparison.result import Comparison, Cost, Hypothesis
 from neat_train.comparison.tables import differences, tables
-from pipelines.table2_small.arms import ARMS, CONTROLS, DIFFERS, METHODS, ORDER, QUESTIONS, Question
+from pipelines.table2_small.arms import ARMS, DIFFERS, ORDER, QUESTIONS, Question
 from pipelines.table2_small.experiment import Experiment
 
 POSITIVE = " (positive prompt)"
@@ -83,7 +83,7 @@ def _places(experiment: Experiment) -> dict[str, list[Path]]:
     """Every row's evaluations, in the order of the table."""
     starts = {"before training": "policy", "before training, plain": "plain"}
     places = {name: _evaluated(experiment.out / "start" / start / "test") for name, start in starts.items()}
-    for arm in (*METHODS, *CONTROLS):
+    for arm in (*experiment.plan.methods, *experiment.plan.controls):
         runs = [experiment.run_of(arm.name, seed) for seed in experiment.size.seeds]
         places[arm.name] = [place for run in runs for place in _evaluated(run / "eval" / "test")]
         places[arm.name + POSITIVE] = [place for run in runs for place in _evaluated(run / "eval" / "test-positive")]

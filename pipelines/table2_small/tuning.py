@@ -19,18 +19,17 @@ from scipy.stats import qmc
 from neat_data.errors import RunError
 from pipelines.table2_small.arms import Arm
 
-LEARNING_RATES = (2e-4, 5e-3)
 PERPLEXITY_CAP = 1.25  # times the start's
 KL_CAP = 0.5  # nats a token, from the start
 
 
-def trials(arm: Arm, count: int) -> list[dict[str, Any]]:
+def trials(arm: Arm, count: int, learning_rates: tuple[float, float]) -> list[dict[str, Any]]:
     """Settings of every trial: learning rates spread evenly over the logarithm, each with a draw of the others.
 
-    >>> [trial["learning_rate"] for trial in trials(Arm("a", "sft"), 2)]
+    >>> [trial["learning_rate"] for trial in trials(Arm("a", "sft"), 2, (2e-4, 5e-3))]
     [0.000447, 0.00224]
     """
-    low, high = LEARNING_RATES
+    low, high = learning_rates
     rates = [float(f"{low * (high / low) ** ((number + 0.5) / count):.3g}") for number in range(count)]
     draws = qmc.LatinHypercube(d=max(1, len(arm.tuned)), rng=0).random(count)
     return [{"learning_rate": rate, **_drawn(arm, row)} for rate, row in zip(rates, draws, strict=True)]

@@ -13,8 +13,9 @@ from neat_data.errors import InputError, RunError
 from neat_train.config.reading import read_settings
 from pipelines.table2_small.__main__ import main
 from pipelines.table2_small.arms import ARMS, CONTROLS, DIFFERS, METHODS, ORDER, QUESTIONS, Arm
-from pipelines.table2_small.experiment import SETTINGS, Experiment, Models
+from pipelines.table2_small.experiment import Experiment
 from pipelines.table2_small.jobs import Job, Workers
+from pipelines.table2_small.plans import SMOLLM2, TINY, Models
 from pipelines.table2_small.rows import rows_of
 from pipelines.table2_small.sizes import SIZES
 from pipelines.table2_small.table import write_table
@@ -58,14 +59,14 @@ def test_figures_that_an_evaluation_lacks_are_none(tmp_path: Path) -> None:
 
 
 def test_every_arm_has_as_many_trials_with_the_same_learning_rates_inside_the_range() -> None:
-    rates = {arm.name: [one["learning_rate"] for one in trials(arm, 4)] for arm in METHODS}
+    rates = {arm.name: [one["learning_rate"] for one in trials(arm, 4, TINY.learning_rates)] for arm in METHODS}
     assert len({tuple(rates_of) for rates_of in rates.values()}) == 1
     assert all(2e-4 < rate < 5e-3 for rate in rates["sft"])
     assert [round(later / earlier, 1) for earlier, later in pairwise(rates["sft"])] == [2.2] * 3
 
 
 def test_trials_try_several_values_of_what_else_is_tuned() -> None:
-    tried = trials(ARMS["neat-pp"], 4)
+    tried = trials(ARMS["neat-pp"], 4, TINY.learning_rates)
     for name in ARMS["neat-pp"].tuned:
         assert len({one[name] for one in tried}) > 1
 
@@ -97,19 +98,28 @@ def test_a_trial_s_figures_are_read_where_its_evaluation_leaves_them(tmp_path: P
     assert experiment._trial_measured(sft, 0).name == "validation", "where eval itself puts it"
 
 
-@pytest.mark.parametrize("arm", [*METHODS, *CONTROLS], ids=lambda arm: arm.name)
-def test_the_settings_of_every_run_are_settings_of_fit(arm, tmp_path: Path) -> None:
-    experiment = small(tmp_path)
+ARMS_OF_PLANS = [(plan, arm) for plan in (TINY, SMOLLM2) for arm in (*plan.methods, *plan.controls)]
+
+
+@pytest.mark.parametrize(("plan", "arm"), ARMS_OF_PLANS, ids=lambda one: getattr(one, "name", ""))
+def test_the_settings_of_every_run_are_settings_of_fit(plan, arm, tmp_path: Path) -> None:
+    experiment = replace(small(tmp_path), plan=plan)
     tuned = {
-        name: {"settings": trials(ARMS[name], 4)[2], "taken": 2} for name in ("sft", "dpo", "rrhf", "neat", "neat-pp")
+        method.name: {"settings": trials(method, 4, plan.learning_rates)[2], "taken": 2} for method in plan.methods
     }
     (tmp_path / "tune.json").write_text(json.dumps(tuned))
     (command,) = experiment._final(arm, 1).commands
     sets = [value for flag, value in pairwise(command) if flag == "--set"]
-    settings = read_settings(SETTINGS, {"method": arm.method, "seed": 1}, sets, "")
+    settings = read_settings(plan.settings, {"method": arm.method, "seed": 1}, sets, "")
     assert settings.training["learning_rate"] == tuned[arm.of or arm.name]["settings"]["learning_rate"]
     assert settings.limit == 2_000
     assert settings.held_out.data == str(tmp_path / "validation")
+
+
+def test_a_plan_without_a_policy_that_was_never_taught_evaluates_one_start(tmp_path: Path) -> None:
+    experiment = replace(small(tmp_path), plan=SMOLLM2, models=SMOLLM2.models)
+    assert [job.name for job in experiment._starts()] == ["start-policy"]
+    assert not any(arm.plain for arm in (*SMOLLM2.methods, *SMOLLM2.controls))
 
 
 def test_the_hypotheses_are_the_papers_order() -> None:
