@@ -17,5 +17,5 @@ def test_every_fault_has_its_test() -> None:
         tests = NAMED.findall(row)
         assert tests, row
         for path, name in tests:
-            text = (ROOT / "tests" / path).read_text(encoding="utf-8")
+            text = (ROOT / path).read_text(encoding="utf-8")
             assert re.search(rf"^def {name}\b", text, re.MULTILINE), f"{path}::{name}"

@@ -91,7 +91,7 @@ def dom(file: Path, profile: Path) -> str:
     quiet = ["quic", "background-networking", "component-update", "sync", "gpu", "dev-shm-usage"]
     options = [f"--disable-{name}" for name in quiet]
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--no-first-run", *options, f"--user-data-dir={profile}"]
-    done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -55,12 +55,12 @@ def test_who_ends_the_launcher_ends_its_processes(tmp_path):
     inner = f"import os, pathlib, time; pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
     outer = f"import sys; from neat_train.training.launch import launch; launch([sys.executable, '-c', {inner!r}], 2)"
     started = subprocess.Popen([*COMMAND, outer])
-    latest = time.monotonic() + 60
+    latest = time.monotonic() + 600  # of a machine that is busy
     while len(list(tmp_path.iterdir())) < 2:
         assert started.poll() is None
         assert time.monotonic() < latest
     started.terminate()
-    assert started.wait(timeout=60) == 143
+    assert started.wait(timeout=600) == 143
     for process in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(process.name), 0)
@@ -101,7 +101,7 @@ with leaving_for_good():
 def test_one_of_several_ends_in_order_and_is_gone(code, status, said):
     environment = {**os.environ, "LOCAL_RANK": "0"}
     command = [*COMMAND, LEAVING.format(code=code)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert (ended.returncode, ended.stderr) == (status, said)
     assert sorted(ended.stdout.split()) == ["hook", "the", "the", "the", "thread", "work"]
 

@@ -92,7 +92,7 @@ def test_a_server_in_trouble_is_asked_again(serve, api: str, mood: str) -> None:
         return loopback.Reply(int(mood), {"error": {"message": "busy"}}, AT_ONCE)
 
     try:
-        [reply] = ask(serve(real(answer)).url, api, "q", **({"timeout": 0.3, "retries": 9} if mood == "slow" else {}))
+        [reply] = ask(serve(real(answer)).url, api, "q", **({"timeout": 1.0, "retries": 29} if mood == "slow" else {}))
     finally:
         released.set()
     assert reply.text == "at last"
@@ -247,7 +247,7 @@ def test_a_local_judge_throws_other_dice_for_every_question_and_the_same_for_the
 
 
 def test_as_many_questions_are_under_way_as_allowed_and_no_more(serve) -> None:
-    together = threading.Barrier(3, timeout=60)
+    together = threading.Barrier(3, timeout=600)
 
     def answer(path: str, text: str) -> Any:
         together.wait()

@@ -17,7 +17,7 @@ from neat_data.models.samplers.openai import HUMAN, OpenAISampler
 from neat_data.record import Message
 from tests.support.loopback import Reply
 
-QUICK = {"attempts": 4, "timeout": 60}
+QUICK = {"attempts": 4, "timeout": 600}
 ASKS = [
     Ask((Message("user", f"Question {i}"),), seed=2**62 + i, sampling=Sampling(max_new_tokens=9)) for i in range(20)
 ]
@@ -119,7 +119,7 @@ def test_a_model_argument_that_would_overrule_the_run_or_hold_a_secret_is_refuse
 
 
 def test_no_more_requests_run_at_once_than_were_allowed(serve):
-    gate = threading.Barrier(3, timeout=60)
+    gate = threading.Barrier(3, timeout=600)
 
     def answer(method, path, body):
         if method == "POST":
@@ -204,10 +204,10 @@ def test_a_server_that_says_nothing_for_a_while_is_asked_again(serve):
         if method == "POST":
             asked.append(body)
             if len(asked) == 1:
-                released.wait(60)
+                released.wait(600)
         return parrot(method, path, body)
 
-    sampler = load(serve(answer), {"attempts": 100, "timeout": 0.1})
+    sampler = load(serve(answer), {"attempts": 100, "timeout": 1.0})
     assert sampler.sample(ASKS[:1]) == EXPECTED[:1]
     released.set()
     assert len(asked) >= 2
@@ -347,9 +347,9 @@ def test_ctrl_c_ends_the_run_while_answers_are_awaited(serve):
 
     def answer(method, path, body):
         if method == "POST":
-            if arrived.wait(60) == 0:
+            if arrived.wait(600) == 0:
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            gave_up.append(not released.wait(60))
+            gave_up.append(not released.wait(600))
         return parrot(method, path, body)
 
     sampler = load(serve(answer), concurrency=4)
