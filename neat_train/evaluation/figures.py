@@ -16,6 +16,7 @@ import polars as pl
 from scipy import stats
 
 from neat_data.plain import parts
+from neat_data.thought import thought_of
 from neat_train.evaluation.result import (
     KL,
     DecodingFigures,
@@ -28,6 +29,7 @@ from neat_train.evaluation.result import (
     RewardFigures,
     SourceEstimate,
     SourceShare,
+    ThoughtFigures,
     WinRate,
 )
 from neat_train.statistics import (
@@ -79,6 +81,7 @@ def of_decoding(rows: pl.DataFrame, models: Sequence[str]) -> DecodingFigures:
         empty=_mean(given["empty"]),
         refusals=_mean(given["refusal"]),
         refusals_by_source=_by_source(given, _refusals) if several else None,
+        thoughts=thoughts(given["text"].to_list()),
         distinct=distinct(given["text"].to_list()),
         kl=kl_figures(kl["kl"].to_numpy(), kl["tokens"].to_numpy()) if len(kl) else None,
         rewards={model: of_rewards(given, model) for model in models},
@@ -160,6 +163,19 @@ def distinct(texts: Sequence[str]) -> dict[str, float | None]:
     """
     words = [_WORD.findall(text.lower()) for text in texts]
     return {str(n): _distinct(words, n) for n in (1, 2, 3)}
+
+
+def thoughts(texts: Sequence[str]) -> ThoughtFigures | None:
+    """How often answers begin with a thought, and what becomes of it; None where none does.
+
+    >>> thoughts(["<think>Hm.</think> Yes", "<think>Well", "No", "Yes"])
+    ThoughtFigures(share=0.5, unended=0.5, characters=3.5)
+    """
+    found = [thought for text in texts if (thought := thought_of(text)) is not None]
+    if not found:
+        return None
+    unended = sum(not thought.ended for thought in found) / len(found)
+    return ThoughtFigures(len(found) / len(texts), unended, float(np.median([len(each.text) for each in found])))
 
 
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:

@@ -68,6 +68,15 @@ class Length(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtFigures(Plain):
+    """How many answers begin with a thought, and of those: how many never end it, and the median of its characters."""
+
+    share: float
+    unended: float
+    characters: float
+
+
+@dataclass(frozen=True, slots=True)
 class Quantiles(Plain):
     """Of the perplexity of single responses."""
 
@@ -141,6 +150,7 @@ class DecodingFigures(Plain):
         length: in tokens.
         finished, empty, refusals: shares of the answers.
         refusals_by_source: where there are several query sources.
+        thoughts: where an answer thinks.
         distinct: n -> distinct n-grams among all of the answers.
         kl: where it was estimated.
         rewards: by reward model.
@@ -153,6 +163,7 @@ class DecodingFigures(Plain):
     empty: float | None
     refusals: float | None
     refusals_by_source: Mapping[str, SourceShare] | None = field(default=None, metadata=WHERE_KNOWN)
+    thoughts: ThoughtFigures | None = field(default=None, metadata=WHERE_KNOWN)
     distinct: Mapping[str, float | None]
     kl: KL | None = field(default=None, metadata=WHERE_KNOWN)
     rewards: Mapping[str, NegativeRewardFigures | RewardFigures]

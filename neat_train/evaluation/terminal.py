@@ -96,7 +96,19 @@ def _answers(result: EvalResult) -> Table:
         for name, figures in result.decodings.items()
     )
     columns = ("answers", "number", "tokens", "finished", "empty", "refusals", "distinct-1 -2 -3")
-    return Table("Answers", columns, rows, f"{_kl(result)} {_negative(result)}".strip())
+    return Table("Answers", columns, rows, " ".join(filter(None, (_thoughts(result), _kl(result), _negative(result)))))
+
+
+def _thoughts(result: EvalResult) -> str:
+    """How often they think, decoding by decoding; nothing where none does."""
+    told = ((name, figures.thoughts) for name, figures in result.decodings.items())
+    lines = [
+        f"{name}: {percent(of.share)} think, {percent(of.unended)} of these without an end, {number(of.characters)} "
+        "characters (median)."
+        for name, of in told
+        if of is not None
+    ]
+    return " ".join(lines)
 
 
 def _negative(result: EvalResult) -> str:

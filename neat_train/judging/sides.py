@@ -1,4 +1,8 @@
-"""What a judge compares: a run or a model that answers the queries, or what people chose or rejected of a dataset."""
+"""What a judge compares: a run or a model that answers the queries, or what people chose or rejected of a dataset.
+
+A judge sees what a reward model scores, the answer alone: a thought in front of it is left out, and a response whose
+thought never ends says nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any, Literal, get_args
 from neat_data.errors import InputError
 from neat_data.progress import Watcher
 from neat_data.store.documents import Settings
+from neat_data.thought import answer_of
 from neat_train.evaluation.queries import EvalQuery, name_of, read_queries, sha256_of
 from neat_train.evaluation.result import EvaluatedPolicy
 from neat_train.evaluation.subject import Subject, answers, named_prompt, open_subject
@@ -88,7 +93,8 @@ class People:
         return [SideText(self._text(query)) for query in queries]
 
     def _text(self, query: EvalQuery) -> str | None:
-        return _of(query, self.choice) if self.dataset is None else self.known.get(query.query_id)
+        text = _of(query, self.choice) if self.dataset is None else self.known.get(query.query_id)
+        return None if text is None else answer_of(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,8 @@ class Model:
         return True
 
     def texts(self, queries: Sequence[EvalQuery], watch: Watcher) -> list[SideText]:
-        """One answer a query, in their order; no text where it was refused, as one too long for the window is."""
+        """One answer a query, in their order; no text where it was refused, as one too long for the window is, or where
+        a thought has no end."""
         asked = self.answering
         watch.phase(f"answers of {self.label}", len(queries))
         try:
@@ -139,7 +146,10 @@ class Model:
             )
         finally:
             self.subject.close()
-        return [SideText(None) if sample.refused else SideText(sample.text, not sample.finished) for sample in samples]
+        return [
+            SideText(None) if sample.refused else SideText(answer_of(sample.text), not sample.finished)
+            for sample in samples
+        ]
 
 
 Contender = People | Model

@@ -44,7 +44,7 @@ def write_table(experiment: Experiment) -> list[Table]:
     made = [*tables(comparison), *answered]
     out = experiment.out
     (out / "table.json").write_text(
-        json.dumps(_without_texts(comparison, controls, asked), indent=1) + "\n", encoding="utf-8"
+        json.dumps(_with_controls(comparison, controls, asked), indent=1) + "\n", encoding="utf-8"
     )
     write_markdown(made, out / "table.md")
     write_report(comparison, out / "table.html", answered)
@@ -66,17 +66,21 @@ def _answered(controls: Comparison, asked: Mapping[Hypothesis, Question]) -> Tab
     )
 
 
-def _without_texts(
-    comparison: Comparison, controls: Comparison, asked: Mapping[Hypothesis, Question]
-) -> dict[str, Any]:
-    """The figures alone, to be shown to others: no answers, and of the seeds no folders."""
+def figures_alone(comparison: Comparison) -> dict[str, Any]:
+    """The figures, to be shown to others: no answers, and of the seeds no folders."""
     document = comparison.to_dict()
     del document["samples"]
     for arm in document["arms"]:
         arm["seeds"] = [member["seed"] for member in arm.pop("members")]
+    return document
+
+
+def _with_controls(
+    comparison: Comparison, controls: Comparison, asked: Mapping[Hypothesis, Question]
+) -> dict[str, Any]:
     differing = [{"differ_in": asked[one.hypothesis].differs} for one in controls.differences]
     tested = [{**one, **more} for one, more in zip(controls.to_dict()["differences"], differing, strict=True)]
-    return {**document, "controls": tested}
+    return {**figures_alone(comparison), "controls": tested}
 
 
 def _places(experiment: Experiment) -> dict[str, list[Path]]:

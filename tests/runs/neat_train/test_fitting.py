@@ -110,7 +110,7 @@ def test_pairs_are_kept_of_what_is_trained_and_of_nothing_that_is_held_out(ragge
     assert everything > 6
     assert kept == 3
     assert same_held_out == held_out
-    with pytest.raises(InputError, match=r"was begun with other settings|keep_pairs"):
+    with pytest.raises(InputError, match="keep_pairs"):
         trained("some", "keep_pairs=random:3")
     with pytest.raises(InputError, match="to keep 99 of"):
         trained("more", "keep_pairs=random:99")

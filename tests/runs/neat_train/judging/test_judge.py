@@ -153,6 +153,20 @@ def test_every_verdict_is_in_the_file_with_both_answers_as_they_came(judged) -> 
     assert judgement.result.tokens.prompt == sum(read)
 
 
+def test_a_judge_sees_answers_without_their_thoughts(serve, tmp_path: Path) -> None:
+    """A thought without an end says nothing, so its query has no pair."""
+    rows = [
+        {"prompt": "One?", "chosen": "<think>\nlong and wise\n</think>\n\nyes", "rejected": "never"},
+        {"prompt": "Two?", "chosen": "<think>\nfor ever", "rejected": "no"},
+    ]
+    people = tmp_path / "people.jsonl"
+    people.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    script = Script(always_longer)
+    result = judge(request(people, tmp_path / "out", serve(script).url, calibrate=0)).result
+    assert {frozenset(pair) for pair in script.asked} == {frozenset(("yes", "never"))}
+    assert (result.n, result.queries.comparable, result.verdicts.lose) == (1, 1, 1)
+
+
 def test_the_same_texts_are_a_tie_nobody_is_asked_about(serve, tmp_path: Path) -> None:
     people = tmp_path / "people.jsonl"
     people.write_text(json.dumps({"prompt": "One?", "chosen": "yes", "rejected": "no"}) + "\n")

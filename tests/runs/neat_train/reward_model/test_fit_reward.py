@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 import neat_data as nd
@@ -288,3 +291,23 @@ def test_a_reward_model_goes_on_from_its_own_head(data: Path, random_policy: Pat
     first = fit(data, random_policy, tmp_path / "first", full=True).result.held_out
     second = fit(data, tmp_path / "first", tmp_path / "second", full=True).result.held_out
     assert second.start["loss"] == pytest.approx(first.end["loss"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_does(data: Path, random_policy: Path, tmp_path: Path) -> None:
+    """Steps of seven records: a rank has one more than the other, and their labels count together."""
+    sets = "optim=sgd learning_rate=0.1 max_steps=3 records_per_step=7 eval_strategy=no max_length=256 max_response=64"
+    flags = ["--method", "reward", "--full", "--device", "cpu", "--quiet"]
+    for setting in (*sets.split(), "token_budget=200"):
+        flags += ["--set", setting]
+    trained, logged = [], []
+    for ranks in ("1", "2"):
+        out = tmp_path / ranks
+        command = ["fit", str(data), "--policy", str(random_policy), "--out", str(out), "--nproc", ranks, *flags]
+        subprocess.run([sys.executable, "-m", "neat_train", *command], check=True, timeout=300)
+        trained.append(load_file(out / "model.safetensors"))
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        logged.append([(row["loss"], row["labels"], row["records"]) for row in rows if "labels" in row])
+    assert logged[1] == [pytest.approx(row, abs=1e-5) for row in logged[0]]
+    for name, weight in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weight, atol=1e-6, rtol=1e-5)

@@ -42,6 +42,14 @@ def test_kl_is_a_total_over_all_tokens_and_a_mean_over_responses():
     assert kl.per_response.value == pytest.approx(2)
 
 
+def test_answers_that_think_are_counted_and_nothing_is_said_where_none_does():
+    texts = ["<think>Hm, so.</think> Yes", "<think>Well", "No", "<think>A</think> B"]
+    decoding = figures.of_decoding(table(*({"text": text} for text in texts)), [])
+    assert (decoding.thoughts.share, decoding.thoughts.unended, decoding.thoughts.characters) == (0.75, 1 / 3, 4.0)
+    assert DecodingFigures.from_dict(decoding.to_dict()) == decoding
+    assert "thoughts" not in figures.of_decoding(table({"text": "No"}), []).to_dict()
+
+
 def test_the_interval_of_a_ratio_is_that_of_a_plain_bootstrap():
     draws = np.random.default_rng(3)
     counts = draws.integers(1, 40, 80)

@@ -1,0 +1,1 @@
+"""Which pairs to keep: the same policy trained on equal numbers of pairs, chosen by every strategy."""
