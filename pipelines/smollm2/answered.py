@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from neat_data.analysis.measures import wilson
+from neat_data.models.sampler import sample_seed
 from neat_data.record import Messages, Record, Response
 from neat_data.report.tables import MISSING, Table
 from neat_data.store.dataset import PreferenceDataset
@@ -26,6 +27,7 @@ from pipelines.smollm2.rows import TESTS
 from pipelines.smollm2.rules import Rules, rules_of
 
 PLAIN = "plain"
+SEED = 0  # of the round; a record does not name the prompt of an answer, but the answer's seed tells it
 SHOWN = 5  # queries of each file whose answers are shown: those with the first ids, which are hashes
 
 
@@ -66,7 +68,7 @@ def write_figures(out: Path, prompts: Sequence[str]) -> None:
     """Write prompts.json, prompts.md and samples.md under `out`, of the datasets there.
 
     Args:
-        prompts: their names, in the order of the datasets' rounds.
+        prompts: their names.
     """
     asked = [one for kind in TESTS for one in read(out / kind, kind, prompts)]
     figures = figures_of(asked, prompts)
@@ -76,7 +78,7 @@ def write_figures(out: Path, prompts: Sequence[str]) -> None:
 
 
 def read(folder: Path, kind: str, prompts: Sequence[str]) -> list[Asked]:
-    """The queries of a dataset in order of their ids; round n has the answers under the n-th prompt."""
+    """The queries of a dataset in order of their ids, with the answers of its first round."""
     dataset = PreferenceDataset.open(str(folder))
     heldout = {r.response_id: r.reward for record in dataset.records(rank_by=HELD_OUT) for r in record.responses}
     made = [_asked(record, kind, prompts, heldout) for record in dataset.records()]
@@ -84,7 +86,8 @@ def read(folder: Path, kind: str, prompts: Sequence[str]) -> list[Asked]:
 
 
 def _asked(record: Record, kind: str, prompts: Sequence[str], heldout: Mapping[str, float | None]) -> Asked:
-    sampled = {prompts[r.round - 1]: r for r in record.responses if r.round}
+    by_seed = {sample_seed(SEED, 1, record.query_id, prompt, 0): prompt for prompt in prompts}
+    sampled = {by_seed[r.seed]: r for r in record.responses if r.seed is not None}
     answers = {
         prompt: Answer(response, float(heldout[response.response_id] or 0.0), rules_of(response.text))
         for prompt, response in sampled.items()

@@ -1,7 +1,7 @@
 """`python -m pipelines.smollm2.prompted --data FOLDER --rewards FOLDER --out FOLDER`: does the negative prompt work?
 
-500 queries of each of HH's test files, answered by SmolLM2 as it is under the prompts of asked.yaml, each prompt a
-round of a dataset; both reward models score what came. The same command goes on. What is under `out`:
+500 queries of each of HH's test files, answered by SmolLM2 as it is under the prompts of asked.yaml; both reward
+models score what came. The same command goes on. What is under `out`:
 
     rows/{harmless,helpful}.jsonl, {harmless,helpful}    the queries with people's pairs, and the datasets of them
     prompts.json, prompts.md, samples.md                 the figures, and ten queries with all of their answers
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def prompts() -> list[str]:
-    """Names of the prompts, in the order of their rounds."""
+    """Names of the prompts."""
     return [prompt["name"] for prompt in yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))["prompts"]]
 
 
@@ -95,16 +95,13 @@ class Prompted:
         folder, base = str(self.out / kind), ("--base", str(self.policy), "--quiet")
         a, b = (str(self.rewards / SHIPPED[name]) for name in ("a", "b"))
         budget = ("--token-budget", str(self.token_budget)) if self.token_budget else ()
-        asked = tuple(
-            (
-                *("neat_data", "expand", folder, "--policy", str(self.policy), "--prompts", f"{PROMPTS}:{name}"),
-                *("--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
-            )
-            for name in prompts()
+        asked = (
+            *("neat_data", "expand", folder, "--policy", str(self.policy), "--prompts", str(PROMPTS)),
+            *("--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
         )
         return (
             ("neat_data", "score", str(self._rows(kind)), "--reward-model", a, "--out", folder, *base),
-            *asked,
+            asked,
             ("neat_data", "rescore", folder, "--reward-model", b, "--name", HELD_OUT, *base),
         )
 

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_BASE = "SmolLM2-135M-Instruct, made by python -m pipelines.smollm2"
 
 
 def ship(run: Path, folder: Path) -> Path:
@@ -22,7 +21,7 @@ def ship(run: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     weights = {name: weight.to(torch.bfloat16).contiguous() for name, weight in load_file(run / _WEIGHTS).items()}
     save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
-    config = {**json.loads((run / _CONFIG).read_bytes()), "base_model_name_or_path": _BASE}
+    config = {**json.loads((run / _CONFIG).read_bytes()), "base_model_name_or_path": None}
     (folder / _CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     shutil.copyfile(run / "base.json", folder / "base.json")
     return folder
