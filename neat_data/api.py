@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from neat_data import arguments
 from neat_data.options import verbs
 from neat_data.options.keywords import keywords
+from neat_data.store.address import folder_or_url
 
 if TYPE_CHECKING:
     from neat_data.analysis.result import Stats
@@ -218,7 +219,7 @@ def compact(options: verbs.Compact) -> CompactSummary:
 
     place, how = arguments.dataset_path(options.dataset), arguments.compression(options.compression)
     with watching(options.progress) as watch:
-        return compact(place, Path(options.out), compression=how, watch=watch)
+        return compact(place, folder_or_url(options.out), compression=how, watch=watch)
 
 
 @keywords(verbs.Verify)

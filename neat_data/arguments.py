@@ -11,6 +11,7 @@ from neat_data.errors import InputError
 from neat_data.options.groups import Admitting, Dataset, Reading, RewardModel
 from neat_data.options.verbs import AddResponses, Expand, Export, Rescore, Score
 from neat_data.options.words import Compression, DropBy
+from neat_data.store.address import folder_or_url
 
 if TYPE_CHECKING:
     from neat_data.formats.export import ExportRequest
@@ -45,7 +46,9 @@ def rescore_request(options: Rescore) -> RescoreRequest:
     from neat_data.scoring.rescore import RescoreRequest
 
     spec = reward_spec(options.reward_model, options)
-    return RescoreRequest(Path(dataset_path(options.dataset)), options.name, spec, worker_count(options.workers))
+    return RescoreRequest(
+        folder_or_url(dataset_path(options.dataset)), options.name, spec, worker_count(options.workers)
+    )
 
 
 def expand_request(options: Expand) -> ExpandRequest:
@@ -55,7 +58,7 @@ def expand_request(options: Expand) -> ExpandRequest:
     if (options.policy is None) == (options.phase != "score"):
         raise InputError("nothing to answer", advice="Say {policy} MODEL, or {phase} score alone, for what was sampled")
     return ExpandRequest(
-        Path(dataset_path(options.dataset)),
+        folder_or_url(dataset_path(options.dataset)),
         None if options.policy is None else sampler_spec(options.policy, options, backend=options.sampler),
         _draws(options),
         scoring(options, options.device, options.workers),
@@ -73,7 +76,7 @@ def given_request(options: AddResponses) -> GivenRequest:
     return taken(
         GivenRequest,
         options,
-        dataset=Path(dataset_path(options.dataset)),
+        dataset=folder_or_url(dataset_path(options.dataset)),
         columns=column_places(options.columns),
         scoring=scoring(options, options.device, options.workers),
     )
@@ -148,6 +151,7 @@ _AS: Mapping[str, Callable[[Any], Any]] = {
     "Path | None": lambda value: None if value is None else Path(value),
     "tuple[str, ...]": several,
     "Arguments": lambda value: dict(value or {}),
+    "DatasetPath": folder_or_url,
 }
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from neat_data.arguments import compression, rescore_request
 from neat_data.cli.command import verb
 from neat_data.cli.output import Output
 from neat_data.options.verbs import Compact, Rescore
+from neat_data.store.address import folder_or_url
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +25,7 @@ def compact_verb(options: Compact, output: Output) -> None:
 
     how = compression(options.compression)
     with output.watcher() as watch:
-        summary = compact(str(options.dataset), Path(options.out), compression=how, watch=watch)
+        summary = compact(str(options.dataset), folder_or_url(options.out), compression=how, watch=watch)
     output.show(summary, print_compact_summary)
 
 

@@ -13,6 +13,7 @@ from neat_data.errors import InputError
 from neat_data.options.groups import Reading
 from neat_data.options.option import Option
 from neat_data.options.verbs import AddResponses, Expand
+from neat_data.store.address import folder_or_url
 
 if TYPE_CHECKING:
     from neat_data.progress import Watcher
@@ -60,7 +61,7 @@ def _grown(options: ExpandCommand, watch: "Watcher") -> "GrowSummary":
     from neat_data.rounds.expand import expand
 
     if options.edits:
-        return take_edits(Path(str(options.dataset)), scoring(options, options.device, options.workers), watch)
+        return take_edits(folder_or_url(str(options.dataset)), scoring(options, options.device, options.workers), watch)
     if options.responses is not None:
         return take(given_request(options.given), watch)
     return expand(expand_request(options), watch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from neat_data.cli.output import Output, open_dataset, print_json, stdout
 from neat_data.options.groups import OfDataset, RankBy
 from neat_data.options.option import Option
 from neat_data.options.verbs import Stats, Verify
+from neat_data.store.address import folder_or_url
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def rounds_verb(
     from neat_data.rounds.inspect import drop, rounds
 
     if drop_round is not None:
-        drop(Path(str(options.dataset)), drop_round)
+        drop(folder_or_url(str(options.dataset)), drop_round)
     listed = rounds(open_dataset(options.dataset))
     if output.json:
         print_json({"rounds": [each.to_dict() for each in listed]})

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("score")(score_verb)
 
 
-_OUT = Option("The dataset's folder; {dry_run} needs none.", metavar="<path>")
+_OUT = Option("The dataset's folder, or its URL: s3://, gs://, az://; {dry_run} needs none.", metavar="<path>")
 
 
 @dataclass(frozen=True, kw_only=True)

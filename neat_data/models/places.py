@@ -16,7 +16,7 @@ from typing import Any, Literal
 from neat_data.errors import RunError
 from neat_data.record import canonical_json
 from neat_data.store.atomic import write_atomically
-from neat_data.store.location import cache_folder
+from neat_data.store.cache import cache_folder
 
 Kind = Literal["reward model", "policy"]
 

@@ -50,7 +50,9 @@ Refusal = Annotated[str | None, Option("A regular expression for what counts as 
 class OfDataset:
     """The dataset that a verb reads or adds to."""
 
-    dataset: Annotated[Dataset, Argument("A dataset folder that `neat-data score` wrote.")] = field(kw_only=False)
+    dataset: Annotated[Dataset, Argument("A dataset that `neat-data score` wrote: its folder, or a URL.")] = field(
+        kw_only=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

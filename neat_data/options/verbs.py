@@ -36,7 +36,7 @@ class Score(Reading, RewardLoading, Workers, Watched):
     source: Annotated[
         str | Path, Argument("A file, folder, glob or hub id (ID@REV); what is there locally comes first.")
     ] = field(kw_only=False)
-    out: Annotated[str | Path, Option("The dataset's folder.", metavar="<path>")]
+    out: Annotated[str | Path, Option("The dataset's folder, or its URL: s3://, gs://, az://.", metavar="<path>")]
     reward_model: Annotated[
         RewardModel | None,
         Option(
@@ -164,7 +164,9 @@ class Export(OfDataset, Watched):
 class Compact(OfDataset, Watched):
     """Of `compact`."""
 
-    out: Annotated[str | Path, Option("The new dataset's folder.", metavar="<path>")] = field(kw_only=False)
+    out: Annotated[
+        str | Path, Option("The new dataset's folder, or its URL: s3://, gs://, az://.", metavar="<path>")
+    ] = field(kw_only=False)
     compression: Compression = "none"
 
 

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from neat_data.errors import InputError
 from neat_data.progress import Silent, Watcher
@@ -28,9 +27,11 @@ from neat_data.rounds.finish import (
 )
 from neat_data.sources import Source, open_source
 from neat_data.sources.row import Reject, Row, reject_line
+from neat_data.store.address import DatasetPath
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import RejectLine, Settings
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.location import locate
 from neat_data.store.reviews import standing
 from neat_data.store.shard import read_shard
 
@@ -43,7 +44,7 @@ class GivenRequest:
         limit: rows read at most.
     """
 
-    dataset: Path
+    dataset: DatasetPath
     source: str
     subset: str | None = None
     split: str | None = None
@@ -87,7 +88,7 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
     return _append(request.dataset, request.scoring, settings, join, watch)
 
 
-def take_edits(path: Path, scoring: Scoring, watch: Watcher | None = None) -> GrowSummary:
+def take_edits(path: DatasetPath, scoring: Scoring, watch: Watcher | None = None) -> GrowSummary:
     """Append what reviewers wrote in the place of responses as a round; the same edits again are a round that is there.
 
     Raises:
@@ -114,10 +115,10 @@ def take_edits(path: Path, scoring: Scoring, watch: Watcher | None = None) -> Gr
 
 
 def _append(
-    path: Path, scoring: Scoring, settings: Settings, join: Callable[[int], _Joined], watch: Watcher
+    path: DatasetPath, scoring: Scoring, settings: Settings, join: Callable[[int], _Joined], watch: Watcher
 ) -> GrowSummary:
     """Stage what `join` gives for a round, and score it; a round with these settings that is finished is left alone."""
-    with DatasetFolder.claim(path) as folder:
+    with DatasetFolder.claim(path, watch.say) as folder:
         folder.require_finished()
         round_settings = full_settings(settings, scoring.rules, load_settings(folder, scoring, watch))
         if (done := finished_round(folder, round_settings)) is not None:
@@ -175,12 +176,13 @@ def _none_joined(request: GivenRequest, joined: _Joined) -> InputError:
     return InputError(f"{message}.")
 
 
-def _shards(dataset: PreferenceDataset, root: Path) -> dict[bytes, int]:
+def _shards(dataset: PreferenceDataset, root: DatasetPath) -> dict[bytes, int]:
     """The base shard of every query."""
+    place = locate(root)
     return {
         bytes.fromhex(query): number
         for number, entry in dataset.manifest.round(0).numbers().items()
-        for query in read_shard(root / entry.name)["query_id"].to_pylist()
+        for query in read_shard(place.shard(entry))["query_id"].to_pylist()
     }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from neat_data.errors import InputError
@@ -30,9 +29,11 @@ from neat_data.rounds.finish import (
 from neat_data.rounds.sampling import Draws, drawings, sampled
 from neat_data.rounds.staging import Staging
 from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.store.address import DatasetPath
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Metadata, Settings
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.location import locate
 from neat_data.store.shard import read_shard
 
 Phase = Literal["both", "sample", "score"]
@@ -43,7 +44,7 @@ class ExpandRequest:
     """What `neat-data expand` was asked for.
 
     Attributes:
-        dataset: its folder.
+        dataset: its folder, or its URL.
         sampler: the policy; None only where `phase` is `score`.
         draws: what is sampled for each query.
         where: a SQL expression over the record; the queries of the others are passed over.
@@ -52,7 +53,7 @@ class ExpandRequest:
         workers: as in `Scoring`, for sampling.
     """
 
-    dataset: Path
+    dataset: DatasetPath
     sampler: SamplerSpec | None
     draws: Draws
     scoring: Scoring = field(default_factory=Scoring)
@@ -81,7 +82,7 @@ def expand(request: ExpandRequest, watch: Watcher | None = None) -> GrowSummary:
     """
     watch = watch or Silent()
     PreferenceDataset.open(request.dataset)  # before the folder is claimed, which would make one
-    with DatasetFolder.claim(request.dataset) as folder:
+    with DatasetFolder.claim(request.dataset, watch.say) as folder:
         folder.require_finished()
         if request.phase == "score":
             return score_staged(folder, request.scoring, watch)
@@ -113,7 +114,7 @@ def _settings(request: ExpandRequest, sampler: Sampler) -> Settings:
 
 def _queries(request: ExpandRequest) -> dict[int, list[str]]:
     """Ids of the first `limit` queries that `where` is true for, by number of the base shard."""
-    dataset = PreferenceDataset.open(request.dataset)
+    dataset, place = PreferenceDataset.open(request.dataset), locate(request.dataset)
     wanted: Collection[str] | None = None
     if request.where is not None:
         with explained(request.where):
@@ -122,7 +123,7 @@ def _queries(request: ExpandRequest) -> dict[int, list[str]]:
     left = request.limit
     by_shard: dict[int, list[str]] = {}
     for number, entry in dataset.manifest.round(0).numbers().items():
-        ids = read_shard(request.dataset / entry.name)["query_id"].to_pylist()
+        ids = read_shard(place.shard(entry))["query_id"].to_pylist()
         taken = [query for query in ids if wanted is None or query in wanted][:left]
         left = None if left is None else left - len(taken)
         if taken:
@@ -137,7 +138,7 @@ def _queries(request: ExpandRequest) -> dict[int, list[str]]:
 class _SampleWork:
     """Everything a worker needs to stage a shard's candidates; picklable."""
 
-    root: Path
+    root: DatasetPath
     staging: Staging
     draws: Draws
     spec: SamplerSpec

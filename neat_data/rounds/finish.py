@@ -6,10 +6,8 @@ model, commits every staged shard with its rewards, and finishes the round.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 from neat_data.errors import InputError, RunError
@@ -26,10 +24,12 @@ from neat_data.scoring.assemble import check_finite
 from neat_data.scoring.dataset_reward import completed, remember, require_same, require_same_files, spec_of
 from neat_data.scoring.workers import Advance, Work, spread
 from neat_data.store import manifest as manifests
+from neat_data.store.address import DatasetPath
 from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import RoundIdentity, RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.location import locate
 from neat_data.store.manifest import Round, package_versions
 from neat_data.store.shard import ShardEntry, read_shard, shard_metadata
 
@@ -56,7 +56,7 @@ class Scoring:
 class GrowSummary:
     """What came of it. `already`: the round was complete before. `staged`: candidates that wait for `--phase score`."""
 
-    dataset: Path
+    dataset: DatasetPath
     round: int
     already: bool
     counts: RoundSummary
@@ -79,9 +79,9 @@ def finished_round(folder: DatasetFolder, settings: Settings) -> Round | None:
     for entry in folder.manifest.rounds:
         own = {key: entry.settings.get(key) for key in settings}
         if entry.round and entry.complete and manifests.fingerprint_of(own) == manifests.fingerprint_of(settings):
-            if folder.manifest.newest.complete and (folder.path / FOLDER).exists():  # killed right behind `finish`
+            if folder.manifest.newest.complete and folder.place.files(FOLDER):  # killed right behind `finish`
                 write_card(folder)
-                shutil.rmtree(folder.path / FOLDER)
+                folder.place.remove(FOLDER)
             return entry
     return None
 
@@ -108,18 +108,18 @@ def take_up(
     return Staging.begin(folder.path, folder.next_round, kind, settings, queries())
 
 
-def records_before(root: Path, shard: int, round: int, queries: Collection[str]) -> list[Record]:
+def records_before(root: DatasetPath, shard: int, round: int, queries: Collection[str]) -> list[Record]:
     """The records of some queries of a base shard as they were before `round`, responses that people dropped included.
 
     The queries' order is the shard's.
     """
-    wanted = frozenset(queries)
+    wanted, place = frozenset(queries), locate(root)
     rounds = [
         entry
         for entry in PreferenceDataset.open(root).manifest.rounds
         if entry.round < round and shard in entry.numbers()
     ]
-    base, *added = (from_table(read_shard(root / entry.numbers()[shard].name)) for entry in rounds)
+    base, *added = (from_table(read_shard(place.shard(entry.numbers()[shard]))) for entry in rounds)
     by_id = {record.query_id: record for record in base if record.query_id in wanted}
     for record in (record for rows in added for record in rows if record.query_id in wanted):
         old = by_id[record.query_id]
@@ -162,7 +162,7 @@ def judged(
 class _ScoreWork:
     """Everything a worker needs to score and commit a staged shard; picklable."""
 
-    root: Path
+    root: DatasetPath
     staging: Staging
     rules: Rules
     spec: RewardModelSpec
@@ -273,7 +273,7 @@ def _counts(folder: DatasetFolder, round: int) -> RoundSummary:
     Raises:
         RunError: a candidate was lost on the way.
     """
-    shards = [shard_metadata(folder.path / entry.name) for entry in folder.entries(round)]
+    shards = [shard_metadata(folder.place.shard(entry)) for entry in folder.entries(round)]
     tallies = total(shard["prompts"] for shard in shards)
     for name, tally in tallies.items():
         if tally.asked != tally.kept + tally.dropped.total():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,7 +10,10 @@ import polars as pl
 from neat_data.errors import InputError
 from neat_data.report.card import write_card
 from neat_data.rounds.staging import Staging
+from neat_data.store import manifest as manifests
+from neat_data.store.address import DatasetPath
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.location import locate
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
@@ -58,14 +60,14 @@ def _info(entry: Round, counted: dict[str, Any] | None, kind: str) -> RoundInfo:
     )
 
 
-def drop(path: Path, number: int) -> None:
+def drop(path: DatasetPath, number: int) -> None:
     """Remove the newest round, finished or not; what is staged for it goes as well.
 
     Raises:
         InputError: it is not the newest, or another process writes to the folder.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder")
+    if locate(path).read(manifests.FILE) is None:  # a folder that is no dataset must not become one by being claimed
+        raise InputError(f"{path}: no such dataset")
     with DatasetFolder.claim(path) as folder:
         folder.require_finished()
         staging = Staging.found(path)

@@ -21,6 +21,7 @@ from neat_data.progress import Silent, Watcher
 from neat_data.record import Label, Record, canonical_json, from_table
 from neat_data.report.card import write_card
 from neat_data.sources.row import place_of
+from neat_data.store.address import DatasetPath
 from neat_data.store.commit import commit_shard
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import RejectLine, RoundSummary, Settings, ShardMetadata
@@ -39,7 +40,7 @@ Place = tuple[str, str | None, str | None, int]  # of a source row: name, subset
 class CompactSummary:
     """What came of it. `already` says that the folder was complete before; `counts` is the manifest's summary."""
 
-    out: Path
+    out: DatasetPath
     already: bool
     rounds: int
     dropped: int
@@ -52,7 +53,7 @@ class CompactSummary:
 
 
 def compact(
-    path: str | Path, out: Path, *, compression: str | None = None, watch: Watcher | None = None
+    path: str | Path, out: DatasetPath, *, compression: str | None = None, watch: Watcher | None = None
 ) -> CompactSummary:
     """Write the dataset at `path` into `out` with its rounds, verdicts and scores folded in.
 
@@ -60,7 +61,7 @@ def compact(
 
     Args:
         path: a finished dataset, a folder or a URL.
-        out: a new folder.
+        out: a new folder, or its URL.
         compression: `zstd` for shipping, None for shards that can be mapped.
 
     Raises:
@@ -70,7 +71,7 @@ def compact(
     watch = watch or Silent()
     source = PreferenceDataset.open(path)
     _require_whole(source)
-    with DatasetFolder.claim(out) as folder:
+    with DatasetFolder.claim(out, watch.say) as folder:
         folder.begin(_settings(source, compression), versions=source.manifest.versions, kind=KIND)
         for note in folder.notes:
             watch.say(note)
@@ -79,7 +80,7 @@ def compact(
             _fold_shards(source, folder, watch)
             _fold_scores(source, folder)
             _finish(source, folder)
-        if not already or not (out / "README.md").exists():
+        if not already or folder.place.read("README.md") is None:
             write_card(folder)
         return CompactSummary(out, already, len(source.manifest.rounds) - 1, len(source.dropped), folder.summary(0))
 
@@ -139,7 +140,7 @@ def _fold(source: PreferenceDataset, folder: DatasetFolder, number: int) -> Shar
         metadata["source_rows"] = stored["source_rows"]
     if "queries_cut" in stored:
         metadata["queries_cut"] = stored["queries_cut"]
-    return commit_shard(folder.path, 0, number, table, rejects, metadata, folder.settings["compression"])
+    return commit_shard(folder.place, 0, number, table, rejects, metadata, folder.settings["compression"])
 
 
 def _lost_labels(source: PreferenceDataset, number: int, table: pa.Table) -> Iterator[RejectLine]:
@@ -168,18 +169,18 @@ def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
     """The scores of further models, in the order of the new shards."""
     for name in source.models[1:]:
         scores = source.scores(name)
-        made = ScoresFolder(folder.path, name, folder.manifest)
+        made = ScoresFolder(folder.place, name, folder.manifest)
         made.begin(scores.settings, versions=scores.versions)
         identity = {"fingerprint": scores.fingerprint, "settings": scores.settings}
         for round, number, entry in made.missing:
             rewards = as_rewards(
                 source.shard_table(number, scores=True)["scores"].combine_chunks().field(name).flatten()
             )
-            ids = flat_responses(read_shard(folder.path / entry.name)).field("response_id")
+            ids = flat_responses(read_shard(folder.place.shard(entry))).field("response_id")
             reasons = source.refusals(name, number)
             refused = [reasons.get(identifier) for identifier in ids.to_pylist()]
             table = score_table(ids, rewards, refused)
-            made.record(commit_scores(folder.path, name, (round, number, entry.sha256), table, identity))
+            made.record(commit_scores(folder.place, name, (round, number, entry.sha256), table, identity))
 
 
 def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:

@@ -15,7 +15,9 @@ from neat_data.errors import InputError
 from neat_data.models import places
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.store import recorded
+from neat_data.store.address import DatasetPath
 from neat_data.store.documents import Arguments, Settings
+from neat_data.store.location import locate
 
 # What decides a reward, of the settings that back ends state of themselves. The rest moves it by rounding alone.
 _DECISIVE = (
@@ -62,7 +64,7 @@ def template_of(settings: Settings) -> str:
     return places.noted("reward model", _key(settings)).get("chat_template", "auto")
 
 
-def spec_of(folder: Path, settings: Settings, device: str) -> RewardModelSpec:
+def spec_of(folder: DatasetPath, settings: Settings, device: str) -> RewardModelSpec:
     """What loads the model that the dataset in `folder` was scored with; `require_same_files` comes before loading.
 
     Args:
@@ -94,7 +96,7 @@ def spec_of(folder: Path, settings: Settings, device: str) -> RewardModelSpec:
     )
 
 
-def _place(folder: Path, settings: Settings) -> str:
+def _place(folder: DatasetPath, settings: Settings) -> str:
     name = settings.get("model")
     if ("revision" in settings or "adapter" in settings) and recorded.is_hub_id(name):
         return str(name)
@@ -105,7 +107,7 @@ def _place(folder: Path, settings: Settings) -> str:
         if noted is not None and Path(noted).is_dir():
             return noted
         lacking = f"which is no longer at {noted}" if noted else "and where that lies is not noted here"
-        if (folder / _OLD_HINT).exists():
+        if locate(folder).read(_OLD_HINT) is not None:
             lacking += f" ({_OLD_HINT} in a dataset is not read any more)"
     raise InputError(
         f"{folder}: was scored with {name}, {lacking}.",
@@ -153,7 +155,7 @@ def mismatches(own: Settings, other: Settings) -> list[str]:
     return [f"{key}: {own.get(key)} -> {other.get(key)}" for key in shared if own.get(key) != other.get(key)]
 
 
-def require_same(own: Settings, other: Settings, folder: Path) -> None:
+def require_same(own: Settings, other: Settings, folder: DatasetPath) -> None:
     """Raise InputError where `other` is not the model that the dataset was scored with."""
     if different := mismatches(own, other):
         raise InputError(
@@ -162,7 +164,7 @@ def require_same(own: Settings, other: Settings, folder: Path) -> None:
         )
 
 
-def require_same_files(own: Settings, spec: RewardModelSpec, folder: Path) -> None:
+def require_same_files(own: Settings, spec: RewardModelSpec, folder: DatasetPath) -> None:
     """`require_same` by what files tell, before any of them is run or loaded."""
     if (files := _files(spec.model)) is not None:
         require_same(own, {**files, **({"score": spec.score} if spec.score == "whole" else {})}, folder)

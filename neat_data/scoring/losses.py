@@ -6,9 +6,7 @@ Files of rejects hold every row; a message shows the first of the commonest reas
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError, NeatError, RunError
@@ -16,8 +14,8 @@ from neat_data.record import canonical_json
 from neat_data.report.escape import visible
 from neat_data.scoring.plan import Plan, count_reasons
 from neat_data.sources.row import Reject, reject_line
-from neat_data.store.atomic import write_atomically
 from neat_data.store.documents import RejectLine
+from neat_data.store.location import Location, Writable
 
 FOLDER = "rejects"
 MANY = 0.2
@@ -28,42 +26,41 @@ _GIVEN_COLUMNS = (
 )
 
 
-def nothing_read(source: str, plan: Plan, out: Path) -> InputError:
+def nothing_read(source: str, plan: Plan, out: Writable) -> InputError:
     """What to raise where no row of a source was understood; the rejects are left in `out`."""
     reasons = count_reasons(_rejects(plan))
     if not reasons:
         return InputError(f"{source}: none of its {plan.rows:,} rows can be used (it is empty)")
-    file = out / FOLDER / "00000.jsonl"
-    file.parent.mkdir(exist_ok=True)
+    file = f"{FOLDER}/00000.jsonl"
     lines = (canonical_json(reject_line(reject)) + "\n" for reject in _rejects(plan))
-    write_atomically(file, lambda stream: stream.writelines(line.encode(errors="backslashreplace") for line in lines))
+    out.put(file, b"".join(line.encode(errors="backslashreplace") for line in lines))
     first = _first(map(reject_line, _rejects(plan)), reasons)
     count = f"none of its {plan.rows:,} rows can be used ({_listed(reasons)})"
-    return InputError(f"{source}: {count}.\n{first} All of them are in {file}.")
+    return InputError(f"{source}: {count}.\n{first} All of them are in {out.where(file)}.")
 
 
 def _rejects(plan: Plan) -> Iterator[Reject]:
     return (reject for shard in range(plan.shards) for reject in plan.rejects(shard))
 
 
-def nothing_scored(out: Path, counts: Mapping[str, Any], *, given: bool) -> NeatError:
+def nothing_scored(out: Location, counts: Mapping[str, Any], *, given: bool) -> NeatError:
     """What to raise where rows were understood and none of them was kept."""
     reasons = counts["rejected"]
     message = (
         f"{out}: none of the {counts['source_rows']:,} rows is left ({_listed(reasons)}).\n"
-        f"{_first(_lines(out), reasons)} All of them are in {out / FOLDER}."
+        f"{_first(_lines(out), reasons)} All of them are in {out.where(FOLDER)}."
     )
     if given and _commonest(reasons) == "no_reward":
         return InputError(f"{message} Columns that count as rewards: {_GIVEN_COLUMNS}.")
     return RunError(message)
 
 
-def forget(out: Path) -> None:
+def forget(out: Writable) -> None:
     """Remove the rejects that an earlier try left which came to nothing."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    out.remove(FOLDER)
 
 
-def notes(plan: Plan | None, out: Path, counts: Mapping[str, Any]) -> tuple[str, ...]:
+def notes(plan: Plan | None, out: Location, counts: Mapping[str, Any]) -> tuple[str, ...]:
     """What the summary says beside its counts."""
     made = []
     if plan and plan.meta:
@@ -78,10 +75,9 @@ def notes(plan: Plan | None, out: Path, counts: Mapping[str, Any]) -> tuple[str,
     return tuple(made)
 
 
-def _lines(out: Path) -> Iterator[RejectLine]:
-    for file in sorted((out / FOLDER).glob("*.jsonl")):
-        with file.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+def _lines(out: Location) -> Iterator[RejectLine]:
+    for name in out.files(FOLDER):
+        yield from map(json.loads, (out.read(name) or b"").splitlines())
 
 
 def _listed(reasons: Mapping[str, int]) -> str:

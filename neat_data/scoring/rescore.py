@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,12 @@ from neat_data.progress import Silent, Watcher
 from neat_data.record import Message, Messages
 from neat_data.scoring.assemble import computed_by
 from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.store.address import DatasetPath
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
-from neat_data.store.manifest import Manifest, package_versions, shard_name
+from neat_data.store.location import locate
+from neat_data.store.manifest import Manifest, package_versions
 from neat_data.store.scores.folder import ScoresFolder, commit_scores, score_table
 from neat_data.store.scores.format import ScoreShard, check_name
 from neat_data.store.shard import ShardEntry, read_shard
@@ -37,13 +38,13 @@ class RescoreRequest:
     """What `neat-data rescore` was asked for.
 
     Attributes:
-        dataset: the dataset's folder.
+        dataset: the dataset's folder, or its URL.
         name: what the scores are called, a plain word.
         reward: the reward model.
         workers: processes, one a device; 0 takes one for every device.
     """
 
-    dataset: Path
+    dataset: DatasetPath
     name: str
     reward: RewardModelSpec
     workers: int = 1
@@ -53,7 +54,7 @@ class RescoreRequest:
 class RescoreSummary:
     """What came of it: responses with scores, those scored just now, and those the model refused, by reason."""
 
-    dataset: Path
+    dataset: DatasetPath
     name: str
     responses: int
     scored_now: int
@@ -78,16 +79,16 @@ def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSum
     watch = watch or Silent()
     check_name(request.name)
     PreferenceDataset.open(request.dataset)  # a folder that is no dataset must not become one by being claimed
-    with DatasetFolder.claim(request.dataset) as folder:
+    with DatasetFolder.claim(request.dataset, watch.say) as folder:
         folder.require_finished()
-        scores = ScoresFolder(request.dataset, request.name, folder.manifest)
+        scores = ScoresFolder(folder.place, request.name, folder.manifest)
         watch.phase("loading the reward model", None)
         model = load_reward_model(request.reward)
         scores.begin({"reward_model": model.settings}, versions=package_versions())
         for note in [*model.notes, *scores.notes, *_unfinished(folder.manifest)]:
             watch.say(note)
         missing = scores.missing
-        _make_missing(scores, missing, request, model, watch)
+        _make_missing(scores, missing, folder.manifest.round(0).numbers(), request, model, watch)
         return RescoreSummary(
             dataset=request.dataset,
             name=request.name,
@@ -109,9 +110,10 @@ Job = tuple[int, int, ShardEntry]  # round, number and entry of a shard
 class _Work:
     """Everything a worker needs to make and commit the scores of a shard; picklable."""
 
-    root: Path
+    root: DatasetPath
     name: str
     jobs: list[Job]
+    bases: dict[int, ShardEntry]
     identity: Settings
     spec: RewardModelSpec
 
@@ -124,8 +126,9 @@ class _Work:
 
     def commit(self, job: Job, model: RewardModel, advance: Advance) -> ScoreShard:
         round, number, entry = job
-        table = read_shard(self.root / entry.name)
-        tasks = list(_tasks(table, read_shard(self.root / shard_name(0, number)) if round else table))
+        place = locate(self.root)
+        table = read_shard(place.shard(entry))
+        tasks = list(_tasks(table, read_shard(place.shard(self.bases[number])) if round else table))
         scored, budget = score_tasks(tasks, model, advance)
         rewards, refused = _joined(scored)
         ids = table["responses"].combine_chunks().flatten().field("response_id")
@@ -138,10 +141,15 @@ class _Work:
 
 
 def _make_missing(
-    scores: ScoresFolder, missing: list[Job], request: RescoreRequest, model: RewardModel, watch: Watcher
+    scores: ScoresFolder,
+    missing: list[Job],
+    bases: dict[int, ShardEntry],
+    request: RescoreRequest,
+    model: RewardModel,
+    watch: Watcher,
 ) -> None:
     identity = {"fingerprint": scores.scores.fingerprint, "settings": scores.scores.settings}
-    work = _Work(request.dataset, request.name, missing, identity, model.spec)
+    work = _Work(request.dataset, request.name, missing, bases, identity, model.spec)
     watch.phase("scoring", sum(entry.rows for _, _, entry in missing))
     if request.workers == 1 or len(missing) < 2:
         make = work.with_model(model)

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
-from pathlib import Path
 from typing import Any
 
 from neat_data.models.load import load_reward_model
@@ -32,6 +31,7 @@ from neat_data.sources.exclude import Exclusion
 from neat_data.sources.files.compressed import OnRead, nobody
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.sources.shapes.registry import NAMES
+from neat_data.store.address import DatasetPath
 from neat_data.store.commit import commit_shard
 from neat_data.store.documents import RoundSummary, Settings, ShardMetadata
 from neat_data.store.folder import DatasetFolder
@@ -48,7 +48,7 @@ class ScoreRequest:
 
     Attributes:
         source: a file, folder, glob or hub id.
-        out: the dataset's folder.
+        out: the dataset's folder, or its URL.
         reward: the reward model; None keeps the rewards that the source carries.
         subset, split, format, columns, ignore: as `open_source` takes them.
         exclude: datasets or sources whose queries are left out.
@@ -59,7 +59,7 @@ class ScoreRequest:
     """
 
     source: str
-    out: Path
+    out: DatasetPath
     reward: RewardModelSpec | None
     subset: str | None = None
     split: str | None = None
@@ -80,7 +80,7 @@ class ScoreSummary:
     `notes` are lines worth telling: what of the source was not read, where it contradicts itself, what was lost.
     """
 
-    out: Path
+    out: DatasetPath
     already: bool
     counts: RoundSummary
     notes: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
     watch.phase("looking at the source", None, " B")
     source = open_request(request, watch.advance)
     exclusion = Exclusion.load(list(request.exclude)) if request.exclude else None
-    with DatasetFolder.claim(request.out) as folder:
+    with DatasetFolder.claim(request.out, watch.say) as folder:
         source = _as_begun(source, folder, request)
         rows_settings = _rows_settings(source, exclusion, request)
         already = folder.begun and folder.finished
@@ -116,14 +116,14 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
             watch.phase("reading", source.bytes, " B")
             plan = make_plan(
                 lambda: _rows(source, exclusion, request.limit, watch.advance),
-                request.out,
+                folder.place.workplace,
                 hashlib.sha256(canonical_json(rows_settings).encode()).hexdigest(),
                 shard_rows=request.shard_rows,
             )
             if not folder.begun:
-                losses.forget(request.out)
+                losses.forget(folder.place)
             if not plan.usable:
-                raise losses.nothing_read(request.source, plan, request.out)
+                raise losses.nothing_read(request.source, plan, folder.place)
         watch.phase("loading the reward model", None)
         model = load_reward_model(request.reward) if request.reward else None
         reward_settings = model.settings if model else {"model": "given"}
@@ -136,13 +136,15 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
         if plan is not None:
             _make_missing(folder, plan, request, model, watch)
             folder.finish(0, _counts(folder, plan))
-        if not already or (request.out / PLAN_FOLDER).exists():  # killed behind `finish`: the card may be missing
+        left = folder.place.workplace / PLAN_FOLDER
+        # Killed behind `finish`, perhaps on another machine: the card may be missing.
+        if not already or left.exists() or folder.place.read("README.md") is None:
             write_card(folder)
-            shutil.rmtree(request.out / PLAN_FOLDER, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)
         counts = folder.summary(0)
         if not counts["records"]:
-            raise losses.nothing_scored(request.out, counts, given=request.reward is None)
-        return ScoreSummary(request.out, already, counts, losses.notes(plan, request.out, counts))
+            raise losses.nothing_scored(folder.place, counts, given=request.reward is None)
+        return ScoreSummary(request.out, already, counts, losses.notes(plan, folder.place, counts))
 
 
 def open_request(request: ScoreRequest, on_read: OnRead) -> Source:
@@ -191,7 +193,7 @@ def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, on_rea
 class _ShardWork:
     """Everything a worker needs to make and commit a shard; picklable."""
 
-    out: Path
+    out: DatasetPath
     plan: Plan
     fingerprint: str
     settings: Settings
@@ -265,7 +267,7 @@ def _make_missing(
 
 def _counts(folder: DatasetFolder, plan: Plan) -> RoundSummary:
     """What the manifest's summary of round 0 says beyond the counts that the store makes itself."""
-    shards = [shard_metadata(folder.path / entry.name) for entry in folder.entries(0)]
+    shards = [shard_metadata(folder.place.shard(entry)) for entry in folder.entries(0)]
     cut = sum(shard["queries_cut"] for shard in shards)
     counts: RoundSummary = {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": cut}
     if thoughts := [shard["thoughts"] for shard in shards if "thoughts" in shard]:

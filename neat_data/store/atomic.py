@@ -87,6 +87,14 @@ def _remove_folder(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def remove_entry(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        _remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` as its only writer; the end of the process, however it comes, lets go.

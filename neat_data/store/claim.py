@@ -130,8 +130,8 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Raise InputError where what lies at `path` is not what was to be there."""
+def readable(path: Path | str) -> Iterator[None]:
+    """Raise InputError where what lies at `path`, or what it names, is not what was to be there."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:

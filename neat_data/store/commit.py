@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
-from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.address import DatasetPath
 from neat_data.store.documents import RejectLine, RoundSummary, ShardMetadata
+from neat_data.store.location import Location, Writable, locate, writable
 from neat_data.store.manifest import COUNTS, FORMAT_VERSION, Round, rejects_name, shard_name, shard_number
-from neat_data.store.shard import DamagedShard, ShardEntry, elements, shard_entry, shard_metadata, write_shard
+from neat_data.store.shard import DamagedShard, ShardEntry, elements, entry_of, shard_bytes, shard_entry, shard_metadata
 from neat_data.store.typed import require_counts
 
 
 def commit_shard(
-    root: Path,
+    root: DatasetPath | Writable,
     round: int,
     number: int,
     table: pa.Table,
@@ -34,7 +36,7 @@ def commit_shard(
     """Commit one shard: its rejects first, then the shard itself. Opens nothing else, so any process may call it.
 
     Args:
-        root: the dataset's folder, held by this process or the one that started it.
+        root: the dataset's folder or URL, held by this process or the one that started it.
         round: 0 for what came with the source.
         number: the shard's number.
         table: rows of `neat_data.record.SCHEMA`; may be empty.
@@ -44,56 +46,65 @@ def commit_shard(
         compression: as `write_shard` takes it.
 
     Raises:
-        RunError: the disk is full.
+        RunError: the disk is full, a store does not answer, or another shard lies there.
     """
-    path = root / shard_name(round, number)
-    with full_disk_explained(path):
-        path.parent.mkdir(exist_ok=True)
+    place = writable(root)
     own: ShardMetadata = {
         "format_version": FORMAT_VERSION,
         "round": round,
         "number": number,
         "labels": elements(table, "labels"),
         "rejected": dict(Counter(reject["reason"] for reject in rejects)),
-        "rejects_sha256": _write_rejects(root / rejects_name(round, number), rejects) if rejects else None,
+        "rejects_sha256": _write_rejects(place, rejects_name(round, number), rejects) if rejects else None,
     }
-    return write_shard(path, table, {**metadata, **own}, compression)
+    return put_shard(place, shard_name(round, number), table, {**metadata, **own}, compression)
 
 
-def _write_rejects(path: Path, rejects: Sequence[RejectLine]) -> str:
+def put_shard(
+    place: Writable, name: str, table: pa.Table, metadata: Mapping[str, Any], compression: str | None = None
+) -> ShardEntry:
+    """`write_shard` for any place, under a name inside it."""
+    content = shard_bytes(table, metadata, compression)
+    entry = entry_of(name, table, content)
+    place.commit(entry, content.to_pybytes())
+    return entry
+
+
+def _write_rejects(place: Writable, name: str, rejects: Sequence[RejectLine]) -> str:
     """Write one JSON line a reject; returns the file's sha256."""
     lines = "".join(canonical_json(reject) + "\n" for reject in rejects)
     content = lines.encode(errors="backslashreplace")  # a lone surrogate becomes JSON's own escape for it
-    with full_disk_explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(content))
+    place.put(name, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def shards_on_disk(root: Path, round: int) -> Iterator[tuple[int, Path]]:
-    """(number, path) of everything in a round's folder that has a shard's final name, by number."""
-    for path in sorted((root / shard_name(round, 0)).parent.glob("*.arrow")):
-        numbers = shard_number(f"{path.parent.name}/{path.name}")
-        if numbers and path.is_file():
-            yield numbers[1], path
+def shard_files(place: Writable, round: int) -> Iterator[tuple[int, str, int]]:
+    """(number, name, bytes) of everything in a round's folder that has a shard's final name, by number."""
+    for name, size in place.files(shard_name(round, 0).split("/")[0]).items():
+        if numbers := shard_number(name):
+            yield numbers[1], name, size
 
 
-def adopt(path: Path, fingerprint: str) -> ShardEntry:
-    """The entry of a shard whose writer was killed between the rename and the manifest.
+def adopt(place: Writable, name: str, fingerprint: str) -> ShardEntry:
+    """The entry of a shard whose writer was killed between putting it there and the manifest.
 
     Args:
+        name: inside the place.
         fingerprint: of the settings that it must have been made with.
 
     Raises:
         InputError: it was made with other settings, or is damaged.
     """
     try:
-        metadata, entry = metadata_of(path), shard_entry(path)
+        path = place.local(name)
+        if path is None:
+            raise FileNotFoundError(name)
+        metadata, entry = metadata_of(path), replace(shard_entry(path), name=name)
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise InputError(damaged(path, "it is no whole Arrow file")) from error
+        raise InputError(damaged(place.where(name), "it is no whole Arrow file")) from error
     if metadata.get("fingerprint") != fingerprint:
         raise InputError(
-            f"{path}: was made with other settings than this folder's.\n"
+            f"{place.where(name)}: was made with other settings than this folder's.\n"
             "Move it elsewhere and run the same command again."
         )
     return entry
@@ -113,22 +124,18 @@ def metadata_of(path: Path) -> ShardMetadata:
     return cast(ShardMetadata, metadata)
 
 
-def size(path: Path) -> int | None:
-    """Of a file, in bytes; None where there is none."""
-    return path.stat().st_size if path.exists() else None
-
-
-def damaged(path: Path, why: str) -> str:
+def damaged(where: str, why: str) -> str:
     """What is said of a shard that cannot be used."""
-    return f"{path}: damaged: {why}.\nRemove it and run the same command again: it is made anew."
+    return f"{where}: damaged: {why}.\nRemove it and run the same command again: it is made anew."
 
 
-def counts_of(root: Path, round: Round) -> RoundSummary:
+def counts_of(root: DatasetPath | Location, round: Round) -> RoundSummary:
     """What a round holds, from what its shards say of themselves."""
+    place = locate(root)
     rejected: Counter[str] = Counter()
     labels = 0
     for entry in round.shards:
-        metadata = metadata_of(root / entry.name)
+        metadata = metadata_of(place.shard(entry))
         rejected.update(metadata["rejected"])
         labels += metadata["labels"]
     return {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +26,12 @@ from neat_data.options.words import DropBy
 from neat_data.record import SCHEMA, Record, canonical_json, from_table
 from neat_data.store import manifest as manifests
 from neat_data.store import reviews
+from neat_data.store.cache import cache_folder
 from neat_data.store.claim import readable
 from neat_data.store.documents import RejectLine, ShardMetadata
 from neat_data.store.join import Answers, records_of, with_scores
-from neat_data.store.location import Location, cache_folder, locate
+from neat_data.store.local_folder import LocalFolder
+from neat_data.store.location import Location, locate
 from neat_data.store.manifest import Manifest, reward_model
 from neat_data.store.review_labels import labels_of
 from neat_data.store.reviews import Event
@@ -268,7 +270,7 @@ class PreferenceDataset:
         empty = pl.DataFrame(view.shape(scores))
         if not numbers:
             return empty.lazy()
-        if view.plain:
+        if view.plain and isinstance(self._location, LocalFolder):
             frame = pl.scan_ipc([self._location.shard(entry) for entry in numbers.values()], glob=False)
             if not scores:
                 return frame
@@ -287,16 +289,32 @@ class PreferenceDataset:
         )
         return responses.filter(pl.col("responses").list.len() > 0).explode("rank", "responses").unnest("responses")
 
-    def to_hf(self, *, rank_by: str | None = None, dropped: bool = False) -> datasets.Dataset:
-        """A `datasets.Dataset` over the mapped shards.
+    @overload
+    def to_hf(
+        self, *, rank_by: str | None = None, dropped: bool = False, streaming: Literal[False] = False
+    ) -> datasets.Dataset: ...
+    @overload
+    def to_hf(
+        self, *, rank_by: str | None = None, dropped: bool = False, streaming: Literal[True]
+    ) -> datasets.IterableDataset: ...
+    def to_hf(
+        self, *, rank_by: str | None = None, dropped: bool = False, streaming: bool = False
+    ) -> datasets.Dataset | datasets.IterableDataset:
+        """A `datasets.Dataset` over the mapped shards, or with `streaming` an iterable one that reads shard by shard.
 
-        A dataset of several rounds, with responses that people dropped, or in another ranking (`rank_by` and `dropped`
-        as in `records`) is first written as plain shards into the user's cache folder, once for each content.
+        The latter fetches a shard of a URL when it comes to it, and processes that load in parallel share the shards;
+        the former fetches all of them first. There, a dataset of several rounds, with responses that people dropped, or
+        in another ranking (`rank_by` and `dropped` as in `records`) is first written as plain shards into the user's
+        cache folder, once for each content.
         """
         import datasets
 
         view = self._view(None, dropped, rank_by)
         numbers = self.manifest.round(0).numbers()
+        if streaming:
+            features = datasets.Features.from_arrow_schema(SCHEMA)
+            given = {"numbers": list(numbers), "view": view}
+            return datasets.IterableDataset.from_generator(_rows_of, features=features, gen_kwargs=given)
         if view.plain:
             paths = [self._location.shard(entry) for entry in numbers.values()]
         else:
@@ -350,7 +368,7 @@ class PreferenceDataset:
         Raises:
             InputError: a line of `reviews/` cannot be read.
         """
-        names = (name for name in self._location.names(reviews.FOLDER) if name.endswith(".jsonl"))
+        names = (name for name in self._location.files(reviews.FOLDER) if name.endswith(".jsonl"))
         contents = {name: self._location.read(name) or b"" for name in names}
         return {
             reviews.rater_of(name): reviews.read_events(content, f"{self.path}/{name}").events
@@ -425,8 +443,15 @@ class PreferenceDataset:
         return View(self._rankings, rounds, frozenset() if dropped else self.dropped, self._rank_by(rank_by))
 
 
+def _rows_of(numbers: list[int], view: View) -> Iterator[dict[str, Any]]:
+    """The records of some base shards, as plain Python."""
+    for number in numbers:
+        for batch in view.table(number).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
 def _not_a_dataset(path: str | Path, location: Location) -> str:
-    if location.names("round-0000"):
+    if location.files("round-0000"):
         return (
             f"{path}: {manifests.FILE} is missing. `neat-data verify {path} --rebuild` makes it anew from the shards."
         )

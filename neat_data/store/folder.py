@@ -1,4 +1,4 @@
-"""The writing side of a dataset: a folder held by one writer, to which shards are committed one by one.
+"""The writing side of a dataset: a folder or URL held by one writer, to which shards are committed one by one.
 
 A shard is committed when it has its final name. Its rejects are written before it and its manifest entry after it, so
 whatever the moment of a kill, the same command again finds whole shards, adopts those that the manifest does not know
@@ -8,12 +8,11 @@ yet, and makes the rest; the resulting folder equals that of an undisturbed run 
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -21,12 +20,11 @@ import pyarrow as pa
 from neat_data.errors import InputError, RunError
 from neat_data.record import canonical_json
 from neat_data.store import manifest as manifests
-from neat_data.store.atomic import write_atomically
-from neat_data.store.claim import changes, claimed, others, version_notes
-from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shards_on_disk, size
+from neat_data.store.address import DatasetPath, folder_or_url
+from neat_data.store.claim import changes, version_notes
+from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shard_files
 from neat_data.store.documents import RejectLine, RoundIdentity, RoundSummary, Settings, ShardMetadata
-from neat_data.store.inside import refuse_links
-from neat_data.store.location import require_local
+from neat_data.store.location import Writable, writable
 from neat_data.store.manifest import Manifest, rejects_name, shard_name
 from neat_data.store.markers import with_body
 from neat_data.store.scores import folder as scores_folder
@@ -40,19 +38,24 @@ class DatasetFolder:
     """A dataset's folder, held for writing until `close` (or the end of a `with`, or the process's death).
 
     Attributes:
-        path: the folder.
+        path: the folder, or its URL.
+        place: where that is.
         notes: lines worth telling the user: versions that changed since the first run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: DatasetPath, place: Writable) -> None:
         """Use `claim` or `open`."""
-        self.path = path
+        self.path, self.place = path, place
         self.notes: list[str] = []
         self._held = ExitStack()
-        self._manifest = manifests.manifest_of(path)
+        self._file = place.document(manifests.FILE)
+        content = self._file.content
+        self._manifest = None if content is None else Manifest.from_bytes(content, place.where(manifests.FILE))
 
     @classmethod
-    def open(cls, path: Path, settings: Settings, *, versions: dict[str, str], kind: str = "score") -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], settings: Settings, *, versions: dict[str, str], kind: str = "score"
+    ) -> Self:
         """`claim` and `begin` in one."""
         folder = cls.claim(path)
         try:
@@ -63,18 +66,21 @@ class DatasetFolder:
         return folder
 
     @classmethod
-    def claim(cls, path: Path) -> Self:
+    def claim(cls, path: str | os.PathLike[str], say: Callable[[str], None] = lambda _: None) -> Self:
         """Hold `path`, made where it does not exist, before the settings are known.
+
+        Args:
+            path: a folder, or a URL that can be written to.
+            say: told where this waits for a writer that did not let go.
 
         Raises:
             InputError: the folder holds something else, another process writes to it, or it cannot be written to.
         """
-        require_local(path)
-        _refuse_others_folders(path)
-        refuse_links(path)
+        place = writable(path)
+        _refuse_others_folders(path, place)
         with ExitStack() as stack:
-            stack.enter_context(claimed(path))
-            folder = cls(path)
+            stack.enter_context(place.held(say))
+            folder = cls(folder_or_url(path), place)
             folder._finish_dropping()
             folder._held = stack.pop_all()
             return folder
@@ -158,22 +164,26 @@ class DatasetFolder:
             raise InputError(f"{self.path}: only the newest round can be removed, and {have}.")
         if self.manifest.newest.summary.get("folded"):
             raise InputError(f"{self.path}: round {number} was folded into the base shards; it cannot be removed.")
-        shards = (self.path / shard_name(number, 0)).parent
-        shards.mkdir(exist_ok=True)
-        shards.rename(shards.with_name(f"{_DROPPED}{number}"))
+        self.place.set_aside(shard_name(number, 0).split("/")[0], f"{_DROPPED}{number}")
         self._finish_dropping()
 
     def _finish_dropping(self) -> None:
         """Forget the rounds that are on their way out."""
-        for leaving in self.path.glob(f"{_DROPPED}*"):
-            if not re.fullmatch(rf"{re.escape(_DROPPED)}[1-9]\d{{0,8}}", leaving.name) or not leaving.is_dir():
-                raise InputError(f"{leaving}: is nothing that this project leaves behind; remove it.")
-            number = int(leaving.name.removeprefix(_DROPPED))
-            shutil.rmtree((self.path / rejects_name(number, 0)).parent, ignore_errors=True)
-            scores_folder.drop_round(self.path, number)
-            if self._manifest is not None:
-                self._write(self._manifest.without_round(number))
-            shutil.rmtree(leaving)
+        for leaving in [*self.place.folders(""), *self.place.files("")]:
+            if not leaving.startswith(_DROPPED):
+                continue
+            if not re.fullmatch(rf"{re.escape(_DROPPED)}[1-9]\d{{0,8}}", leaving) or leaving in self.place.files(""):
+                raise InputError(f"{self.place.where(leaving)}: is nothing that this project leaves behind; remove it.")
+            self._forget(int(leaving.removeprefix(_DROPPED)))
+            self.place.remove(leaving)
+
+    def _forget(self, number: int) -> None:
+        """Remove what is left of a round that is on its way out."""
+        self.place.remove(shard_name(number, 0).split("/")[0])
+        self.place.remove(rejects_name(number, 0).rsplit("/", 1)[0])
+        scores_folder.drop_round(self.place, number)
+        if self._manifest is not None:
+            self._write(self._manifest.without_round(number))
 
     @property
     def begun(self) -> bool:
@@ -201,7 +211,8 @@ class DatasetFolder:
     def finished(self) -> bool:
         """Whether round 0 is complete and all of its shards are there in full length."""
         first = self.manifest.round(0)
-        return first.complete and all(size(self.path / entry.name) == entry.bytes for entry in first.shards)
+        sizes = {name: size for _, name, size in shard_files(self.place, 0)} if first.complete else {}
+        return first.complete and all(sizes.get(entry.name) == entry.bytes for entry in first.shards)
 
     def summary(self, round: int) -> RoundSummary:
         """What `finish` stored for this round."""
@@ -220,11 +231,11 @@ class DatasetFolder:
         known = self.manifest.round(round).numbers()
         numbers = set()
         adopted = []
-        for number, path in shards_on_disk(self.path, round):
+        for number, name, size in shard_files(self.place, round):
             if number not in known:
-                adopted.append(adopt(path, self.manifest.fingerprint_at(round)))
-            elif size(path) != known[number].bytes:
-                raise InputError(damaged(path, "its length is not what the manifest says"))
+                adopted.append(adopt(self.place, name, self.manifest.fingerprint_at(round)))
+            elif size != known[number].bytes:
+                raise InputError(damaged(self.place.where(name), "its length is not what the manifest says"))
             numbers.add(number)
         if adopted:
             self._write(self.manifest.with_entries(round, adopted))
@@ -241,7 +252,7 @@ class DatasetFolder:
         """`commit_shard` with this folder's fingerprint and settings in the metadata; `record` comes after it."""
         made: Manifest | manifests.Round = self.manifest.round(round) if round else self.manifest
         identity: RoundIdentity = {"kind": made.kind, "fingerprint": made.fingerprint, "settings": made.settings}
-        return commit_shard(self.path, round, number, table, rejects, {**identity, **metadata})
+        return commit_shard(self.place, round, number, table, rejects, {**identity, **metadata})
 
     def record(self, round: int, entry: ShardEntry) -> None:
         """Enter a committed shard into the manifest, at once."""
@@ -259,7 +270,7 @@ class DatasetFolder:
             RunError: the rows do not add up, or a shard is missing.
         """
         begun = self.manifest.round(round)
-        counts = counts_of(self.path, begun)
+        counts = counts_of(self.place, begun)
         if round == 0 and sorted(begun.numbers()) != list(range(len(begun.shards))):
             raise RunError(f"{self.path}: shards are missing; run the same command again.")
         accounted = counts["labels"] + sum(counts["rejected"].values())
@@ -273,9 +284,8 @@ class DatasetFolder:
 
     def write_card(self, body: str) -> None:
         """Put `body` (Markdown) between the markers of README.md; what is around them stays."""
-        path = self.path / "README.md"
-        content = with_body(path.read_bytes() if path.exists() else b"", body)
-        write_atomically(path, lambda file: file.write(content))
+        file = self.place.document("README.md")
+        file.write(with_body(file.content or b"", body))
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -288,8 +298,7 @@ class DatasetFolder:
         self.close()
 
     def _write(self, manifest: Manifest) -> None:
-        content = manifest.to_bytes()
-        write_atomically(self.path / manifests.FILE, lambda file: file.write(content))
+        self._file.write(manifest.to_bytes())
         self._manifest = manifest
 
     def _refuse_other_settings(self, fresh: Manifest) -> None:
@@ -305,9 +314,9 @@ class DatasetFolder:
             )
 
 
-def _refuse_others_folders(path: Path) -> None:
+def _refuse_others_folders(path: str | os.PathLike[str], place: Writable) -> None:
     """Raise InputError unless `path` holds a dataset of ours, the beginnings of one, or nothing."""
-    names = [name for name in others(path) if name != REJECTS]
+    names = [name for name in place.others() if name != REJECTS]
     if manifests.FILE in names:
         return
     if "round-0000" in names:

@@ -1,153 +1,136 @@
-"""Where a dataset is read from: a local folder, or any URL that fsspec opens. It is written to the former alone.
+"""Where a dataset lies: a folder of this machine, a URL of an object store, or any other that fsspec opens.
 
-Shards of a URL are fetched into the user's cache folder, named by their sha256 and checked against it, so that a
-dataset that changes under its URL never gives an old shard, nor a damaged transfer a wrong one.
+The first two are written to as well. What a dataset is made of is known in `manifest` and `commit`; here are the few
+things that a place must be able to do for them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol, cast, runtime_checkable
 
-from neat_data.errors import InputError, RunError
-from neat_data.store.atomic import write_atomically
-from neat_data.store.inside import regular_file, require_utf8
-from neat_data.store.shard import ShardEntry, file_sha256
+from neat_data.errors import InputError
+from neat_data.store.address import url_of
+from neat_data.store.fsspec_url import FsspecUrl
+from neat_data.store.local_folder import LocalFolder
+from neat_data.store.objects import SCHEMES, Objects
+from neat_data.store.shard import ShardEntry
 
 
 class Location(Protocol):
-    """A place that holds a dataset."""
+    """A place that holds a dataset. Names are relative to it, with `/` between their parts."""
+
+    def where(self, name: str) -> str:
+        """A name with the place, for messages."""
+        ...
 
     def read(self, name: str) -> bytes | None:
         """A small file's content, None where there is no such file."""
         ...
 
-    def names(self, folder: str) -> list[str]:
-        """Files right under `folder`, as names relative to the dataset, sorted."""
+    def files(self, folder: str) -> dict[str, int]:
+        """Names and sizes in bytes of the files right under `folder`, sorted."""
         ...
 
     def folders(self, folder: str) -> list[str]:
-        """Names of the folders right under `folder`, sorted."""
+        """What the folders right under `folder` are called, sorted."""
         ...
 
     def shard(self, entry: ShardEntry) -> Path:
-        """The shard as a local file."""
+        """The shard as a local file; of a URL, fetched once and checked."""
+        ...
+
+    def copied(self) -> AbstractContextManager[Path]:
+        """All of it as a local folder: itself, or a copy for the length of a block."""
         ...
 
 
-def locate(path: str | os.PathLike[str]) -> Location:
+class Document(Protocol):
+    """A small file that changes, in the hands of its only writer."""
+
+    @property
+    def content(self) -> bytes | None:
+        """What it holds; None where there is no such file."""
+        ...
+
+    def write(self, content: bytes) -> None:
+        """Replace it, whole or not at all; RunError where another process wrote it since."""
+        ...
+
+
+@runtime_checkable
+class Writable(Location, Protocol):
+    """A place that can be written to by one process at a time."""
+
+    @property
+    def workplace(self) -> Path:
+        """A local folder for what only its writer needs."""
+        ...
+
+    def held(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Make it, and be its only writer for the length of a block; `say` is told where this waits."""
+        ...
+
+    def others(self) -> list[str]:
+        """What lies there and begins with no dot, sorted."""
+        ...
+
+    def local(self, name: str) -> Path | None:
+        """Any file as a local one; None where there is none."""
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file that never changes, whole or not at all."""
+        ...
+
+    def commit(self, entry: ShardEntry, content: bytes) -> None:
+        """`put` a shard, which this process will read again."""
+        ...
+
+    def document(self, name: str) -> Document:
+        """A small file that changes."""
+        ...
+
+    def set_aside(self, folder: str, name: str) -> None:
+        """Take away a folder of files, and leave a folder `name` that says so until it is removed."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a file or folder, if it is there."""
+        ...
+
+
+def locate(path: str | os.PathLike[str] | Location) -> Location:
     """The location that a path or URL names.
 
     Raises:
         InputError: the URL needs a package that is not installed; a path that is not UTF-8.
     """
-    if "://" not in str(path):
-        require_utf8(Path(path))
-        return _Folder(Path(path))
-    import fsspec
-
-    try:
-        system, root = fsspec.url_to_fs(str(path))
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    return _Url(system, root.rstrip("/"))
-
-
-def cache_folder() -> Path:
-    """Where this project keeps what it can make or fetch again, and notes where the user's models lie."""
-    if own := os.environ.get("NEAT_ALIGN_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "neat-align"
-
-
-@dataclass(frozen=True)
-class _Folder:
-    root: Path
-
-    def read(self, name: str) -> bytes | None:
-        path = regular_file(self.root, name)
-        return None if path is None else path.read_bytes()
-
-    def names(self, folder: str) -> list[str]:
-        paths = (self.root / folder).glob("*")
-        return sorted(f"{folder}/{path.name}" for path in paths if path.is_file())
-
-    def folders(self, folder: str) -> list[str]:
-        return sorted(path.name for path in (self.root / folder).glob("*") if path.is_dir())
-
-    def shard(self, entry: ShardEntry) -> Path:
-        path = regular_file(self.root, entry.name)
-        size = None if path is None else path.stat().st_size
-        if path is None or size != entry.bytes:
-            what = "missing" if size is None else f"damaged: {size:,} bytes instead of {entry.bytes:,}"
-            raise InputError(
-                f"{self.root / entry.name}: {what}.\n`neat-data verify {self.root}` checks the whole folder."
-            )
+    if not isinstance(path, str | os.PathLike):
         return path
+    url = url_of(path)
+    return LocalFolder(Path(path)) if url is None else _at(url)
 
 
-@dataclass(frozen=True)
-class _Url:
-    system: Any  # fsspec.AbstractFileSystem
-    root: str
+def writable(path: str | os.PathLike[str] | Location) -> Writable:
+    """The same, where it can be written to.
 
-    def read(self, name: str) -> bytes | None:
-        try:
-            return self.system.cat_file(f"{self.root}/{name}")
-        except FileNotFoundError:
-            return None
-
-    def names(self, folder: str) -> list[str]:
-        try:
-            paths = self.system.ls(f"{self.root}/{folder}", detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(f"{folder}/{name.rsplit('/', 1)[1]}" for name in paths)
-
-    def folders(self, folder: str) -> list[str]:
-        try:
-            entries = self.system.ls(f"{self.root}/{folder}", detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
-
-    def shard(self, entry: ShardEntry) -> Path:
-        path = cache_folder() / "shards" / f"{entry.sha256}.arrow"
-        if not path.exists() or file_sha256(path) != entry.sha256:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda file: self._fetch(entry, file))
-        return path
-
-    def _fetch(self, entry: ShardEntry, into: BinaryIO) -> None:
-        digest = hashlib.sha256()
-        with self.system.open(f"{self.root}/{entry.name}", "rb") as source:
-            shutil.copyfileobj(source, _Hashed(into, digest))
-        if digest.hexdigest() != entry.sha256:
-            raise RunError(f"{self.root}/{entry.name}: its sha256 is not what the manifest says; it is damaged.")
-
-
-@dataclass(frozen=True)
-class _Hashed:
-    """A file that hashes what is written to it."""
-
-    file: BinaryIO
-    digest: Any
-
-    def write(self, content: bytes) -> int:
-        self.digest.update(content)
-        return self.file.write(content)
-
-
-def require_local(path: Path) -> None:
-    """Raise InputError where `path` is a URL: a dataset is written to a local folder only."""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+    Raises:
+        InputError: it cannot.
+    """
+    location = locate(path)
+    if isinstance(location, FsspecUrl):
         raise InputError(
-            f"{path}: datasets are written to a local folder only. Write it there, then upload the folder;\n"
-            "neat_data.open() and the verbs that read take its URL."
+            f"{path}: datasets are written to local folders, s3://, gs:// and az://.\n"
+            "Write it there, and copy it; neat_data.open() and the verbs that read take its URL."
         )
+    return cast(Writable, location)
+
+
+@lru_cache
+def _at(url: str) -> Location:
+    return Objects(url) if url.split(":", 1)[0] in SCHEMES else FsspecUrl.of(url)

@@ -60,8 +60,13 @@ def write_shard(path: Path, table: pa.Table, metadata: Mapping[str, Any], compre
     """
     content = shard_bytes(table, metadata, compression)
     write_atomically(path, lambda file: file.write(content))
+    return entry_of(_name(path), table, content)
+
+
+def entry_of(name: str, table: pa.Table, content: pa.Buffer) -> ShardEntry:
+    """What the manifest says of a shard that was just made."""
     digest = hashlib.sha256(content).hexdigest()
-    return ShardEntry(_name(path), len(table), elements(table, "responses"), content.size, digest)
+    return ShardEntry(name, len(table), elements(table, "responses"), content.size, digest)
 
 
 def shard_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str | None = None) -> pa.Buffer:

@@ -26,6 +26,8 @@ from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers, write_at
 from neat_data.store.commit import counts_of, metadata_of
 from neat_data.store.documents import Metadata, RoundSummary, ShardMetadata
 from neat_data.store.inside import links, reaches_out, regular_file
+from neat_data.store.local_folder import LocalFolder
+from neat_data.store.location import Location, locate, writable
 from neat_data.store.manifest import Manifest, Round, rejects_name, shard_name, shard_number
 from neat_data.store.record_rules import added_faults, base_faults, folded_rounds
 from neat_data.store.scores import format as scores
@@ -79,6 +81,18 @@ def rebuild_manifest(root: Path) -> Rebuilt:
             rebuilt.manifest = _taken_up(root, rebuilt.manifest)
             content = rebuilt.manifest.to_bytes()
             write_atomically(root / manifests.FILE, lambda file: file.write(content))
+    return rebuilt
+
+
+def _rebuilt_at(location: Location, copy: Path) -> Rebuilt:
+    """The same for a URL, of which `copy` holds the files. What writes there leaves its card when it is through."""
+    place = writable(location)
+    with place.held(lambda _: None):
+        if not (copy / "README.md").exists():
+            (copy / _PLAN).mkdir()
+        rebuilt = rebuild_manifest(copy)
+        if rebuilt.manifest is not None:
+            place.document(manifests.FILE).write(rebuilt.manifest.to_bytes())
     return rebuilt
 
 
@@ -175,28 +189,32 @@ class _Tally:
 
 
 def verify(path: str | Path, rebuild: bool = False) -> Verification:
-    """Check the dataset folder `path`.
+    """Check the dataset at `path`.
 
     Args:
-        path: a local folder.
+        path: a folder, or a URL: then every file is fetched once, into a temporary folder that holds all of them.
         rebuild: make a lost or unreadable manifest anew from what the shards say of themselves.
 
     Raises:
-        InputError: there is no such folder; or, with `rebuild`, another process writes to it.
+        InputError: nothing is there; or, with `rebuild`, another process writes to it.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise InputError(f"{path}: no such local folder. A dataset at a URL is verified after downloading it.")
-    tally = _Tally([reaches_out(name) for name in links(root)])
-    if not tally.findings:  # nothing is opened before the links are gone
-        manifest = _manifest(root, rebuild, tally)
-        if manifest is not None:
-            _Verifier(root, manifest, tally).run()
-    return tally.result()
+    location = locate(path)
+    with location.copied() as root:
+        tally = _Tally([reaches_out(name) for name in links(root)])
+        if not tally.findings:  # nothing is opened before the links are gone
+            manifest = _manifest(root, location, rebuild, tally)
+            if manifest is not None:
+                _Verifier(root, manifest, tally).run()
+        return tally.result()
 
 
-def _manifest(root: Path, rebuild: bool, tally: _Tally) -> Manifest | None:
-    """The manifest, made anew if that is wanted and needed; None where there is none to go by."""
+def _manifest(root: Path, location: Location, rebuild: bool, tally: _Tally) -> Manifest | None:
+    """The manifest, made anew if that is wanted and needed; None where there is none to go by.
+
+    Args:
+        root: the dataset, or a copy of it.
+        location: where it lies.
+    """
     file = regular_file(root, manifests.FILE)
     try:
         if file is None:
@@ -211,9 +229,9 @@ def _manifest(root: Path, rebuild: bool, tally: _Tally) -> Manifest | None:
             tally.notes.append(f"{manifests.FILE} is there and can be read, so it was not made anew")
         return manifest
     if not rebuild:
-        tally.findings.append(f"{trouble} (`neat-data verify {root} --rebuild` makes it anew)")
+        tally.findings.append(f"{trouble} (`neat-data verify {location} --rebuild` makes it anew)")
         return None
-    rebuilt = rebuild_manifest(root)
+    rebuilt = rebuild_manifest(root) if isinstance(location, LocalFolder) else _rebuilt_at(location, root)
     tally.findings += rebuilt.left_out
     if rebuilt.manifest is None:
         tally.findings.append(f"{trouble}, and there is no shard to make it from")

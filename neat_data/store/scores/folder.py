@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,13 @@ import pyarrow as pa
 
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
-from neat_data.store.atomic import full_disk_explained, write_atomically
+from neat_data.store.address import DatasetPath
 from neat_data.store.claim import changes, version_notes
+from neat_data.store.commit import put_shard
 from neat_data.store.documents import Settings
 from neat_data.store.join import from_rewards
-from neat_data.store.manifest import Manifest, fingerprint_of, shard_name
+from neat_data.store.location import Writable, writable
+from neat_data.store.manifest import Manifest, fingerprint_of
 from neat_data.store.scores.format import (
     FILE,
     FOLDER,
@@ -35,7 +36,7 @@ from neat_data.store.scores.format import (
     scores_name,
     shards_of,
 )
-from neat_data.store.shard import ShardEntry, read_shard, shard_entry, shard_metadata, write_shard
+from neat_data.store.shard import ShardEntry, read_shard, shard_entry, shard_metadata
 
 
 def score_table(ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None]) -> pa.Table:
@@ -51,31 +52,33 @@ def score_table(ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None
 
 
 def commit_scores(
-    root: Path, name: str, job: tuple[int, int, str], table: pa.Table, metadata: Mapping[str, Any]
+    root: DatasetPath | Writable,
+    name: str,
+    job: tuple[int, int, str],
+    table: pa.Table,
+    metadata: Mapping[str, Any],
 ) -> ScoreShard:
     """Write the scores of one shard. Opens nothing else, so any process may call it.
 
     Args:
-        root: the dataset's folder, held by this process or the one that started it.
+        root: the dataset's folder or URL, held by this process or the one that started it.
         name: of the scores.
         job: round, number and sha256 of the shard that they belong to.
         table: what `score_table` made.
         metadata: JSON-able; `fingerprint` and `settings` of the scores.
 
     Raises:
-        RunError: the disk is full.
+        RunError: the disk is full, a store does not answer, or other scores lie there.
     """
     round, number, of = job
-    path = root / scores_name(name, round, number)
-    with full_disk_explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     own = {"format_version": FORMAT_VERSION, "kind": "rescore", "round": round, "number": number, "of": of}
-    entry = write_shard(path, table, {**metadata, **own})
-    return ScoreShard(round, number, of, _refusals(table), _own_entry(entry, name, round, number))
+    entry = put_shard(writable(root), scores_name(name, round, number), table, {**metadata, **own})
+    return ScoreShard(round, number, of, _refusals(table), _counted(entry))
 
 
-def _own_entry(entry: ShardEntry, name: str, round: int, number: int) -> ShardEntry:
-    return replace(entry, name=scores_name(name, round, number), responses=entry.rows)
+def _counted(entry: ShardEntry) -> ShardEntry:
+    """A file of scores has a row a response."""
+    return replace(entry, responses=entry.rows)
 
 
 def _refusals(table: pa.Table) -> dict[str, int]:
@@ -89,13 +92,14 @@ class ScoresFolder:
         notes: lines worth telling the user: versions that changed since the first run.
     """
 
-    def __init__(self, root: Path, name: str, dataset: Manifest) -> None:
+    def __init__(self, root: DatasetPath | Writable, name: str, dataset: Manifest) -> None:
         """Raises InputError where `name` cannot be one, or what is there is damaged."""
         check_name(name)
         self.notes: list[str] = []
-        self._root, self._name, self._dataset = root, name, dataset
-        self._file = root / FOLDER / name / FILE
-        self._scores = Scores.from_bytes(self._file.read_bytes(), self._file) if self._file.exists() else None
+        self._place, self._name, self._dataset = writable(root), name, dataset
+        self._file = self._place.document(f"{FOLDER}/{name}/{FILE}")
+        content = self._file.content
+        self._scores = None if content is None else Scores.from_bytes(content, self._where(FILE))
 
     @property
     def scores(self) -> Scores:
@@ -123,9 +127,13 @@ class ScoresFolder:
         self._refuse_other_settings(known.settings, settings)
         self.notes += version_notes(known.versions, versions)
         present = {(round, number, entry.sha256) for round, number, entry in shards_of(self._dataset)}
-        kept = [s for s in known.shards if (s.round, s.number, s.of) in present and self._whole(s)]
+        sizes = self._sizes()
+        kept = [
+            s for s in known.shards if (s.round, s.number, s.of) in present and sizes.get(s.entry.name) == s.entry.bytes
+        ]
         known = known.with_shards(kept)
-        adopted = [s for job in known.missing(self._dataset) if (s := self._adopted(job, settings)) is not None]
+        left = [job for job in known.missing(self._dataset) if scores_name(self._name, *job[:2]) in sizes]
+        adopted = [shard for job in left if (shard := self._adopted(job, settings)) is not None]
         self._write(known.with_shards([*kept, *adopted]))
 
     def record(self, shard: ScoreShard) -> None:
@@ -133,56 +141,58 @@ class ScoresFolder:
         others = [s for s in self.scores.shards if (s.round, s.number) != (shard.round, shard.number)]
         self._write(self.scores.with_shards([*others, shard]))
 
-    def _whole(self, shard: ScoreShard) -> bool:
-        path = self._root / shard.entry.name
-        return path.exists() and path.stat().st_size == shard.entry.bytes
+    def _sizes(self) -> dict[str, int]:
+        """Of every file of scores that may be there, in bytes."""
+        folders = [scores_name(self._name, round.round, 0).rsplit("/", 1)[0] for round in self._dataset.rounds]
+        return {name: size for folder in folders for name, size in self._place.files(folder).items()}
 
     def _adopted(self, job: tuple[int, int, ShardEntry], settings: Settings) -> ScoreShard | None:
-        """The scores of a shard whose writer was killed between the rename and the manifest; None: to be made."""
+        """The scores of a shard whose writer was killed before it entered them; None: others, which are removed."""
         round, number, of = job
-        path = self._root / scores_name(self._name, round, number)
+        name = scores_name(self._name, round, number)
+        path = self._place.local(name)
         try:
-            metadata, entry, table = shard_metadata(path), shard_entry(path), read_shard(path)
+            if path is None:
+                raise FileNotFoundError(name)
+            metadata, entry, table = shard_metadata(path), replace(shard_entry(path), name=name), read_shard(path)
         except (FileNotFoundError, pa.ArrowException, ValueError):
+            self._place.remove(name)
             return None
         if metadata.get("settings") != settings:
             self._refuse_other_settings(metadata.get("settings") or {}, settings)
         if metadata.get("of") != of.sha256:
+            self._place.remove(name)
             return None
-        return ScoreShard(round, number, of.sha256, _refusals(table), _own_entry(entry, self._name, round, number))
+        return ScoreShard(round, number, of.sha256, _refusals(table), _counted(entry))
 
     def _refuse_other_settings(self, was: Settings, settings: Settings) -> None:
         if changed := changes(was, settings):
             raise InputError(
-                f"{self._file.parent}: was made with other settings ({changed}).",
+                f"{self._where()}: was made with other settings ({changed}).",
                 advice="Choose another {name}, or run with the settings that it was made with.",
             )
 
+    def _where(self, *file: str) -> str:
+        return self._place.where("/".join((FOLDER, self._name, *file)))
+
     def _write(self, scores: Scores) -> None:
         if scores != self._scores:
-            _write(self._file, scores)
+            self._file.write(scores.to_bytes())
         self._scores = scores
 
 
-def drop_round(root: Path, round: int) -> None:
+def drop_round(root: DatasetPath | Writable, round: int) -> None:
     """Forget the scores of a round that is on its way out; may be called again after a kill.
 
     Args:
-        root: the dataset's folder, held by the caller.
-        round: its number.
+        root: the dataset's folder or URL, held by the caller.
+        round: its number, of a later round.
     """
-    for file in sorted((root / FOLDER).glob(f"*/{FILE}")):
+    place = writable(root)
+    for name in place.folders(FOLDER):
+        file = place.document(f"{FOLDER}/{name}/{FILE}")
         with contextlib.suppress(InputError):  # damaged: `rescore` makes it anew
-            scores = Scores.from_bytes(file.read_bytes(), file)
-            _write(file, scores.with_shards([s for s in scores.shards if s.round != round]))
-    for folder in (root / FOLDER).glob(f"*/{shard_name(round, 0).split('/')[0]}"):
-        for path in folder.glob("*.arrow"):
-            path.unlink()
-        folder.rmdir()
-
-
-def _write(file: Path, scores: Scores) -> None:
-    with full_disk_explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    content = scores.to_bytes()
-    write_atomically(file, lambda out: out.write(content))
+            if file.content is not None:
+                scores = Scores.from_bytes(file.content, FILE)
+                file.write(scores.with_shards([s for s in scores.shards if s.round != round]).to_bytes())
+        place.remove(scores_name(name, round, 0).rsplit("/", 1)[0])

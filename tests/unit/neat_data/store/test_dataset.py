@@ -14,9 +14,9 @@ import pytest
 import neat_data
 from neat_data.errors import InputError, RunError
 from neat_data.record import SCHEMA, Message, Record, Response, query_id, response_id, to_table
+from neat_data.store.cache import cache_folder
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
-from neat_data.store.location import cache_folder
 
 
 @pytest.fixture(autouse=True)

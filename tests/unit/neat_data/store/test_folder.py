@@ -97,9 +97,9 @@ def test_shards_without_a_manifest_are_not_written_over(dataset: Path, settings)
         DatasetFolder.open(dataset, settings, versions={})
 
 
-def test_a_url_is_refused_for_writing(settings):
-    with pytest.raises(InputError, match="local folder only"):
-        DatasetFolder.open(Path("s3://bucket/out"), settings, versions={})
+def test_a_url_that_cannot_keep_writers_apart_is_refused_for_writing(settings):
+    with pytest.raises(InputError, match="written to local folders, s3://, gs:// and az://"):
+        DatasetFolder.open(Path("memory://bucket/out"), settings, versions={})
 
 
 def test_a_folder_that_cannot_be_read_is_held_by_nobody_afterwards(dataset: Path):
