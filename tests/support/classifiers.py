@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from neat_data.models.reward_model import Task
 from neat_data.record import Message
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 SPECIALS = ["<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
@@ -30,6 +29,8 @@ WORDS = [
 
 def train_tokenizer(**options: object) -> PreTrainedTokenizerFast:
     """A byte-level BPE of 400 entries with the special tokens and template above; `options` override."""
+    from transformers import PreTrainedTokenizerFast  # here, as most tests beside this conftest do without
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -30,6 +29,8 @@ from tests.support.growing import add_scores
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "own-cache"))
 
@@ -128,6 +129,8 @@ def test_parquet_holds_every_response(mixed, tmp_path):
 
 
 def test_a_folder_is_what_every_reader_gives(mixed, tmp_path):
+    import datasets
+
     export(mixed, ExportRequest("hf", tmp_path / "copy", license="mit", language="en"))
     loaded = datasets.load_from_disk(str(tmp_path / "copy"))
     assert loaded.to_list() == mixed.to_hf().to_list()
@@ -162,6 +165,8 @@ def test_records_and_responses_can_be_chosen(mixed, tmp_path):
 
 
 def test_other_scores_rank_and_choose(mixed, tmp_path):
+    import datasets
+
     scores = {"a": 1.0, "b": 2.0, "good": -1.0, "bad": None}
     add_scores(Path(mixed.path), "other", scores)
     opened = neat_data.open(mixed.path)
@@ -185,6 +190,8 @@ def test_responses_that_people_dropped_are_left_out(mixed, tmp_path):
 
 
 def test_what_is_there_is_not_overwritten_unasked(mixed, tmp_path):
+    import datasets
+
     for to, name in (("trl-dpo", "a.jsonl"), ("hf", "a")):
         out = tmp_path / name
         export(mixed, ExportRequest(to, out))

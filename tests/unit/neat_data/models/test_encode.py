@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from transformers import PreTrainedTokenizerFast
 
 from neat_data.models.encode import encode
 from neat_data.models.reward_model import Task
 from neat_data.models.templates import ChatTemplate
 from neat_data.record import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # '~' stands in no text that the tokenizer was trained on, so n of them are n tokens.
 U1, A1, U2, A2, U3 = (Message(role, "~" * 10) for role in ("user", "assistant", "user", "assistant", "user"))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
 
 from neat_data.errors import InputError
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 DIALOGUE = (Message("user", "Hi"), Message("assistant", "Yes"))
 # What LLaMA-3-Instruct's first template did: a BOS before the first turn, a header behind the last, asked for or not.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import datasets
 from huggingface_hub import DatasetCard, DatasetCardData
 
 import neat_data
@@ -104,6 +103,8 @@ def test_the_header_is_the_hubs(record_of, made_dataset, tmp_path):
 
 
 def test_the_configurations_open_the_shards(record_of, made_dataset, tmp_path, monkeypatch):
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     records = [record_of(f"q{n}", {"a": 1.0, "b": 0.0}, [("a", "b")]) for n in range(5)]
     dataset = grown(made_dataset(records))
