@@ -54,6 +54,7 @@ class Records:
 
         Args:
             drop_by: which responses that reviewers dropped are left out, as `neat_data.open` takes it.
+            reviewed: take the records that reviewers said something of, with that as their labels.
             rounds: how many of its rounds to see; None: all. A run that grows the dataset itself goes on with those
                 that were there when it began.
 
@@ -70,7 +71,11 @@ class Records:
         rewards = inner("responses", "reward")
         with explained(where):
             answered = frame.filter(pl.col("responses").list.len() > 0)
-            selected = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()[:limit]
+            found = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()
+        if reviewed:
+            spoken = pl.Series([record.query_id for record in dataset.reviewed()], dtype=pl.String)
+            found = found.filter(pl.col("query_id").is_in(spoken.implode()))
+        selected = found[:limit]
         if selected.is_empty():
             why = "it has no records" if where is None else f"where {where!r} is true for no record"
             raise InputError(f"{path}: nothing to train on: {why}.")

@@ -16,6 +16,7 @@ from neat_data.review.judging import Review
 from neat_data.review.tasks import Tasks
 from neat_train.config.reading import read_settings
 from neat_train.data.examples import Example
+from neat_train.data.records import Records
 from neat_train.fitting import FitRequest, FitSummary, fit
 from neat_train.training import trainer
 from tests.support.killing import ROOT
@@ -85,7 +86,7 @@ def test_reviewers_verdicts_are_learned_in_the_place_of_the_sources_labels(tmp_p
     def trained(name: str, *more: str) -> FitSummary:
         return fit(FitRequest(str(folder), str(REWARD), tmp_path / name, read_settings(sets=(*sets, *more))))
 
-    reviews = ("method=reward", "labels=reviews")
+    reviews = ("method=reward", "labels=reviews", "held_out.share=0")
     with pytest.raises(InputError, match="nobody has reviewed it"):
         trained("run", *reviews)
     with pytest.raises(InputError, match="labels reviews and method rrhf, which learns from rewards"):
@@ -95,6 +96,7 @@ def test_reviewers_verdicts_are_learned_in_the_place_of_the_sources_labels(tmp_p
     for number, response in enumerate((*one.responses, *other.responses)):
         verdict = ("drop", "keep")[number % 2]
         review.take({"rater": "ann", "event": f"e{number}", "response_id": response.response_id, "verdict": verdict})
+    assert Records.open(str(folder), reviewed=True).ids == (one.query_id, other.query_id)
     summary = trained("run", *reviews)
     line = json.loads((summary.run / "metrics.jsonl").read_text().splitlines()[0])
     assert (line["records"], line["responses"], line["labels"]) == (2, 4, 6)  # an order and two verdicts each
