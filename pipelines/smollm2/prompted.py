@@ -1,7 +1,7 @@
-"""`python -m pipelines.smollm2.prompted --data FOLDER --rewards FOLDER --out FOLDER`: does the negative prompt work?
+"""`python -m pipelines.smollm2.prompted --data FOLDER --out FOLDER`: does the negative prompt work?
 
-500 queries of each of HH's test files, answered by SmolLM2 as it is under the prompts of asked.yaml; both reward
-models score what came. The same command goes on. What is under `out`:
+Queries of each of HH's test files, answered by SmolLM2 as it is under the prompts of asked.yaml; two reward models
+score what came. The same command goes on. What is under `out`:
 
     rows/{harmless,helpful}.jsonl, {harmless,helpful}    the queries with people's pairs, and the datasets of them
     prompts.json, prompts.md, samples.md                 the figures, and ten queries with all of their answers
@@ -18,22 +18,25 @@ from pathlib import Path
 
 import yaml
 
+from neat_data.models.reward_adapter import is_adapter
 from pipelines.processes import exit_status_of
 from pipelines.smollm2.agreement import HELD_OUT
 from pipelines.smollm2.answered import write_figures
-from pipelines.smollm2.reward import SHIPPED
 from pipelines.smollm2.rows import TESTS
 from pipelines.table2_small.jobs import Command, Job, Workers
 from pipelines.tiny_models.rows import to_pair
 
-PROMPTS = Path(__file__).with_name("asked.yaml")
+PROMPTS, MODELS = Path(__file__).with_name("asked.yaml"), Path("data/models")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or that of the error it prints."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.smollm2.prompted", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with hh-rlhf/")
-    parser.add_argument("--rewards", type=Path, default=Path("data/models"), help="folder with both reward models")
+    parser.add_argument(
+        "--reward-model", type=Path, default=MODELS / "tiny-reward", help="a model, or SmolLM2's adapter"
+    )
+    parser.add_argument("--held-out-model", type=Path, default=MODELS / "tiny-reward-heldout", help="scores them too")
     parser.add_argument("--out", type=Path, required=True, help="what all of it is written to")
     parser.add_argument("--policy", type=Path, default=Path("data/real/smollm2"), help="what answers")
     parser.add_argument("--queries", type=int, default=500, help="of each test file")
@@ -48,7 +51,8 @@ def _run(options: argparse.Namespace) -> None:
     workers = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
     prompted = Prompted(
         options.data,
-        options.rewards,
+        options.reward_model,
+        options.held_out_model,
         options.out,
         options.policy,
         options.queries,
@@ -70,7 +74,8 @@ class Prompted:
     """The experiment under `out`; see the module and its options."""
 
     data: Path
-    rewards: Path
+    reward: Path
+    held_out: Path
     out: Path
     policy: Path
     queries: int
@@ -92,18 +97,26 @@ class Prompted:
         return [Job(f"prompted-{kind}", self._commands(kind)) for kind in TESTS]
 
     def _commands(self, kind: str) -> tuple[Command, ...]:
-        folder, base = str(self.out / kind), ("--base", str(self.policy), "--quiet")
-        a, b = (str(self.rewards / SHIPPED[name]) for name in ("a", "b"))
+        folder = str(self.out / kind)
         budget = ("--token-budget", str(self.token_budget)) if self.token_budget else ()
-        asked = (
-            *("neat_data", "expand", folder, "--policy", str(self.policy), "--prompts", str(PROMPTS)),
-            *("--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
-        )
         return (
-            ("neat_data", "score", str(self._rows(kind)), "--reward-model", a, "--out", folder, *base),
-            asked,
-            ("neat_data", "rescore", folder, "--reward-model", b, "--name", HELD_OUT, *base),
+            (
+                *("neat_data", "score", str(self._rows(kind)), "--out", folder, "--quiet"),
+                *("--reward-model", str(self.reward), *self._base(self.reward)),
+            ),
+            (
+                *("neat_data", "expand", folder, "--policy", str(self.policy), "--prompts", str(PROMPTS)),
+                *("--dtype", "bfloat16", "--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
+            ),
+            (
+                *("neat_data", "rescore", folder, "--name", HELD_OUT, "--quiet"),
+                *("--reward-model", str(self.held_out), *self._base(self.held_out)),
+            ),
         )
+
+    def _base(self, reward: Path) -> Command:
+        """What names the model of an adapter, which is the one that answers."""
+        return ("--base", str(self.policy)) if is_adapter(reward) else ()
 
     def _rows(self, kind: str) -> Path:
         return self.out / "rows" / f"{kind}.jsonl"

@@ -47,8 +47,8 @@ def _run(options: argparse.Namespace) -> None:
     say = Workers(options.out, options.workers, lambda line: print(line, file=sys.stderr, flush=True))
     rewards = Rewards(options.data, options.out, options.base, yaml.safe_load(options.settings.read_text()), say)
     rewards.prepare()
-    rewards.workers.run([trial.job for name in SHIPPED for trial in rewards.trials(name)])
     for name in SHIPPED:
+        rewards.workers.run([trial.job for trial in rewards.trials(name)])
         rewards.choose(name)
     rewards.workers.run(rewards.scoring())
     rewards.measure()
