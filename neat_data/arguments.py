@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from neat_data.errors import InputError
-from neat_data.options.groups import Admitting, Dataset, Reading, RewardModel
+from neat_data.options.groups import Admitting, Dataset, Reading, RewardModel, Workers
 from neat_data.options.verbs import AddResponses, Expand, Export, Rescore, Score
-from neat_data.options.words import Compression, DropBy
+from neat_data.options.words import Compression, DropBy, ScorePhase
 from neat_data.store.address import folder_or_url
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from neat_data.rounds.expand import ExpandRequest
     from neat_data.rounds.finish import Scoring
     from neat_data.rounds.sampling import Draws
+    from neat_data.scoring.engine import EngineSpec
+    from neat_data.scoring.request import ScoreRequest
     from neat_data.scoring.rescore import RescoreRequest
-    from neat_data.scoring.score import ScoreRequest
     from neat_data.store.dataset import PreferenceDataset
 
 T = TypeVar("T")
@@ -30,15 +31,36 @@ T = TypeVar("T")
 
 def score_request(options: Score) -> ScoreRequest:
     """What `score` takes."""
-    from neat_data.scoring.score import ScoreRequest
+    from neat_data.scoring.numbers import Numbers
+    from neat_data.scoring.request import ScoreRequest
 
-    if (options.reward_model is None) == (options.rewards == "model"):
+    finishes = _score_phase(options) == "finish"
+    if not finishes and (options.reward_model is None) == (options.rewards == "model"):
         raise InputError(
             "nothing, or too much, says what scores", advice="Say either {reward_model} or {rewards} given"
         )
     spec = None if options.reward_model is None else reward_spec(options.reward_model, options)
-    own = {"compression": compression(options.compression), "workers": worker_count(options.workers)}
-    return taken(ScoreRequest, options, reward=spec, columns=column_places(options.columns), **own)
+    own = {"compression": compression(options.compression), "engine": engine_spec(options)}
+    shards = None if options.shards is None else Numbers.read(options.shards)
+    return taken(ScoreRequest, options, reward=spec, columns=column_places(options.columns), shards=shards, **own)
+
+
+def _score_phase(options: Score) -> ScorePhase:
+    """Raises InputError where it is said twice what of a dataset is made."""
+    if options.shards is not None and options.phase != "all":
+        raise InputError("makes no shards", field="phase", value=options.phase, advice="Leave {phase} or {shards} out.")
+    return options.phase
+
+
+def engine_spec(options: Workers) -> EngineSpec:
+    """Where shards are made."""
+    from neat_data.scoring.engine import EngineSpec
+
+    if options.engine != "ray":
+        for name in ("gpus_per_worker", "ray_address"):
+            if getattr(options, name) is not None:
+                raise InputError("goes with {engine} ray", field=name, value=getattr(options, name))
+    return taken(EngineSpec, options, workers=worker_count(options.workers))
 
 
 def rescore_request(options: Rescore) -> RescoreRequest:
@@ -46,9 +68,7 @@ def rescore_request(options: Rescore) -> RescoreRequest:
     from neat_data.scoring.rescore import RescoreRequest
 
     spec = reward_spec(options.reward_model, options)
-    return RescoreRequest(
-        folder_or_url(dataset_path(options.dataset)), options.name, spec, worker_count(options.workers)
-    )
+    return RescoreRequest(folder_or_url(dataset_path(options.dataset)), options.name, spec, engine_spec(options))
 
 
 def expand_request(options: Expand) -> ExpandRequest:
@@ -61,11 +81,10 @@ def expand_request(options: Expand) -> ExpandRequest:
         folder_or_url(dataset_path(options.dataset)),
         None if options.policy is None else sampler_spec(options.policy, options, backend=options.sampler),
         _draws(options),
-        scoring(options, options.device, options.workers),
+        scoring(options, options.device, engine_spec(options)),
         options.where,
         options.limit,
         options.phase,
-        worker_count(options.workers),
     )
 
 
@@ -78,7 +97,7 @@ def given_request(options: AddResponses) -> GivenRequest:
         options,
         dataset=folder_or_url(dataset_path(options.dataset)),
         columns=column_places(options.columns),
-        scoring=scoring(options, options.device, options.workers),
+        scoring=scoring(options, options.device, engine_spec(options)),
     )
 
 
@@ -99,7 +118,7 @@ def _draws(options: Expand) -> Draws:
     return Draws(prompts, taken(Sampling, options), options.num_samples, options.seed)
 
 
-def scoring(options: Admitting, device: str, workers: int | str) -> Scoring:
+def scoring(options: Admitting, device: str, engine: EngineSpec) -> Scoring:
     """How the candidates of a round become its responses."""
     from neat_data.models.reward_model import RewardModelSpec
     from neat_data.rounds.candidates import REFUSAL, Rules
@@ -116,7 +135,7 @@ def scoring(options: Admitting, device: str, workers: int | str) -> Scoring:
         reward=model,
         device=device,
         mix=options.mix_rewards,
-        workers=worker_count(workers),
+        engine=engine,
     )
 
 

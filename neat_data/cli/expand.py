@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neat_data.arguments import expand_request, given_request, scoring
+from neat_data.arguments import engine_spec, expand_request, given_request, scoring
 from neat_data.cli.command import verb
 from neat_data.cli.output import Output
 from neat_data.errors import InputError
@@ -61,7 +61,9 @@ def _grown(options: ExpandCommand, watch: "Watcher") -> "GrowSummary":
     from neat_data.rounds.expand import expand
 
     if options.edits:
-        return take_edits(folder_or_url(str(options.dataset)), scoring(options, options.device, options.workers), watch)
+        return take_edits(
+            folder_or_url(str(options.dataset)), scoring(options, options.device, engine_spec(options)), watch
+        )
     if options.responses is not None:
         return take(given_request(options.given), watch)
     return expand(expand_request(options), watch)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from neat_data.options.option import Argument, Option
-from neat_data.options.words import Backend, DropBy, Part, ScoringPath, Thinking
+from neat_data.options.words import Backend, DropBy, Engine, Part, ScoringPath, Thinking
 from neat_data.options.words import Compression as CompressionWord
 
 if TYPE_CHECKING:
@@ -64,11 +64,22 @@ class Watched:
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """How many processes."""
+    """Where shards are made, and by how many."""
 
     workers: Annotated[
         int | Literal["auto"], Option("Processes, one a device: a number, or auto for one on every device.")
     ] = 1
+    engine: Annotated[Engine, Option("local: this machine; ray: a cluster, each of {workers} an actor of its.")] = (
+        "local"
+    )
+    gpus_per_worker: Annotated[
+        float | None,
+        Option("Devices that a worker of Ray holds; parts are shared.", min=0, unset="1 where there are any"),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        Option("Of a Ray cluster, host:port or auto.", unset="RAY_ADDRESS, else a Ray of this machine's own"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from neat_data.options.groups import (
     Workers,
 )
 from neat_data.options.option import Argument, Option
-from neat_data.options.words import Form, PairsOf, Phase, Rewards, SamplerBackend
+from neat_data.options.words import Form, PairsOf, Phase, Rewards, SamplerBackend, ScorePhase
 
 if TYPE_CHECKING:
     from neat_data.models.sampler import SamplerSpec
@@ -52,6 +52,12 @@ class Score(Reading, RewardLoading, Workers, Watched):
     shard_rows: Annotated[int, Option("Source rows a shard, the unit of work.", min=1)] = 512
     compression: Compression = "none"
     limit: Annotated[int | None, Option("Source rows read at most.", min=1)] = None
+    phase: Annotated[
+        ScorePhase, Option("plan: read the source and stop; finish: complete what jobs made with {shards}.")
+    ] = "all"
+    shards: Annotated[
+        str | None, Option("Make these shards of the plan, say 0-99 or 3,17-19, on any machine that sees {out}.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

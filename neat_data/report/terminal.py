@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from neat_data.rounds.finish import GrowSummary
     from neat_data.rounds.inspect import RoundInfo
     from neat_data.scoring.compact import CompactSummary
+    from neat_data.scoring.engine import ClusterFigures
+    from neat_data.scoring.request import Part, ScoreSummary
     from neat_data.scoring.rescore import RescoreSummary
-    from neat_data.scoring.score import ScoreSummary
     from neat_data.store.verify import Verification
 
 _REASONS = {
@@ -65,6 +66,8 @@ def print_line(console: Console, text: str) -> None:
 
 def print_score_summary(summary: ScoreSummary, console: Console) -> None:
     """Where every source row went, and what to do next."""
+    if summary.part is not None:
+        return _print_part(summary, summary.part, console)
     counts = summary.counts
     rejected = counts["rejected"]
     lost = sum(rejected.values())
@@ -89,7 +92,39 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         )
     for note in summary.notes:
         print_line(console, note)
+    _print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.out}")
+
+
+def _print_part(summary: ScoreSummary, part: Part, console: Console) -> None:
+    """What was made of a dataset that others help to make, and what to do next."""
+    if summary.already:
+        return print_line(console, f"{summary.out} was complete already; nothing was done.")
+    shards = f"{part.source_rows:,} rows in {part.shards:,} shards"
+    if not part.made and not part.before:
+        print_line(console, f"planned: {shards}.")
+        print_line(console, f"next: the same command with --shards 0-{part.shards - 1}, or parts of that")
+        return
+    print_line(console, f"{part.made:,} shards made, {part.before:,} were there; the plan has {shards}.")
+    _print_cluster(summary.cluster, console)
+    print_line(console, "next, once all are there: the same command with --phase finish")
+
+
+def _print_cluster(figures: ClusterFigures | None, console: Console) -> None:
+    """What Ray's workers did; nothing where there were none."""
+    if figures is None:
+        return
+    rates = sorted(worker.rate for worker in figures.workers)
+    nodes = len({worker.node for worker in figures.workers})
+    mean = sum(rates) / len(rates)
+    print_line(
+        console,
+        f"Ray: workers {len(rates):,}, nodes {nodes:,}, rows/s a worker {number(mean)} "
+        f"(from {number(rates[0])} to {number(rates[-1])})",
+    )
+    if figures.tried_again:
+        again = ", ".join(map(str, figures.tried_again[:10])) + (" …" if len(figures.tried_again) > 10 else "")
+        print_line(console, f"tried again, as their worker died: {len(figures.tried_again):,} shards ({again})")
 
 
 def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
@@ -100,6 +135,7 @@ def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
     if summary.refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
         print_line(console, f"without a score: {reasons}")
+    _print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
 
 
@@ -231,6 +267,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     """What became of the candidates, prompt by prompt, whether the prompts do what they say, and what to do next."""
     if summary.staged is not None:
         print_line(console, f"round {summary.round}: {summary.staged:,} samples wait to be scored.")
+        _print_cluster(summary.cluster, console)
         print_line(console, f"next: neat-data expand {summary.dataset} --phase score")
         return
     if summary.already:
@@ -251,6 +288,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
         print_line(console, f"the server takes no {', '.join(counts['not_taken'])}: it was asked without")
     for warning in warnings(prompts):
         print_line(console, f"warning: {warning}")
+    _print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.dataset} --by polarity")
 
 

@@ -25,6 +25,7 @@ from neat_data.rounds.finish import (
     score_staged,
     take_up,
 )
+from neat_data.scoring.engines import opened
 from neat_data.sources import Source, open_source
 from neat_data.sources.row import Reject, Row, reject_line
 from neat_data.store.address import DatasetPath
@@ -118,9 +119,12 @@ def _append(
     path: DatasetPath, scoring: Scoring, settings: Settings, join: Callable[[int], _Joined], watch: Watcher
 ) -> GrowSummary:
     """Stage what `join` gives for a round, and score it; a round with these settings that is finished is left alone."""
-    with DatasetFolder.claim(path, watch.say) as folder:
+    with (
+        DatasetFolder.claim(path, watch.say) as folder,
+        opened(scoring.engine, folder.place.workplace) as engine,
+    ):
         folder.require_finished()
-        round_settings = full_settings(settings, scoring.rules, load_settings(folder, scoring, watch))
+        round_settings = full_settings(settings, scoring.rules, load_settings(folder, scoring, engine, watch))
         if (done := finished_round(folder, round_settings)) is not None:
             return GrowSummary(path, done.round, True, done.summary)
         joined = join(folder.next_round)
@@ -133,7 +137,7 @@ def _append(
         for number in queries:
             staging.commit(number, joined.candidates[number], {"usage": {}, "rejects": rejects})
             rejects = []  # they belong to no shard; the first one keeps them
-        return score_staged(folder, scoring, watch)
+        return score_staged(folder, scoring, engine, watch)
 
 
 def _edits(dataset: PreferenceDataset) -> list[tuple[str, str]]:

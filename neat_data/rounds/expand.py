@@ -28,7 +28,9 @@ from neat_data.rounds.finish import (
 )
 from neat_data.rounds.sampling import Draws, drawings, sampled
 from neat_data.rounds.staging import Staging
-from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.scoring.engine import Engine
+from neat_data.scoring.engines import opened
+from neat_data.scoring.workers import Advance, Work
 from neat_data.store.address import DatasetPath
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Metadata, Settings
@@ -50,7 +52,6 @@ class ExpandRequest:
         where: a SQL expression over the record; the queries of the others are passed over.
         limit: queries at most.
         phase: `sample` stages candidates, `score` scores those that were staged.
-        workers: as in `Scoring`, for sampling.
     """
 
     dataset: DatasetPath
@@ -60,7 +61,6 @@ class ExpandRequest:
     where: str | None = None
     limit: int | None = None
     phase: Phase = "both"
-    workers: int = 1
 
     def __post_init__(self) -> None:
         """Raises InputError where the policy is given an argument that it would pass over without a word."""
@@ -82,24 +82,31 @@ def expand(request: ExpandRequest, watch: Watcher | None = None) -> GrowSummary:
     """
     watch = watch or Silent()
     PreferenceDataset.open(request.dataset)  # before the folder is claimed, which would make one
-    with DatasetFolder.claim(request.dataset, watch.say) as folder:
+    with (
+        DatasetFolder.claim(request.dataset, watch.say) as folder,
+        opened(request.scoring.engine, folder.place.workplace) as engine,
+    ):
         folder.require_finished()
         if request.phase == "score":
-            return score_staged(folder, request.scoring, watch)
-        reward = None if request.phase == "sample" else load_settings(folder, request.scoring, watch)
-        watch.phase("loading the policy", None)
-        assert request.sampler is not None
-        sampler = load_sampler(request.sampler)
-        settings = _settings(request, sampler)
-        round_settings = full_settings(settings, request.scoring.rules, reward)
-        if (done := finished_round(folder, round_settings)) is not None:
-            return GrowSummary(request.dataset, done.round, True, done.summary)
-        say(watch, sampler.notes)
-        staging = take_up(folder, "expand", settings, round_settings, lambda: _queries(request))
-        _sample(request, sampler, staging, watch)
-        if reward is None:
-            return GrowSummary(request.dataset, staging.round, False, {}, _staged(staging))
-        return score_staged(folder, request.scoring, watch)
+            return score_staged(folder, request.scoring, engine, watch)
+        return _expand(request, folder, engine, watch)
+
+
+def _expand(request: ExpandRequest, folder: DatasetFolder, engine: Engine, watch: Watcher) -> GrowSummary:
+    reward = None if request.phase == "sample" else load_settings(folder, request.scoring, engine, watch)
+    watch.phase("loading the policy", None)
+    assert request.sampler is not None
+    sampler = engine.load(load_sampler, request.sampler)
+    settings = _settings(request, sampler)
+    round_settings = full_settings(settings, request.scoring.rules, reward)
+    if (done := finished_round(folder, round_settings)) is not None:
+        return GrowSummary(request.dataset, done.round, True, done.summary)
+    say(watch, sampler.notes)
+    staging = take_up(folder, "expand", settings, round_settings, lambda: _queries(request))
+    _sample(request, engine, sampler, staging, watch)
+    if reward is None:
+        return GrowSummary(request.dataset, staging.round, False, {}, _staged(staging), engine.figures)
+    return score_staged(folder, request.scoring, engine, watch)
 
 
 def _settings(request: ExpandRequest, sampler: Sampler) -> Settings:
@@ -143,12 +150,13 @@ class _SampleWork:
     draws: Draws
     spec: SamplerSpec
 
-    def on_device(self, device: str) -> Work[None]:
-        """Load the policy on `device`; the result stages one shard."""
-        return self.with_sampler(load_sampler(replace(self.spec, device=device)))
+    def load(self, device: str) -> Sampler:
+        """The policy on `device`."""
+        return load_sampler(replace(self.spec, device=device))
 
-    def with_sampler(self, sampler: Sampler) -> Work[None]:
-        return lambda shard, advance: self.stage(shard, sampler, advance)
+    def with_model(self, model: Sampler) -> Work[None]:
+        """The function that stages a shard with this sampler."""
+        return lambda shard, advance: self.stage(shard, model, advance)
 
     def stage(self, shard: int, sampler: Sampler, advance: Advance) -> None:
         round = self.staging.round
@@ -163,7 +171,7 @@ class _SampleWork:
         self.staging.commit(shard, candidates, metadata)
 
 
-def _sample(request: ExpandRequest, sampler: Sampler, staging: Staging, watch: Watcher) -> None:
+def _sample(request: ExpandRequest, engine: Engine, sampler: Sampler, staging: Staging, watch: Watcher) -> None:
     """Stage every shard that is missing, then free the policy."""
     done = staging.done()
     missing = [number for number in staging.queries if number not in done]
@@ -171,15 +179,7 @@ def _sample(request: ExpandRequest, sampler: Sampler, staging: Staging, watch: W
     watch.phase("sampling", a_query * sum(map(len, staging.queries.values())))
     watch.advance(a_query * sum(len(staging.queries[number]) for number in done))
     work = _SampleWork(request.dataset, staging, request.draws, sampler.spec)
-    if request.workers == 1 or len(missing) < 2:
-        make = work.with_sampler(sampler)
-        for shard in missing:
-            make(shard, watch.advance)
-        sampler.close()
-        return
-    sampler.close()
-    assert request.sampler is not None
-    spread(missing, work.on_device, request.sampler.device, request.workers, watch, lambda _: None)
+    engine.make(missing, work, sampler, watch, lambda _: None)
 
 
 def _staged(staging: Staging) -> int:

@@ -22,7 +22,8 @@ from neat_data.rounds.outcomes import Outcome, joined, outcomes, tallies, tasks,
 from neat_data.rounds.staging import FOLDER, Staging
 from neat_data.scoring.assemble import check_finite
 from neat_data.scoring.dataset_reward import completed, remember, require_same, require_same_files, spec_of
-from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.scoring.engine import HERE, ClusterFigures, Engine, EngineSpec, cluster_figures
+from neat_data.scoring.workers import Advance, Work
 from neat_data.store import manifest as manifests
 from neat_data.store.address import DatasetPath
 from neat_data.store.commit import commit_shard
@@ -42,31 +43,35 @@ class Scoring:
         reward: the reward model; None is the dataset's own, found again.
         device: of the dataset's own.
         mix: whether another reward model than the dataset's own may score.
-        workers: processes, one a device; 0 takes one for every device.
+        engine: where shards are sampled and scored.
     """
 
     rules: Rules = field(default_factory=Rules)
     reward: RewardModelSpec | None = None
     device: str = "auto"
     mix: bool = False
-    workers: int = 1
+    engine: EngineSpec = HERE
 
 
 @dataclass(frozen=True)
 class GrowSummary:
-    """What came of it. `already`: the round was complete before. `staged`: candidates that wait for `--phase score`."""
+    """What came of it. `already`: the round was complete before. `staged`: candidates that wait for `--phase score`.
+
+    `cluster` says what Ray's workers did.
+    """
 
     dataset: DatasetPath
     round: int
     already: bool
     counts: RoundSummary
     staged: int | None = None
+    cluster: ClusterFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         prompts = {name: tally.figures() for name, tally in total([self.counts.get("prompts", {})]).items()}
         state = {"dataset": str(self.dataset), "round": self.round, "already": self.already, "staged": self.staged}
-        return {**state, **self.counts, "prompts": prompts}
+        return {**state, **self.counts, "prompts": prompts, **cluster_figures(self.cluster)}
 
 
 def full_settings(settings: Settings, rules: Rules, reward: Settings | None) -> Settings:
@@ -169,11 +174,12 @@ class _ScoreWork:
     identity: RoundIdentity
     compression: str | None
 
-    def on_device(self, device: str) -> Work[ShardEntry]:
-        """Load the reward model on `device`; the result makes one shard."""
-        return self.with_model(load_reward_model(replace(self.spec, device=device)))
+    def load(self, device: str) -> RewardModel:
+        """The reward model on `device`."""
+        return load_reward_model(replace(self.spec, device=device))
 
     def with_model(self, model: RewardModel) -> Work[ShardEntry]:
+        """The function that scores and commits a shard with this model."""
         return lambda shard, advance: self.commit(shard, model, advance)
 
     def commit(self, shard: int, model: RewardModel, advance: Advance) -> ShardEntry:
@@ -192,7 +198,7 @@ class _ScoreWork:
         return commit_shard(self.root, round, shard, to_table(rows), rejects, own, self.compression)
 
 
-def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> GrowSummary:
+def score_staged(folder: DatasetFolder, scoring: Scoring, engine: Engine, watch: Watcher) -> GrowSummary:
     """Score what is staged and finish its round.
 
     Raises:
@@ -204,7 +210,7 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
         raise InputError(
             f"{folder.path}: {lacking}.", advice="Run `neat-data expand` with {phase} sample, or without {phase}."
         )
-    model = load_own(folder, scoring, watch)
+    model = load_own(folder, scoring, engine, watch)
     say(watch, model.notes)
     settings = full_settings(staging.settings, scoring.rules, model.settings)
     round = folder.begin_round(staging.kind, settings, versions=package_versions())
@@ -217,19 +223,11 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Gro
     missing = [number for number in staging.queries if number not in done]
     watch.phase("scoring", sum(map(len, staging.queries.values())))
     watch.advance(sum(len(staging.queries[number]) for number in done))
-    if scoring.workers == 1 or len(missing) < 2:
-        make = work.with_model(model)
-        for shard in missing:
-            folder.record(round, make(shard, watch.advance))
-        model.close()
-    else:
-        model.close()
-        device = model.spec.device
-        spread(missing, work.on_device, device, scoring.workers, watch, lambda entry: folder.record(round, entry))
+    engine.make(missing, work, model, watch, lambda entry: folder.record(round, entry))
     folder.finish(round, _counts(folder, round))
     write_card(folder)
     staging.remove()
-    return GrowSummary(folder.path, round, False, folder.summary(round))
+    return GrowSummary(folder.path, round, False, folder.summary(round), cluster=engine.figures)
 
 
 def reward_spec(folder: DatasetFolder, scoring: Scoring) -> RewardModelSpec:
@@ -240,29 +238,34 @@ def reward_spec(folder: DatasetFolder, scoring: Scoring) -> RewardModelSpec:
     return spec_of(folder.path, own, scoring.device)
 
 
-def load_own(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> RewardModel:
+def load_own(folder: DatasetFolder, scoring: Scoring, engine: Engine, watch: Watcher) -> RewardModel:
     """The reward model of a round.
 
     Raises:
         InputError: it cannot be had, does not fit into memory, or is not the dataset's own.
     """
-    from neat_data.models.memory import check, estimate
-
     watch.phase("loading the reward model", None)
     own, spec = folder.settings["reward_model"], reward_spec(folder, scoring)
     if scoring.reward is None or not scoring.mix:
         require_same_files(own, spec, folder.path)
-    check([estimate(spec)], spec.device)
-    model = load_reward_model(spec)
+    model = engine.load(_load_fitting, spec)
     if not scoring.mix:
         require_same(own, model.settings, folder.path)
     remember(model.spec, model.settings)
     return model
 
 
-def load_settings(folder: DatasetFolder, scoring: Scoring, watch: Watcher) -> Settings:
+def _load_fitting(spec: RewardModelSpec) -> RewardModel:
+    """The reward model, where there is memory for it."""
+    from neat_data.models.memory import check, estimate
+
+    check([estimate(spec)], spec.device)
+    return load_reward_model(spec)
+
+
+def load_settings(folder: DatasetFolder, scoring: Scoring, engine: Engine, watch: Watcher) -> Settings:
     """What the reward model says of itself; asked before hours of sampling, and freed again for the policy."""
-    model = load_own(folder, scoring, watch)
+    model = load_own(folder, scoring, engine, watch)
     model.close()
     return model.settings
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from neat_data.errors import InputError
 from neat_data.record import Label, Record, Response, canonical_json, from_table, query_id, response_id, to_table
 from neat_data.sources.row import Place, Reject, Row
 from neat_data.sources.shapes import verdicts
 from neat_data.sources.shapes.ranked import MOST_RESPONSES
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import read, readable
+from neat_data.store.documents import Settings
 from neat_data.store.shard import read_shard, write_shard
 
 FOLDER = ".plan"
+FORMAT_VERSION = 1
+_FILE = "plan.json"
 _REJECT = pa.schema(
     [
         ("name", pa.string()),
@@ -133,6 +138,7 @@ class Plan:
         shard_rows: source rows a shard.
         contradicted: rows whose own scores say otherwise than their verdict.
         meta: columns that have no place in a record and went to its `meta`.
+        settings: everything that decides what the rows are.
     """
 
     folder: Path
@@ -141,6 +147,7 @@ class Plan:
     shard_rows: int
     contradicted: int = 0
     meta: tuple[str, ...] = ()
+    settings: Settings = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
@@ -201,7 +208,7 @@ class Plan:
 def make_plan(
     rows: Callable[[], Iterator[Row | Reject]],
     out: Path,
-    fingerprint: str,
+    settings: Settings,
     *,
     shard_rows: int,
 ) -> Plan:
@@ -210,17 +217,21 @@ def make_plan(
     Args:
         rows: gives the source's rows in source order.
         out: the dataset's folder, locked by the caller.
-        fingerprint: hash of everything that decides what the rows are; a plan with another one is made anew.
+        settings: everything that decides what the rows are; a plan with others is made anew.
         shard_rows: source rows a shard.
     """
     folder = out / FOLDER
-    done = folder / "plan.json"
-    wanted = {"fingerprint": fingerprint, "shard_rows": shard_rows}
+    done = folder / _FILE
+    wanted = {
+        "format_version": FORMAT_VERSION,
+        "settings": json.loads(canonical_json(settings)),
+        "shard_rows": shard_rows,
+    }
     if done.exists():
-        plan = read(done) or {}
-        if {key: plan.get(key) for key in wanted} == wanted:
+        made = read(done) or {}
+        if {key: made.get(key) for key in wanted} == wanted:
             with readable(done):
-                return _plan(folder, plan)
+                return _plan(folder, made)
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -236,15 +247,35 @@ def make_plan(
     pairs = repeated(array)
     write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
     counts = {"rows": total, "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
-    made = {**wanted, **counts, "meta": list(seen.meta)}
+    made = {**wanted, **counts, "meta": list(seen.meta), "version": version("neat-align")}
     write_atomically(done, lambda file: file.write(canonical_json(made).encode()))
     return _plan(folder, made)
+
+
+def planned(out: Path) -> Plan | None:
+    """The plan that lies in a dataset's folder; None where there is none.
+
+    Raises:
+        InputError: it was made by another version, which may read rows otherwise, or is damaged.
+    """
+    file = out / FOLDER / _FILE
+    made = read(file)
+    if made is None:
+        return None
+    maker, own = made.get("version", "an earlier one"), version("neat-align")
+    if (made.get("format_version"), maker) != (FORMAT_VERSION, own):
+        raise InputError(
+            f"{file}: was made by another version of neat-align ({maker}; this is {own}).",
+            advice="Use one version on all machines, or plan again with {phase} plan.",
+        )
+    with readable(file):
+        return _plan(out / FOLDER, made)
 
 
 def _plan(folder: Path, made: dict[str, Any]) -> Plan:
     """The plan that `plan.json` describes."""
     counts = made["rows"], made["usable"], made["shard_rows"], made.get("contradicted", 0)
-    return Plan(folder, *counts, tuple(made.get("meta", ())))
+    return Plan(folder, *counts, tuple(made.get("meta", ())), made["settings"])
 
 
 @dataclass

@@ -21,8 +21,11 @@ from neat_data.models.reward_model import RewardModel, RewardModelSpec, Scored, 
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Message, Messages
 from neat_data.scoring.assemble import computed_by
-from neat_data.scoring.workers import Advance, Work, spread
+from neat_data.scoring.engine import HERE, ClusterFigures, Engine, EngineSpec, cluster_figures
+from neat_data.scoring.engines import opened
+from neat_data.scoring.workers import Advance, Work
 from neat_data.store.address import DatasetPath
+from neat_data.store.atomic import remove_leftovers
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
@@ -41,29 +44,33 @@ class RescoreRequest:
         dataset: the dataset's folder, or its URL.
         name: what the scores are called, a plain word.
         reward: the reward model.
-        workers: processes, one a device; 0 takes one for every device.
+        engine: where shards are scored.
     """
 
     dataset: DatasetPath
     name: str
     reward: RewardModelSpec
-    workers: int = 1
+    engine: EngineSpec = HERE
 
 
 @dataclass(frozen=True)
 class RescoreSummary:
-    """What came of it: responses with scores, those scored just now, and those the model refused, by reason."""
+    """What came of it: responses with scores, those scored just now, and those the model refused, by reason.
+
+    `cluster` says what Ray's workers did.
+    """
 
     dataset: DatasetPath
     name: str
     responses: int
     scored_now: int
     refused: dict[str, int]
+    cluster: ClusterFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         counts = {"responses": self.responses, "scored_now": self.scored_now, "refused": self.refused}
-        return {"dataset": str(self.dataset), "name": self.name, **counts}
+        return {"dataset": str(self.dataset), "name": self.name, **counts, **cluster_figures(self.cluster)}
 
 
 def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSummary:
@@ -79,22 +86,27 @@ def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSum
     watch = watch or Silent()
     check_name(request.name)
     PreferenceDataset.open(request.dataset)  # a folder that is no dataset must not become one by being claimed
-    with DatasetFolder.claim(request.dataset, watch.say) as folder:
+    with (
+        DatasetFolder.claim(request.dataset, watch.say) as folder,
+        opened(request.engine, folder.place.workplace) as engine,
+    ):
         folder.require_finished()
         scores = ScoresFolder(folder.place, request.name, folder.manifest)
         watch.phase("loading the reward model", None)
-        model = load_reward_model(request.reward)
+        model = engine.load(load_reward_model, request.reward)
         scores.begin({"reward_model": model.settings}, versions=package_versions())
         for note in [*model.notes, *scores.notes, *_unfinished(folder.manifest)]:
             watch.say(note)
         missing = scores.missing
-        _make_missing(scores, missing, folder.manifest.round(0).numbers(), request, model, watch)
+        _make_missing(scores, missing, folder.manifest.round(0).numbers(), request, engine, model, watch)
+        remove_leftovers(folder.place.workplace)  # of workers that died
         return RescoreSummary(
             dataset=request.dataset,
             name=request.name,
             responses=sum(shard.entry.responses for shard in scores.scores.shards),
             scored_now=sum(entry.responses for _, _, entry in missing),
             refused=scores.scores.refused,
+            cluster=engine.figures,
         )
 
 
@@ -117,11 +129,12 @@ class _Work:
     identity: Settings
     spec: RewardModelSpec
 
-    def on_device(self, device: str) -> Work[ScoreShard]:
-        """Load the model on `device`; the result makes one shard's scores."""
-        return self.with_model(load_reward_model(replace(self.spec, device=device)))
+    def load(self, device: str) -> RewardModel:
+        """The reward model on `device`."""
+        return load_reward_model(replace(self.spec, device=device))
 
     def with_model(self, model: RewardModel) -> Work[ScoreShard]:
+        """The function that makes the scores of one shard with this model."""
         return lambda job, advance: self.commit(self.jobs[job], model, advance)
 
     def commit(self, job: Job, model: RewardModel, advance: Advance) -> ScoreShard:
@@ -145,20 +158,14 @@ def _make_missing(
     missing: list[Job],
     bases: dict[int, ShardEntry],
     request: RescoreRequest,
+    engine: Engine,
     model: RewardModel,
     watch: Watcher,
 ) -> None:
     identity = {"fingerprint": scores.scores.fingerprint, "settings": scores.scores.settings}
     work = _Work(request.dataset, request.name, missing, bases, identity, model.spec)
     watch.phase("scoring", sum(entry.rows for _, _, entry in missing))
-    if request.workers == 1 or len(missing) < 2:
-        make = work.with_model(model)
-        for job in range(len(missing)):
-            scores.record(make(job, watch.advance))
-        return
-    model.close()
-    jobs = range(len(missing))
-    spread(jobs, work.on_device, request.reward.device, request.workers, watch, scores.record)
+    engine.make(range(len(missing)), work, model, watch, scores.record)
 
 
 def _tasks(table: pa.Table, base: pa.Table) -> Iterator[Task]:

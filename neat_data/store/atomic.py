@@ -43,6 +43,22 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         sync_folder(path.parent)
 
 
+def write_if_absent(path: Path, content: bytes) -> None:
+    """Make `path` hold `content`, whole, unless there is such a file already, whoever wrote it at the same time.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    write_atomically(temporary, lambda file: file.write(content))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+    sync_folder(path.parent)
+
+
 @contextlib.contextmanager
 def full_disk_explained(path: Path) -> Iterator[None]:
     """Turn the system's word for a full disk, or a quota that is used up, into a RunError naming `path`."""
@@ -96,18 +112,22 @@ def remove_entry(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold `folder` as its only writer; the end of the process, however it comes, lets go.
+
+    Args:
+        shared: hold it together with others who say so, each of whom writes files of its own.
 
     Raises:
         InputError: another process holds it.
     """
     path = folder / LOCK
-    file = _lock(path)
+    file = _lock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if not shared:  # else it is still the others'; who holds it alone next removes it
+            path.unlink(missing_ok=True)
         file.close()
 
 
@@ -120,13 +140,13 @@ def _lock_file(path: Path) -> BinaryIO:
     raise InputError(f"{path}: is no regular file, and no lock of ours; remove it.")
 
 
-def _lock(path: Path) -> BinaryIO:
+def _lock(path: Path, kind: int) -> BinaryIO:
     """The lock file, locked; a file object rather than a descriptor, so that none is lost when Ctrl-C comes between."""
     while True:
         with full_disk_explained(path):
             file = _lock_file(path)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
             raise InputError(

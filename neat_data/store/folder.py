@@ -21,6 +21,7 @@ from neat_data.errors import InputError, RunError
 from neat_data.record import canonical_json
 from neat_data.store import manifest as manifests
 from neat_data.store.address import DatasetPath, folder_or_url
+from neat_data.store.atomic import remove_leftovers
 from neat_data.store.claim import changes, version_notes
 from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shard_files
 from neat_data.store.documents import RejectLine, RoundIdentity, RoundSummary, Settings, ShardMetadata
@@ -269,6 +270,7 @@ class DatasetFolder:
         Raises:
             RunError: the rows do not add up, or a shard is missing.
         """
+        remove_leftovers(self.place.workplace)  # of workers that died
         begun = self.manifest.round(round)
         counts = counts_of(self.place, begun)
         if round == 0 and sorted(begun.numbers()) != list(range(len(begun.shards))):

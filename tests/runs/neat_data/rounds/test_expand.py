@@ -24,6 +24,7 @@ from neat_data.rounds.expand import ExpandRequest, expand
 from neat_data.rounds.finish import Scoring
 from neat_data.rounds.inspect import drop, rounds
 from neat_data.rounds.sampling import Draws
+from neat_data.scoring.engine import EngineSpec
 from neat_data.store.atomic import locked
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.verify import verify
@@ -143,7 +144,7 @@ def test_two_phases_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_
 def test_two_workers_make_the_same_bytes_as_one(dataset: Path, scored: Path, tmp_path: Path, request_of):
     alone = shutil.copytree(scored, tmp_path / "alone")
     expand(request_of(alone))
-    expand(request_of(dataset, workers=2, scoring=Scoring(device="cpu", workers=2)))
+    expand(request_of(dataset, scoring=Scoring(device="cpu", engine=EngineSpec(workers=2))))
     assert contents(dataset) == contents(alone)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward_model import RewardModelSpec
+from neat_data.scoring.engine import EngineSpec
 from neat_data.scoring.rescore import RescoreRequest, rescore
 from neat_data.store.atomic import locked
 from neat_data.store.dataset import PreferenceDataset
@@ -111,7 +112,7 @@ def test_the_same_model_gives_the_rewards_of_score(tmp_path: Path):
 def test_workers_give_the_same_bytes(dataset: Path, model: str, tmp_path: Path):
     alone = shutil.copytree(dataset, tmp_path / "alone")
     _rescore(alone, model)
-    _rescore(dataset, model, workers=2)
+    _rescore(dataset, model, engine=EngineSpec(workers=2))
     assert contents(dataset) == contents(alone)
 
 

@@ -35,7 +35,7 @@ def reject(number: int) -> Reject:
 
 
 def planned(rows: list[Row | Reject], folder: Path, shard_rows: int) -> Plan:
-    return make_plan(lambda: iter(rows), folder, "f", shard_rows=shard_rows)
+    return make_plan(lambda: iter(rows), folder, {"rows": "f"}, shard_rows=shard_rows)
 
 
 def all_records(plan: Plan) -> list[Record]:
@@ -91,8 +91,8 @@ def test_a_whole_plan_is_taken_up_and_another_source_makes_it_anew(tmp_path: Pat
     def unread() -> Iterator[Row]:
         raise AssertionError("the source was read again")
 
-    assert make_plan(unread, tmp_path, "f", shard_rows=2) == plan
-    other = make_plan(lambda: iter([row(0, "b", "1"), row(1, "c", "1")]), tmp_path, "g", shard_rows=2)
+    assert make_plan(unread, tmp_path, {"rows": "f"}, shard_rows=2) == plan
+    other = make_plan(lambda: iter([row(0, "b", "1"), row(1, "c", "1")]), tmp_path, {"rows": "g"}, shard_rows=2)
     assert len(other.records(0)) == 2
 
 
@@ -103,7 +103,7 @@ def test_an_unfinished_plan_is_made_anew(tmp_path: Path) -> None:
         raise OSError("the file is cut")
 
     with pytest.raises(OSError, match="cut"):
-        make_plan(breaks_off, tmp_path, "f", shard_rows=1)
+        make_plan(breaks_off, tmp_path, {"rows": "f"}, shard_rows=1)
     plan = planned([row(0, "a", "1")], tmp_path, 1)
     assert plan.rows == 1
     assert len(all_records(plan)) == 1
