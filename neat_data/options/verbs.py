@@ -124,8 +124,8 @@ class Export(OfDataset, Watched):
     out: Annotated[
         str | Path,
         Option(
-            "The file, or the folder for datasets.load_from_disk. TRL's forms go by its ending: .jsonl or .json, "
-            ".parquet, or none for a folder.",
+            "The file, or the folder for datasets.load_from_disk; or its URL (s3://…). TRL's forms go by its ending: "
+            ".jsonl or .json, .parquet, or none for a folder.",
             metavar="<path>",
         ),
     ]

@@ -117,6 +117,12 @@ class Objects:
                 "Remove it and run the same command again, if no other process writes there."
             ) from conflict
 
+    def upload(self, name: str, path: Path) -> None:
+        """Put a file of any size, in parts, over what may be there."""
+        import obstore
+
+        self._asked(name, lambda: obstore.put(self._store, name, path))
+
     def commit(self, entry: ShardEntry, content: bytes) -> None:
         cache.keep_shard(entry, content)
         self.put(entry.name, content)
