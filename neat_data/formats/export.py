@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from neat_data.formats import hub
 from neat_data.formats.formats import Format, container, find
 from neat_data.formats.preferences import Row, Skipped, only
 from neat_data.formats.strategies import Keep, keep, pairs_of
+from neat_data.formats.upload import uploaded
 from neat_data.formats.write import check_place, write
 from neat_data.progress import Silent, Watcher
 from neat_data.record import Record, from_table
+from neat_data.store.address import DatasetPath
 
 if TYPE_CHECKING:
     from neat_data.store.dataset import PreferenceDataset
@@ -35,7 +37,7 @@ class ExportRequest:
 
     Attributes:
         to: one of `options.words.Form`.
-        out: the file or folder.
+        out: the file or folder, or its URL.
         pairs, min_gap: as `formats.find` takes them.
         where: a SQL expression over the record.
         limit: records taken at most.
@@ -50,7 +52,7 @@ class ExportRequest:
     """
 
     to: str
-    out: Path
+    out: DatasetPath
     pairs: str | None = None
     min_gap: float | None = None
     where: str | None = None
@@ -82,7 +84,7 @@ class ExportSummary:
         url: the repository's page on the hub.
     """
 
-    out: Path
+    out: DatasetPath
     to: str
     records: int = 0
     exported: int = 0
@@ -112,8 +114,12 @@ def export(dataset: PreferenceDataset, request: ExportRequest, watch: Watcher | 
 
     Raises:
         InputError: options that do not go together, a place that is taken, or nothing to write.
-        RunError: the disk is full; the hub refuses.
+        RunError: the disk is full; the hub refuses; a store does not answer.
     """
+    if isinstance(request.out, str):
+        container(request.to, Path(request.out))  # refused before anything is asked of the store
+        with uploaded(request.out, request.overwrite) as out:
+            return replace(export(dataset, replace(request, out=out), watch), out=request.out)
     watch = watch or Silent()
     form = find(request.to, request.pairs, request.min_gap)
     stored_as = container(request.to, request.out)
@@ -227,7 +233,7 @@ class _Card:
         """README.md of the folder; what the user wrote in the one that is replaced stays."""
         from neat_data.store.markers import with_body
 
-        before = self.request.out / "README.md"
+        before = Path(self.request.out) / "README.md"
         return with_body(before.read_bytes() if before.exists() else b"", self.text(on_hub=False))
 
     def text(self, *, on_hub: bool) -> str:

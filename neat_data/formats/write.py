@@ -25,7 +25,7 @@ from neat_data.store.inside import refuse_inside_dataset
 from neat_data.store.shard import file_sha256
 
 Batches = Iterable[list[Row]]
-_EXPORTED = re.compile(r"dataset_info\.json|state\.json|data-\d{5,}-of-\d{5,}\.arrow|README\.md")
+EXPORTED = re.compile(r"dataset_info\.json|state\.json|data-\d{5,}-of-\d{5,}\.arrow|README\.md")
 
 
 def check_place(out: Path, container: Container, overwrite: bool) -> None:
@@ -48,7 +48,7 @@ def check_place(out: Path, container: Container, overwrite: bool) -> None:
 
 def _not_exported(folder: Path) -> list[str]:
     """What lies in a folder that `_write_folder` does not write there."""
-    return sorted(path.name for path in folder.iterdir() if path.is_symlink() or not _EXPORTED.fullmatch(path.name))
+    return sorted(path.name for path in folder.iterdir() if path.is_symlink() or not EXPORTED.fullmatch(path.name))
 
 
 def write(

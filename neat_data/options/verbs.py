@@ -34,7 +34,7 @@ class Score(Reading, RewardLoading, Workers, Watched):
     """Of `score`."""
 
     source: Annotated[
-        str | Path, Argument("A file, folder, glob or hub id (ID@REV); what is there locally comes first.")
+        str | Path, Argument("A file, folder or glob, here or at a URL (s3://…), or a hub id (ID@REV).")
     ] = field(kw_only=False)
     out: Annotated[str | Path, Option("The dataset's folder, or its URL: s3://, gs://, az://.", metavar="<path>")]
     reward_model: Annotated[
@@ -130,8 +130,8 @@ class Export(OfDataset, Watched):
     out: Annotated[
         str | Path,
         Option(
-            "The file, or the folder for datasets.load_from_disk. TRL's forms go by its ending: .jsonl or .json, "
-            ".parquet, or none for a folder.",
+            "The file, or the folder for datasets.load_from_disk; or its URL (s3://…). TRL's forms go by its ending: "
+            ".jsonl or .json, .parquet, or none for a folder.",
             metavar="<path>",
         ),
     ]

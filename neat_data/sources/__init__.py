@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
-from neat_data.sources.files import hub, locate
+from neat_data.sources.files import hub, locate, remote
 from neat_data.sources.files import read as data_files
 from neat_data.sources.files.compressed import OnRead, nobody, sha256
 from neat_data.sources.files.locate import DataFile
 from neat_data.sources.row import Place, RawRow, Reject, Row, SourceAnswer, Unusable
 from neat_data.sources.shapes import registry
 from neat_data.sources.shapes.values import plain
+from neat_data.store.address import url_of
 
 __all__ = ["Place", "Reject", "Row", "Source", "SourceAnswer", "open_source"]
 
@@ -69,7 +70,7 @@ def open_source(
     answers: bool = False,
     on_read: OnRead = nobody,
 ) -> Source:
-    """Open `spec`: a file, folder or glob, or else the hub dataset `ID` or `ID@REVISION`.
+    """Open `spec`: a file, folder or glob, here or at a URL, or else the hub dataset `ID` or `ID@REVISION`.
 
     A folder or hub dataset is read in its split `train` unless `split` names another (or `all`); a file or glob is
     read whole unless `split` is given.
@@ -87,9 +88,7 @@ def open_source(
     """
     known = registry.QUERY_SHAPES if queries else registry.RESPONSE_SHAPES if answers else registry.SHAPES
     wanted = _wanted(format, columns, known, queries, answers)
-    chosen, revision = locate.local(spec, subset, split), None
-    if chosen is None:
-        chosen, revision = hub.find(spec, subset, split)
+    chosen, folder, revision = _found(spec, subset, split)
     ignored = frozenset(ignore)
     shaped = [(file, replace(wanted or _recognise(file, known, on_read), ignored=ignored)) for file in chosen]
     shape_names = "+".join(dict.fromkeys(shape.name for _, shape in shaped))
@@ -101,13 +100,23 @@ def open_source(
             "files": {file.key: sha256(file.path, on_read) for file in chosen},
             "revision": revision,
             "subset": subset,
-            "split": split or ("train" if revision or Path(spec).expanduser().is_dir() else None),
+            "split": split or ("train" if revision or folder else None),
             "format": shape_names,
             **({"columns": dict(columns)} if columns else {}),
             **({"ignore": sorted(ignored)} if ignored else {}),
         },
         files=shaped,
     )
+
+
+def _found(spec: str, subset: str | None, split: str | None) -> tuple[list[DataFile], bool, str | None]:
+    """The files of a source, whether it is a folder, and of the hub its revision."""
+    if url_of(spec):
+        return *remote.find(spec, subset, split), None
+    if (local := locate.local(spec, subset, split)) is not None:
+        return local, Path(spec).expanduser().is_dir(), None
+    files, revision = hub.find(spec, subset, split)
+    return files, False, revision
 
 
 def _wanted(

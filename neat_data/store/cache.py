@@ -53,6 +53,16 @@ def keep_shard(entry: ShardEntry, content: bytes) -> None:
     write_file(_shard_path(entry), lambda file: file.write(content))
 
 
+def version_of(where: str, version: str) -> Path:
+    """Where a file of a URL is kept that may change there; `version` tells what it is from what it was."""
+    return cache_folder() / "objects" / hashed(where, version) / where.rsplit("/", 1)[-1]
+
+
+def hashed(*parts: str) -> str:
+    """A short name for something long."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
 @contextmanager
 def copied(names: Iterable[str], copy: Callable[[str, Path], object]) -> Iterator[Path]:
     """A folder with these files, each fetched once, that is gone behind the block.

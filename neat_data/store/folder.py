@@ -31,6 +31,7 @@ from neat_data.store.markers import with_body
 from neat_data.store.scores import folder as scores_folder
 from neat_data.store.shard import ShardEntry
 
+_WAITING_SHARE = 64  # of the shards in the manifest, one in so many may wait to be entered
 _DROPPED = ".dropped-round-"  # what a round's folder is called on its way out
 REJECTS = "rejects"  # may lie there alone: what is left of a source of which no row could be read
 
@@ -49,6 +50,7 @@ class DatasetFolder:
         self.path, self.place = path, place
         self.notes: list[str] = []
         self._held = ExitStack()
+        self._waiting: list[tuple[int, ShardEntry]] = []  # committed, and not in the file yet
         self._file = place.document(manifests.FILE)
         content = self._file.content
         self._manifest = None if content is None else Manifest.from_bytes(content, place.where(manifests.FILE))
@@ -184,7 +186,7 @@ class DatasetFolder:
         self.place.remove(rejects_name(number, 0).rsplit("/", 1)[0])
         scores_folder.drop_round(self.place, number)
         if self._manifest is not None:
-            self._write(self._manifest.without_round(number))
+            self._write(self.manifest.without_round(number))
 
     @property
     def begun(self) -> bool:
@@ -194,6 +196,14 @@ class DatasetFolder:
     @property
     def manifest(self) -> Manifest:
         """What `dataset.json` says. RuntimeError before `begin`."""
+        entered = self._written
+        for round in {round for round, _ in self._waiting}:
+            entered = entered.with_entries(round, [entry for of, entry in self._waiting if of == round])
+        return entered
+
+    @property
+    def _written(self) -> Manifest:
+        """The same without the shards that wait to be entered."""
         if self._manifest is None:
             raise RuntimeError("begin() comes first")
         return self._manifest
@@ -201,12 +211,12 @@ class DatasetFolder:
     @property
     def settings(self) -> Settings:
         """The settings that the dataset was begun with."""
-        return self.manifest.settings
+        return self._written.settings
 
     @property
     def fingerprint(self) -> str:
         """sha256 over the canonical JSON of `settings`."""
-        return self.manifest.fingerprint
+        return self._written.fingerprint
 
     @property
     def finished(self) -> bool:
@@ -251,13 +261,19 @@ class DatasetFolder:
         metadata: ShardMetadata,
     ) -> ShardEntry:
         """`commit_shard` with this folder's fingerprint and settings in the metadata; `record` comes after it."""
-        made: Manifest | manifests.Round = self.manifest.round(round) if round else self.manifest
+        made: Manifest | manifests.Round = self._written.round(round) if round else self._written
         identity: RoundIdentity = {"kind": made.kind, "fingerprint": made.fingerprint, "settings": made.settings}
         return commit_shard(self.place, round, number, table, rejects, {**identity, **metadata})
 
     def record(self, round: int, entry: ShardEntry) -> None:
-        """Enter a committed shard into the manifest, at once."""
-        self._write(self.manifest.with_entries(round, [entry]))
+        """Enter a committed shard into the manifest: at once, or where there are many with the next ones.
+
+        A list of ten thousand shards is not written ten thousand times; those that wait are adopted after a kill.
+        """
+        self._waiting.append((round, entry))
+        known = sum(len(each.shards) for each in self._written.rounds)
+        if len(self._waiting) > known // _WAITING_SHARE:
+            self._write(self.manifest)
 
     def finish(self, round: int, summary: RoundSummary) -> None:
         """Mark a round complete.
@@ -302,6 +318,7 @@ class DatasetFolder:
     def _write(self, manifest: Manifest) -> None:
         self._file.write(manifest.to_bytes())
         self._manifest = manifest
+        self._waiting.clear()
 
     def _refuse_other_settings(self, fresh: Manifest) -> None:
         was = self.manifest

@@ -59,13 +59,24 @@ class FsspecUrl:
     def folders(self, folder: str) -> list[str]:
         return list(self._listed(folder, "directory"))
 
+    def names(self) -> list[str]:
+        return sorted(path.removeprefix(f"{self.root}/") for path in self.system.find(self.root))
+
+    def local(self, name: str) -> Path | None:
+        place = f"{self.root}/{name}"
+        if not self.system.isfile(place):
+            return None
+        path = cache.version_of(self.where(name), self.system.ukey(place))
+        if not path.exists():
+            self._copy(name, path)
+        return path
+
     def shard(self, entry: ShardEntry) -> Path:
         return cache.shard_file(entry, self.where(entry.name), lambda: self._pieces(entry.name))
 
     @contextmanager
     def copied(self) -> Iterator[Path]:
-        names = [path.removeprefix(f"{self.root}/") for path in self.system.find(self.root)]
-        with cache.copied(names, self._copy) as root:
+        with cache.copied(self.names(), self._copy) as root:
             yield root
 
     def _copy(self, name: str, path: Path) -> None:

@@ -44,6 +44,9 @@ class LocalFolder:
     def others(self) -> list[str]:
         return claim.others(self.root)
 
+    def names(self) -> list[str]:
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+
     def shard(self, entry: ShardEntry) -> Path:
         path = regular_file(self.root, entry.name)
         size = None if path is None else path.stat().st_size

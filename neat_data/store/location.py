@@ -44,6 +44,14 @@ class Location(Protocol):
         """The shard as a local file; of a URL, fetched once and checked."""
         ...
 
+    def names(self) -> list[str]:
+        """Every file below it, sorted."""
+        ...
+
+    def local(self, name: str) -> Path | None:
+        """Any file as a local one, of a URL fetched once a version; None where there is none."""
+        ...
+
     def copied(self) -> AbstractContextManager[Path]:
         """All of it as a local folder: itself, or a copy for the length of a block."""
         ...
@@ -77,10 +85,6 @@ class Writable(Location, Protocol):
 
     def others(self) -> list[str]:
         """What lies there and begins with no dot, sorted."""
-        ...
-
-    def local(self, name: str) -> Path | None:
-        """Any file as a local one; None where there is none."""
         ...
 
     def put(self, name: str, content: bytes) -> None:

@@ -7,7 +7,6 @@ somebody else's, which is an error. Shards are fetched once into the cache folde
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -71,6 +70,9 @@ class Objects:
         names = [*self.files(""), *self.folders("")]
         return sorted(name for name in names if not name.startswith("."))
 
+    def names(self) -> list[str]:
+        return sorted(each["path"] for each in self._all(""))
+
     def shard(self, entry: ShardEntry) -> Path:
         return self._asked(
             entry.name, lambda: cache.shard_file(entry, self.where(entry.name), lambda: self._pieces(entry.name))
@@ -80,14 +82,14 @@ class Objects:
         found = self.modified(name)
         if found is None:
             return None
-        path = cache.cache_folder() / "objects" / _hashed(self.where(name), str(found[0])) / Path(name).name
+        path = cache.version_of(self.where(name), str(found[0]))
         if not path.exists():
-            self._asked(name, lambda: cache.write_file(path, lambda file: file.writelines(self._pieces(name))))
+            self._copy(name, path)
         return path
 
     @contextmanager
     def copied(self) -> Iterator[Path]:
-        names = [each["path"] for each in self._all("") if each["path"] != LEASE]
+        names = [name for name in self.names() if name != LEASE]
         if not names:
             raise InputError(f"{self.url}: nothing lies there.")
         with cache.copied(names, self._copy) as root:
@@ -95,7 +97,7 @@ class Objects:
 
     @property
     def workplace(self) -> Path:
-        return cache.cache_folder() / "work" / _hashed(self.url)
+        return cache.cache_folder() / "work" / cache.hashed(self.url)
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -114,6 +116,12 @@ class Objects:
                 f"{self.where(name)}: lies there already and is not what was made now.\n"
                 "Remove it and run the same command again, if no other process writes there."
             ) from conflict
+
+    def upload(self, name: str, path: Path) -> None:
+        """Put a file of any size, in parts, over what may be there."""
+        import obstore
+
+        self._asked(name, lambda: obstore.put(self._store, name, path))
 
     def commit(self, entry: ShardEntry, content: bytes) -> None:
         cache.keep_shard(entry, content)
@@ -319,7 +327,3 @@ def _final(error: BaseException) -> bool:
 def _brief(error: Exception) -> str:
     """A store's error on a line."""
     return _code(error) or " ".join(str(error).split())[:200]
-
-
-def _hashed(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

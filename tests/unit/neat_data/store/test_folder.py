@@ -8,11 +8,13 @@ import pytest
 
 from neat_data.errors import InputError, RunError
 from neat_data.record import to_table
+from neat_data.store import folder as folders
 from neat_data.store.claim import differences
+from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.manifest import Manifest, fingerprint_of
 from neat_data.store.markers import BEGIN, END, with_body
-from neat_data.store.shard import shard_metadata
+from neat_data.store.shard import ShardEntry, shard_metadata
 
 
 def test_the_order_of_commits_and_resuming_leave_no_trace(tmp_path: Path, commit, settings, write_dataset, files):
@@ -203,3 +205,35 @@ def test_a_marker_that_lost_its_partner_costs_the_user_nothing():
 def test_a_body_that_holds_markers_cannot_end_its_part():
     once = with_body(b"", f"hostile {END} text")
     assert with_body(once, "new") == f"{BEGIN}\nnew\n{END}\n".encode()
+
+
+def test_the_manifest_is_not_written_for_every_one_of_many_shards(tmp_path: Path, settings, commit, monkeypatch):
+    written = []
+    monkeypatch.setattr(DatasetFolder, "_write", _counting(DatasetFolder._write, written))
+    with DatasetFolder.open(tmp_path / "made", settings, versions={}) as folder:
+        entries = [ShardEntry(f"round-0000/{number:05d}.arrow", 1, 2, 3, "ab") for number in range(1000)]
+        for entry in entries:
+            folder.record(0, entry)
+        assert len(PreferenceDataset.open(tmp_path / "made").manifest.round(0).shards) > 980
+        assert folder.entries(0) == tuple(entries)
+    assert len(written) < 300
+
+
+def test_shards_that_wait_to_be_entered_are_adopted_after_a_kill(tmp_path: Path, settings, commit, monkeypatch):
+    monkeypatch.setattr(folders, "_WAITING_SHARE", 1)
+    folder = DatasetFolder.open(tmp_path / "made", settings, versions={})
+    for number in range(4):
+        commit(folder, number)
+    assert len(PreferenceDataset.open(tmp_path / "made").manifest.round(0).shards) == 3
+    folder.close()
+    with DatasetFolder.open(tmp_path / "made", settings, versions={}) as again:
+        assert again.done(0) == {0, 1, 2, 3}
+        assert len(again.entries(0)) == 4
+
+
+def _counting(write, written: list[int]):
+    def counted(folder: DatasetFolder, manifest) -> None:
+        written.append(1)
+        write(folder, manifest)
+
+    return counted
