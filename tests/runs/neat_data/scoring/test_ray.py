@@ -96,7 +96,7 @@ def test_the_command_again_completes_what_a_killed_driver_began(tmp_path: Path) 
 
 
 def test_rescore_and_expand_make_the_bytes_of_one_process(tmp_path: Path) -> None:
-    model = RewardModelSpec(str(random_model("tiny-reward")), device="cpu")
+    model = RewardModelSpec(accidents(tmp_path / "reward"), device="cpu")
     rows = source(tmp_path, "none")
     score(ScoreRequest(str(rows), tmp_path / "alone", model, shard_rows=8))
     shutil.copytree(tmp_path / "alone", tmp_path / "ray")
@@ -104,7 +104,7 @@ def test_rescore_and_expand_make_the_bytes_of_one_process(tmp_path: Path) -> Non
     draws = Draws(load_prompts("neat"), Sampling(max_new_tokens=4))
     for name, engine in (("alone", EngineSpec()), ("ray", RAY)):
         rescore(RescoreRequest(tmp_path / name, "again", model, engine))
-        expand(ExpandRequest(tmp_path / name, policy, draws, Scoring(device="cpu", engine=engine)))
+        expand(ExpandRequest(tmp_path / name, policy, draws, Scoring(reward=model, engine=engine)))
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
 
 
