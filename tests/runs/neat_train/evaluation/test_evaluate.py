@@ -416,7 +416,7 @@ def test_a_start_that_is_gone_or_has_changed_is_not_taken_for_the_one_it_was(run
     request = replace(request_, subject=str(copy), rewards=(), limit=2, out=tmp_path / "gone-start")
     summary = evaluate(request, _Hears(said))
     assert summary.result.decodings["sampled"].kl is None
-    assert any("--start" in line for line in said)
+    assert any("KL is left out" in line and "name it as the start" in line for line in said)
     key = {"weights": settings["content"]["policy"]["weights"], "adapter": "0" * 64}
     places.note("policy", key, {"model": str(random_policy)})
     with pytest.raises(InputError, match="another adapter"):
