@@ -106,7 +106,7 @@ class Prompted:
             ),
             (
                 *("neat_data", "expand", folder, "--policy", str(self.policy), "--prompts", str(PROMPTS)),
-                *("--dtype", "bfloat16", "--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
+                *("--max-new-tokens", str(self.max_new_tokens), *budget, "--quiet"),
             ),
             (
                 *("neat_data", "rescore", folder, "--name", HELD_OUT, "--quiet"),
