@@ -222,7 +222,8 @@ def _options(spec: SamplerSpec, config: PreTrainedConfig) -> Arguments:
 def _rank(folder: str) -> int:
     """The smallest rank that vLLM reserves room for and the adapter fits into."""
     config = adapter_config(folder)
-    ranks = [config.get("r", 0), *dict(config.get("rank_pattern") or {}).values()]
+    pattern = config.get("rank_pattern") or {}
+    ranks = [config.get("r", 0), *(pattern.values() if isinstance(pattern, dict) else [pattern])]
     if not all(type(rank) is int for rank in ranks):
         raise InputError(f"its ranks are no whole numbers: {str(ranks)[:80]}", field="adapter", value=folder)
     own = max(ranks)

@@ -38,6 +38,7 @@ def test_the_room_for_an_adapter_is_that_of_its_largest_rank(adapter: Path) -> N
     (adapter / "adapter_config.json").write_text(json.dumps({**GOOD, "rank_pattern": {"q_proj": 1000}}))
     with pytest.raises(InputError, match="its rank is 1000"):
         _rank(str(adapter))
-    (adapter / "adapter_config.json").write_text(json.dumps({**GOOD, "r": "8"}))
-    with pytest.raises(InputError, match="no whole numbers"):
-        _rank(str(adapter))
+    for wrong in ({"r": "8"}, {"rank_pattern": True}):
+        (adapter / "adapter_config.json").write_text(json.dumps({**GOOD, **wrong}))
+        with pytest.raises(InputError, match="no whole numbers"):
+            _rank(str(adapter))
