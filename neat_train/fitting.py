@@ -152,6 +152,31 @@ class _Data:
 
 
 def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Data:
+    held = settings.held_out
+    records, other = _opened(request, settings, folder)
+    content = {
+        "dataset": records.identity(),
+        "held_out": other and other.identity(),
+        "prompts": _said_by(settings.rounds.prompts),
+        "held_out_prompt": _said_by(held.prompt),
+    }
+    _require_what_is_learned(request, settings, records)
+    if other is not None:
+        return _Data(
+            _kept(_with_something(records.without(other.ids), settings), settings),
+            [other[query] for query in other.ids],
+            content,
+        )
+    train, kept = held_out_split(records.ids, held.share)
+    if not kept and _measures(settings):
+        raise InputError(f"{request.dataset}: of one record none can be held out", advice="say eval_strategy=no")
+    return _Data(
+        _kept(_with_something(records.only(train), settings), settings), [records[query] for query in kept], content
+    )
+
+
+def _opened(request: FitRequest, settings: FitSettings, folder: RunFolder) -> tuple[Records, Records | None]:
+    """The records of the dataset, and those of the one that is held out, if there is one."""
     ranks, held = folder.ranks, settings.held_out
     grown = folder.begun_with("dataset") if settings.rounds.into == "dataset" else None
     for turn in (True, False):  # what has to be cached is cached by one rank
@@ -167,12 +192,11 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
             )
             other = Records.open(held.data, rank_by=settings.rank_by) if held.data else None
         ranks.barrier()
-    content = {
-        "dataset": records.identity(),
-        "held_out": other and other.identity(),
-        "prompts": _said_by(settings.rounds.prompts),
-        "held_out_prompt": _said_by(held.prompt),
-    }
+    return records, other
+
+
+def _require_what_is_learned(request: FitRequest, settings: FitSettings, records: Records) -> None:
+    """Raises InputError where the method learns nothing from these records."""
     if settings.method == REWARD:
         reward_run.require_rewards(request.dataset, settings, records)
     if not records.contrasts and _compares(settings):
@@ -183,18 +207,6 @@ def _data(request: FitRequest, settings: FitSettings, folder: RunFolder) -> _Dat
     if settings.method not in (*BASELINES, REWARD) and not settings.loss.active_ranking.needs_contrast:
         _require_two_rewards(request.dataset, settings, records)
     _require_something_to_penalise(request.dataset, settings, records)
-    if other is not None:
-        return _Data(
-            _kept(_with_something(records.without(other.ids), settings), settings),
-            [other[query] for query in other.ids],
-            content,
-        )
-    train, kept = held_out_split(records.ids, held.share)
-    if not kept and _measures(settings):
-        raise InputError(f"{request.dataset}: of one record none can be held out", advice="say eval_strategy=no")
-    return _Data(
-        _kept(_with_something(records.only(train), settings), settings), [records[query] for query in kept], content
-    )
 
 
 def _compares(settings: FitSettings) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neat_data.errors import InputError
@@ -63,10 +63,18 @@ def kernels_setting(line: str) -> Settings:
 
 def unfuse_kernels(model: PreTrainedModel) -> None:
     """Take `fuse_kernels` back."""
-    for module in model.modules():
-        if getattr(module.__dict__.get("forward"), "__module__", "").startswith("liger_kernel"):
-            for name in ("forward", "extra_repr", "_get_name"):
-                module.__dict__.pop(name, None)
+    for module in _fused(model):
+        for name in ("forward", "extra_repr", "_get_name"):
+            module.__dict__.pop(name, None)
+
+
+def _fused(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules of a model that run a kernel of that package."""
+    return [
+        module
+        for module in model.modules()
+        if getattr(module.__dict__.get("forward"), "__module__", "").startswith("liger_kernel")
+    ]
 
 
 def _hindrance(model: PreTrainedModel) -> str | None:
@@ -80,15 +88,17 @@ def _hindrance(model: PreTrainedModel) -> str | None:
 
 def _fuse(model: PreTrainedModel) -> str | None:
     """Fuse, compare and, where that went wrong, take it back and say why."""
-    before = _states(model)
     try:
-        with _classes_kept(model):
+        before = _states(model)
+        with _classes_kept():
             from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
             # What is left out is patched for all models of a kind at once, or has no use here: logits are never whole.
             _apply_liger_kernel_to_instance(
                 model=model, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
             )
+        if not _fused(model):
+            return f"liger-kernel has none for models of type {model.config.model_type}"
         off = ((_states(model) - before).norm() / before.norm()).item()
     except Exception as error:  # compilers raise what they like
         unfuse_kernels(model)
@@ -110,11 +120,12 @@ def _states(model: PreTrainedModel) -> Tensor:
 
 
 @contextmanager
-def _classes_kept(model: PreTrainedModel) -> Iterator[None]:
-    """Whatever is put into the module that defines this kind of model inside the block is taken out again."""
-    module = vars(sys.modules[type(model).__module__])
-    before = dict(module)
+def _classes_kept() -> Iterator[None]:
+    """Whatever is put into transformers' modules that define models inside the block is taken out again."""
+    names = [name for name in sys.modules if name.startswith("transformers.models.") and ".modeling_" in name]
+    before = {name: dict(vars(sys.modules[name])) for name in names}
     try:
         yield
     finally:
-        module.update(before)
+        for name, content in before.items():
+            vars(sys.modules[name]).update(content)

@@ -80,6 +80,22 @@ def test_what_computes_something_else_is_taken_back_and_said(monkeypatch: pytest
         fuse_kernels(own, {"fused_kernels": "liger"})
 
 
+def test_a_kind_of_model_that_the_package_does_not_know_is_not_called_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    liger(monkeypatch, 1.0)
+    package = sys.modules["liger_kernel.transformers"]
+    monkeypatch.setattr(package, "_apply_liger_kernel_to_instance", lambda model, **_: None)
+    line = fuse_kernels(model(), None)
+    assert line == "norms and gates not fused: liger-kernel has none for models of type llama"
+    assert kernels_setting(line) == {}
+
+
+def test_a_model_whose_probe_fails_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    liger(monkeypatch, 1.0)
+    own = model()
+    monkeypatch.setattr(own.model, "forward", lambda **_: 1 / 0)
+    assert "they do not run here (ZeroDivisionError: division by zero)" in fuse_kernels(own, None)
+
+
 def test_the_line_of_success_is_the_one_that_settings_look_for() -> None:
     assert kernels_setting(FUSED) == {"kernels": "liger"}
     assert kernels_setting("") == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -29,11 +30,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_living_writer_keeps_others_away(bucket: Bucket, settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("NEAT_ALIGN_LEASE_SECONDS", "3")
+    monkeypatch.setenv("NEAT_ALIGN_LEASE_SECONDS", "600")  # so that it is renewed here alone
     said: list[str] = []
     with DatasetFolder.open(bucket.url(), settings, versions={}) as first:
+
+        def renew(line: str) -> None:
+            said.append(line)
+            first.place._lease._renew()
+
         with pytest.raises(InputError, match="another process is writing there"):
-            DatasetFolder.claim(bucket.url(), said.append)
+            DatasetFolder.claim(bucket.url(), renew)
         first.write_card("still mine")
     assert "did not let go; waiting for it, at most" in said[0]
     assert NAME not in bucket.files()
@@ -49,8 +55,9 @@ def test_a_dead_writers_lease_is_waited_for_and_taken(bucket: Bucket, short):
 
 
 @pytest.mark.slow
-def test_of_many_that_wait_for_a_dead_writer_one_goes_on(bucket: Bucket, short):
+def test_of_many_that_wait_for_a_dead_writer_one_goes_on(bucket: Bucket, short, monkeypatch: pytest.MonkeyPatch):
     _dead(bucket)
+    monkeypatch.setenv("NEAT_ALIGN_LEASE_SECONDS", "600")  # so that who goes on is renewed here alone
     held, refused, go = [], [], threading.Barrier(4)
 
     def contend() -> None:
@@ -63,8 +70,10 @@ def test_of_many_that_wait_for_a_dead_writer_one_goes_on(bucket: Bucket, short):
     threads = [threading.Thread(target=contend) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        for lease in held:
+            lease._renew()
+        time.sleep(0.2)
     assert (len(held), len(refused)) == (1, 3)
     held[0].release()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,15 @@ import pytest
 from neat_data.errors import InputError
 from neat_data.sources import open_source
 from neat_data.sources.files.locate import split_of, subset_of
-
-
-def write(path: Path, *queries: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"prompt": query, "chosen": "a", "rejected": "b"} for query in queries]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+from tests.support.sources import write_pairs
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path / "data" / "helpful-base" / "train.jsonl", "t0", "t1")
-    write(tmp_path / "data" / "helpful-base" / "test.jsonl", "e0")
-    write(tmp_path / "data" / "harmless-base" / "train.jsonl", "t2")
-    write(tmp_path / "data" / "more.jsonl", "m0")
+    write_pairs(tmp_path / "data" / "helpful-base" / "train.jsonl", "t0", "t1")
+    write_pairs(tmp_path / "data" / "helpful-base" / "test.jsonl", "e0")
+    write_pairs(tmp_path / "data" / "harmless-base" / "train.jsonl", "t2")
+    write_pairs(tmp_path / "data" / "more.jsonl", "m0")
     (tmp_path / "data" / "README.md").write_text("Not data.")
     (tmp_path / "data" / "dataset_info.json").write_text("{}")
     (tmp_path / "data" / ".hidden.jsonl").write_text("{}")

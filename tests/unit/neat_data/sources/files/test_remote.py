@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,21 +11,16 @@ import pytest
 from neat_data.errors import InputError
 from neat_data.sources import open_source
 from tests.support.object_server import Bucket, bucket, s3_server
+from tests.support.sources import write_pairs
 
 __all__ = ["bucket", "s3_server"]
 
 
-def _write(path: Path, *queries: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{"prompt": query, "chosen": "a", "rejected": "b"} for query in queries]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    _write(tmp_path / "data" / "helpful" / "train.jsonl", "t0", "t1")
-    _write(tmp_path / "data" / "helpful" / "test.jsonl", "e0")
-    _write(tmp_path / "data" / "more.jsonl", "m0")
+    write_pairs(tmp_path / "data" / "helpful" / "train.jsonl", "t0", "t1")
+    write_pairs(tmp_path / "data" / "helpful" / "test.jsonl", "e0")
+    write_pairs(tmp_path / "data" / "more.jsonl", "m0")
     (tmp_path / "data" / "README.md").write_text("Not data.")
     return tmp_path / "data"
 
