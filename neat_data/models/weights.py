@@ -39,6 +39,7 @@ from transformers.utils import logging as transformers_logging
 from neat_data.errors import InputError
 from neat_data.models.arguments import for_the_model
 from neat_data.models.device import is_out_of_memory
+from neat_data.models.own_class import own_class, refuse_own_class, running_own_code
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.models.sampler import SamplerSpec
 
@@ -216,8 +217,8 @@ def load_classifier(spec: RewardModelSpec, dtype: torch.dtype) -> Loaded:
     Raises:
         InputError: it cannot be had, has no score head or more than one output, or its weights are damaged.
     """
-    source = load_classifier_source(spec)
-    with silence(), explained(source):
+    source, config = _classifier_config(spec)
+    with silence(), explained(source), running_own_code(source.path, config):
         loaded, missing = _load(AutoModelForSequenceClassification, source, spec, dtype)
     if missing:
         raise InputError(
@@ -251,9 +252,16 @@ def load_body_of_classifier(
 
 def load_classifier_source(spec: RewardModelSpec) -> ModelSource:
     """Where a reward model comes from, a hub id resolved to its commit; no weights are read, errors are the same."""
+    return _classifier_config(spec)[0]
+
+
+def _classifier_config(spec: RewardModelSpec) -> tuple[ModelSource, PreTrainedConfig]:
     source = ModelSource.parse(spec.model)
     with silence(), explained(source):
-        return resolved(source, _config_of(source, spec, check_head))
+        refuse_adapter(source)
+        refuse_own_class(source.path, source.revision, spec.trust_remote_code)
+        config = _config_of(source, spec, check_head)
+    return resolved(source, config), config
 
 
 def policy_source(model: str) -> ModelSource:
@@ -321,13 +329,18 @@ def silence() -> Iterator[None]:
 
 
 def _config_of(source: ModelSource, spec: RewardModelSpec | SamplerSpec, check: Any) -> PreTrainedConfig:
-    if (Path(source.path) / "adapter_config.json").exists() and not (Path(source.path) / "config.json").exists():
-        raise source.wrong("is an adapter without its model; give the model it belongs to")
+    refuse_adapter(source)
     config = AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code)
     if not spec.trust_remote_code:
         refuse_kernels(config, source)
     check(config, source.path)
     return config
+
+
+def refuse_adapter(source: ModelSource) -> None:
+    """Refuses a folder that holds an adapter alone, where a whole model is wanted."""
+    if (Path(source.path) / "adapter_config.json").exists() and not (Path(source.path) / "config.json").exists():
+        raise source.wrong("is an adapter without its model; give the model it belongs to")
 
 
 def refuse_kernels(config: PreTrainedConfig, source: ModelSource) -> None:
@@ -376,7 +389,10 @@ def _model(
 
 
 def check_head(config: PreTrainedConfig, name: str) -> None:
-    """Refuses, before any weights are read, a configuration that cannot give one reward."""
+    """Refuses, before any weights are read, a configuration that cannot give one reward.
+
+    What a class of the model's own gives is seen when it runs.
+    """
     kinds = config.architectures or []
     if kinds and all(kind.endswith(_CAUSAL) for kind in kinds):
         raise InputError(
@@ -385,7 +401,7 @@ def check_head(config: PreTrainedConfig, name: str) -> None:
             field="reward_model",
             value=name,
         )
-    if config.num_labels != 1:
+    if own_class(kinds) is None and config.num_labels != 1:
         raise InputError(
             f"has {config.num_labels} outputs, a reward model has one\ngive a sequence classifier with num_labels = 1",
             field="reward_model",

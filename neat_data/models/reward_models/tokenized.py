@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from neat_data.models.encode import Encoded, encode
+from neat_data.models.own_class import refuse_own_class
 from neat_data.models.reward_adapter import is_adapter
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.transformers import with_lengths
@@ -61,6 +62,7 @@ def load_shape(spec: RewardModelSpec) -> tuple[ModelSource, PreTrainedModel]:
     if is_adapter(source.path):
         raise source.wrong("is an adapter, and vLLM scores whole models", "say {backend} transformers")
     with explained(source), torch.device("meta"):
+        refuse_own_class(source.path, source.revision, spec.trust_remote_code)
         config = AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=spec.trust_remote_code
         )

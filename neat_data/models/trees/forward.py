@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from neat_data.models.own_class import one_each
 from neat_data.models.trees.attention import laid_out, plant
 from neat_data.models.trees.tree import TokenTree, lay
 
@@ -76,7 +77,7 @@ def run_batch(model: PreTrainedModel, head: Head | None, sequences: Sequence[Seq
         inputs["use_cache"] = False
     output = body(**inputs)
     if head is None:
-        return output.logits[:, 0].float()
+        return one_each(output.logits, len(rows)).float()
     return head(output.last_hidden_state[torch.arange(len(rows)), (lengths - 1).to(model.device)])
 
 
