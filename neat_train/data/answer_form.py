@@ -22,11 +22,17 @@ class AnswerForm:
     header: a query that asks for an answer, up to where the answer begins.
     """
 
-    def __init__(self, template: ChatTemplate) -> None:
-        """Raises InputError where an answer does not begin behind the header that asks for it."""
+    def __init__(self, template: ChatTemplate, end: str) -> None:
+        """Args:
+            end: the mark that ends a turn.
+
+        Raises:
+            InputError: an answer does not begin behind the header that asks for it.
+        """
         self._template = template
         self.header = template.text(QUERY, ask=True)
         self._tail = template.text(FINISHED).rpartition(ANSWER)[2]
+        self._before_end = self._tail.partition(end)[0] if end in self._tail else ""
         # The header as far as an opened thought, where it ends in one.
         self._opened = self.header.rstrip() if self.header.rstrip().endswith(_OPEN) else None
         if self.learned(ANSWER) is None or not self._fits_later_turns():
@@ -35,8 +41,17 @@ class AnswerForm:
                 advice="give another one with {chat_template} hh|FILE",
             )
 
-    def learned(self, text: str) -> str | None:
-        """What stands behind the header where `text` is answered, without the end of turn; None: it is refused."""
+    def learned(self, text: str, *, whole: bool = True) -> str | None:
+        r"""What stands behind the header where `text` is answered, without the end of turn; None: it is refused.
+
+        Args:
+            whole: the end of turn follows, and with it what the template writes in front of it (Llama 2's a space,
+                DeepSeek Coder's a line end).
+        """
+        written = self._written(text)
+        return written + self._before_end if written and whole else written
+
+    def _written(self, text: str) -> str | None:
         if not text:
             return ""
         thought = thought_of(text)
@@ -55,7 +70,8 @@ class AnswerForm:
 
     def _closes_twice(self, rendered: str, text: str) -> bool:
         """Whether the template writes a thought of its own beside the one that the text brings."""
-        return _CLOSE in text and rendered.count(_CLOSE) > text.count(_CLOSE)
+        written = self._template.thought_header + rendered.removeprefix(self.header)
+        return _CLOSE in text and written.count(_CLOSE) > text.count(_CLOSE)
 
     def _behind_opened(self, rendered: str, text: str, opened: str) -> str:
         if _CLOSE in text or text.startswith(_OPEN):
@@ -76,4 +92,4 @@ class AnswerForm:
             asked, rendered = self._template.text(LONGER[:3], ask=True), self._rendered(LONGER[:3], ANSWER)
         except TemplateRefused:
             return True  # only dialogues of one turn are taken
-        return self._opened is not None or rendered == asked + (self.learned(ANSWER) or "")
+        return self._opened is not None or rendered == asked + (self._written(ANSWER) or "")

@@ -101,7 +101,7 @@ class Encoder:
         self._template, self._stops, self._tokenizer, self._id = template, stops, tokenizer, tokenizer_id
         self._max_length, self._room = max_length, Sampling(max_new_tokens=max_response)
         self._prompts = prompts
-        self._form = AnswerForm(template)
+        self._form = AnswerForm(template, tokenizer.convert_ids_to_tokens(stops.ids[0]))
         self._header_ids = self._tokenised([self._form.header])[0]
 
     def example(self, record: Record) -> Example | None:
@@ -136,8 +136,8 @@ class Encoder:
     def _learned(self, responses: Sequence[Response]) -> list[tuple[int, ...] | None]:
         """The ids to learn of each response, those of texts tokenised together; None where the form refuses it."""
         kept = [self._sampled(response) for response in responses]
-        texts = [response.text for response, ids in zip(responses, kept, strict=True) if ids is None]
-        tokenised = iter(self._of_texts(texts))
+        written = [response for response, ids in zip(responses, kept, strict=True) if ids is None]
+        tokenised = iter(self._of_texts(written))
         learned: list[tuple[int, ...] | None] = []
         for response, ids in zip(responses, kept, strict=True):
             if ids is not None:
@@ -148,8 +148,7 @@ class Encoder:
                 learned.append(None)
             else:
                 self.counts["retokenised"] += response.origin == "sampled"
-                whole = response.finished is not False and not response.truncated
-                learned.append(self._ended(own, whole))
+                learned.append(self._ended(own, _is_whole(response)))
         return learned
 
     def _sampled(self, response: Response) -> tuple[int, ...] | None:
@@ -171,9 +170,9 @@ class Encoder:
             return tuple(ids[:limit])
         return (*ids, self._stops.ids[0]) if whole else tuple(ids)
 
-    def _of_texts(self, texts: Sequence[str]) -> list[list[int] | None]:
+    def _of_texts(self, responses: Sequence[Response]) -> list[list[int] | None]:
         """The ids of texts as they stand behind the answer's header; by themselves where a token would span both."""
-        learned = [self._form.learned(text) for text in texts]
+        learned = [self._form.learned(response.text, whole=_is_whole(response)) for response in responses]
         written = [text for text in learned if text is not None]
         behind = self._tokenised([self._form.header + text for text in written])
         alone = self._tokenised(written)
@@ -203,3 +202,7 @@ class Encoder:
             else:
                 contexts[polarity] = tuple(asked.ids)
         return contexts
+
+
+def _is_whole(response: Response) -> bool:
+    return response.finished is not False and not response.truncated

@@ -53,6 +53,21 @@ def test_a_response_is_what_the_template_writes_behind_the_header_with_its_end_o
     assert list(made.query) == TEMPLATES[template].query_ids(record(["Hi", "Hello", "How are you?"]).messages)
 
 
+def test_what_stands_before_the_mark_that_ends_a_turn_is_learned_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "llama2.jinja"
+    path.write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ ' ' + m.content.strip() + ' ' + eos_token }}"
+        "{% else %}{{ '[INST] ' + m.content + ' [/INST]' }}{% endif %}{% endfor %}"
+    )
+    chat = ChatTemplate(TOKENIZER, str(path))
+    stops = end_of_turn(chat, TOKENIZER)
+    encode = Encoder(chat, stops, TOKENIZER, tokenizer_id(chat, stops), 200, 40)
+    made = encode.example(record("Hi", answer("Fine.", 1.0), answer("Fi", finished=False)))
+    assert made is not None
+    assert TOKENIZER.decode(made.answers[0].ids) == f" Fine. {TOKENIZER.eos_token}"
+    assert TOKENIZER.decode(made.answers[1].ids) == " Fi", "a cut answer has not come to what ends it"
+
+
 @pytest.mark.parametrize("template", ["auto", "hh"])
 @given(
     query=st.text("ab .\n\t é😀", max_size=12),

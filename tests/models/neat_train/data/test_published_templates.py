@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,31 @@ from neat_data.record import Message, Messages, Record, Response, query_id, resp
 from neat_train.data.examples import Encoder
 from tests.support.templates import PUBLISHED, tokenizer_of
 
-# Their header opens a thought that their finished dialogues lack, or write without the line break.
-OPENING = {name for name in PUBLISHED if name.startswith(("deepseek", "nemotron"))}
+# Their header opens a thought that their finished dialogues lack, or write with fewer line breaks.
+OPENING = {name for name in PUBLISHED if name.startswith(("deepseek", "nemotron"))} | {
+    "axolotl/qwen3",
+    "axolotl/qwen3_5",
+}
+# They ask for an answer with a thought that they then leave out of it.
+REFUSED = {"axolotl/gemma4"}
 # The thought of an answer is written nowhere: the header has closed it.
 NO_THOUGHTS = {"qwen3_5_nothink", "qwen3_5_nothink_training"}
+# Their header ends in a space or a letter, which some answer's first token takes in: what is learned is what the model
+# writes behind the header's own tokens.
+SPANNING = {"llamafactory/breeze", "llamafactory/empty", "llamafactory/ernie_nothink"}
+# Of axolotl's and LLaMA-Factory's, those that do something of their own; the rest is left to `make slow`.
+ODD = {
+    *("axolotl/deepseek_v3", "axolotl/exaone", "axolotl/llava", "axolotl/mistral_v1", "axolotl/phi_4", "axolotl/qwen3"),
+    *("llamafactory/breeze", "llamafactory/deepseekcoder", "llamafactory/minimax2", "llamafactory/yi_vl"),
+}
+
+
+def each(names: set[str]) -> list[Any]:
+    quick = {name for name in names if "/" not in name or name in ODD}
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in sorted(names)]
+
+
+LEARNED = each(PUBLISHED.keys() - OPENING - REFUSED)
 USER, MORE = Message("user", "Why, "), (Message("assistant", "Well."), Message("user", "And then?\n"))
 DIALOGUES: dict[str, Messages] = {
     "one": (USER,),
@@ -48,29 +70,39 @@ def rendered(template: ChatTemplate, messages: Messages, text: str) -> list[int]
     return template.ids((*messages, Message("assistant", text)))
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - OPENING))
+def end_of(template: ChatTemplate) -> str:
+    return template.text((USER, Message("assistant", "Fine."))).rpartition("Fine.")[2]
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_what_is_learned_is_what_the_template_renders(name: str) -> None:
     encoder, template = encoder_of(name)
+    loses_system = any("system turn out of finished" in note for note in template.scoring_notes)
     for key, messages in DIALOGUES.items():
         try:
             expected = [rendered(template, messages, text) for text in TEXTS]
         except TemplateRefused:
             continue
-        if name == "mistral_v3" and key.startswith("system"):
-            continue  # left out of finished dialogues, which is told
+        if loses_system and key.startswith("system"):
+            continue  # which is told
         ids_learned = learned(encoder, messages, *TEXTS)
         assert ids_learned is not None
         for ids, whole in zip(ids_learned, expected, strict=True):
+            decode = template.tokenizer.decode
+            if not end_of(template).strip():  # the end of turn stands where the template writes white space
+                assert decode(ids[:-1]) == decode(whole).rstrip()
+                continue
+            query = template.query_ids(messages)
+            if whole[: len(query)] != query:
+                assert name in SPANNING
+                assert decode(ids).startswith(decode(whole))
+                continue
             shared = min(len(ids), len(whole))
-            assert ids[:shared] == whole[:shared], (
-                key,
-                template.tokenizer.decode(ids),
-                template.tokenizer.decode(whole),
-            )
+            assert ids[:shared] == whole[:shared], (key, decode(ids), decode(whole))
             assert len(ids) <= len(whole) + 1, "an end of turn more, where the template writes none behind the last"
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - OPENING))
+@pytest.mark.parametrize("name", LEARNED)
 def test_a_thought_is_learned_once(name: str) -> None:
     encoder, template = encoder_of(name)
     ids_learned = learned(encoder, (USER,), THOUGHT)
@@ -80,18 +112,27 @@ def test_a_thought_is_learned_once(name: str) -> None:
         return
     assert ids_learned is not None
     text = template.tokenizer.decode(ids_learned[0])
-    assert text.count("</think>") == THOUGHT.count("</think>")
-    if "</think>" in text:
+    answer = text.removeprefix(template.tokenizer.decode(template.query_ids((USER,))))
+    kept = not any("thought" in note for note in template.thought_notes)
+    assert answer.count("</think>") == kept
+    assert not kept or "</think>" not in template.thought_header
+    if kept and end_of(template).strip():
         whole = rendered(template, (USER,), THOUGHT)
         assert ids_learned[0][: len(whole)] == whole[: len(ids_learned[0])]
 
 
-@pytest.mark.parametrize("name", sorted(OPENING))
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_template_whose_answers_begin_otherwise_than_it_asks_for_them_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="asks for an answer in another way than it writes one"):
+        encoder_of(name)
+
+
+@pytest.mark.parametrize("name", each(OPENING))
 def test_an_answer_behind_an_opened_thought_closes_it_once(name: str) -> None:
     encoder, template = encoder_of(name)
     plain, thought = learned(encoder, (USER,), "Fine.", THOUGHT) or ([], [])
     asked = template.text((USER,), ask=True)
-    assert asked.endswith("<think>\n")
+    assert asked.rstrip("\n").endswith("<think>")
     plain_text, thought_text = (template.tokenizer.decode(ids) for ids in (plain, thought))
     end = template.tokenizer.decode(plain[-1:])
     assert plain_text in {f"{asked}</think>{gap}Fine.{end}" for gap in ("", "\n", "\n\n")}
