@@ -76,11 +76,15 @@ class RewardModel(Protocol):
         settings: JSON-able; every resolved setting that can change a byte of the output (weights hash, template hash,
             dtype, lengths, token budget, path, attention, kind of device). No paths, no time, no machine.
         notes: lines worth printing once: which path was chosen and why, which device, which dtype.
+        not_taken: settings of requests that a server refused so far, so that it was asked without.
     """
 
     spec: RewardModelSpec
     settings: Settings
     notes: list[str]
+
+    @property
+    def not_taken(self) -> tuple[str, ...]: ...
 
     def score(
         self,

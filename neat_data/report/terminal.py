@@ -5,8 +5,8 @@ Dataset text goes in as plain text, never as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -84,6 +84,7 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         print_line(console, f"rejected: {reasons}; the rows are in {summary.out}/rejects")
     if counts["queries_cut"]:
         print_line(console, f"{counts['queries_cut']:,} queries lost their oldest turns to fit the model's length.")
+    _print_not_taken(counts, console)
     if thoughts := counts.get("thoughts"):
         print_line(
             console,
@@ -94,6 +95,11 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         print_line(console, note)
     _print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.out}")
+
+
+def _print_not_taken(counts: Mapping[str, Any], console: Console) -> None:
+    if names := counts.get("reward_not_taken"):
+        print_line(console, f"the judge's server takes no {', '.join(names)}: it was asked without")
 
 
 def _print_part(summary: ScoreSummary, part: Part, console: Console) -> None:
@@ -286,6 +292,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
         print_line(console, _usage(counts["usage"]))
     if counts.get("not_taken"):
         print_line(console, f"the server takes no {', '.join(counts['not_taken'])}: it was asked without")
+    _print_not_taken(counts, console)
     for warning in warnings(prompts):
         print_line(console, f"warning: {warning}")
     _print_cluster(summary.cluster, console)

@@ -23,6 +23,7 @@ from neat_data.rounds.staging import FOLDER, Staging
 from neat_data.scoring.assemble import check_finite
 from neat_data.scoring.dataset_reward import completed, remember, require_same, require_same_files, spec_of
 from neat_data.scoring.engine import HERE, ClusterFigures, Engine, EngineSpec, cluster_figures
+from neat_data.scoring.shard_work import settings_not_taken
 from neat_data.scoring.workers import Advance, Work
 from neat_data.store import manifest as manifests
 from neat_data.store.address import DatasetPath
@@ -193,6 +194,8 @@ class _ScoreWork:
         }
         if budget is not None:
             metadata["token_budget"] = budget
+        if model.not_taken:
+            metadata["reward_not_taken"] = sorted(model.not_taken)
         rejects = metadata.pop("rejects", [])
         own = cast(ShardMetadata, {**self.identity, **metadata})
         return commit_shard(self.root, round, shard, to_table(rows), rejects, own, self.compression)
@@ -290,8 +293,9 @@ def _counts(folder: DatasetFolder, round: int) -> RoundSummary:
         "prompts": {name: tally.to_dict() for name, tally in tallies.items()},
         "usage": usage,
     }
-    # The settings say what was wished for: what the server was not asked with stands beside them.
-    not_taken = sorted({name for shard in shards for name in shard.get("not_taken", ())})
-    if not_taken:
+    # The settings say what was wished for: what the servers were not asked with stands beside them.
+    if not_taken := sorted({name for shard in shards for name in shard.get("not_taken", ())}):
         counts["not_taken"] = not_taken
+    if reward_not_taken := settings_not_taken(shards):
+        counts["reward_not_taken"] = reward_not_taken
     return counts

@@ -8,6 +8,7 @@ from neat_data.report.card import write_card
 from neat_data.scoring import losses
 from neat_data.scoring.plan import FOLDER, Plan
 from neat_data.scoring.request import ScoreSummary
+from neat_data.scoring.shard_work import settings_not_taken
 from neat_data.store.documents import RoundSummary
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.shard import shard_metadata
@@ -41,6 +42,8 @@ def _counts(folder: DatasetFolder, plan: Plan) -> RoundSummary:
     shards = [shard_metadata(folder.place.shard(entry)) for entry in folder.entries(0)]
     cut = sum(shard["queries_cut"] for shard in shards)
     counts: RoundSummary = {"source_rows": plan.rows, "repeated_rows": plan.repeated_rows, "queries_cut": cut}
+    if reward_not_taken := settings_not_taken(shards):
+        counts["reward_not_taken"] = reward_not_taken
     if thoughts := [shard["thoughts"] for shard in shards if "thoughts" in shard]:
         counts["thoughts"] = {
             "responses": sum(shard["responses"] for shard in thoughts),

@@ -149,6 +149,8 @@ class _Work:
         metadata = {**self.identity, "queries_cut": sum(answer.turns_cut > 0 for answer in scored)}
         if budget is not None:
             metadata["token_budget"] = budget
+        if model.not_taken:
+            metadata["reward_not_taken"] = sorted(model.not_taken)
         made = score_table(ids, rewards, refused)
         return commit_scores(self.root, self.name, (round, number, entry.sha256), made, metadata)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from neat_data.models.load import load_reward_model
 from neat_data.models.out_of_memory import score_tasks
@@ -84,11 +85,18 @@ class ScoreWork:
         }
         if budget is not None:
             metadata["token_budget"] = budget
+        if model is not None and model.not_taken:
+            metadata["reward_not_taken"] = sorted(model.not_taken)
         if thoughts := _thoughts(records):
             metadata["thoughts"] = thoughts
         # Rows without a model or a token count still move the bar; repeats folded in elsewhere are made up for here.
         advance(self.plan.source_rows(shard) - len(tasks), 0)
         return commit_shard(self.out, 0, shard, to_table(stored), rejects, metadata, self.settings["compression"])
+
+
+def settings_not_taken(shards: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The settings that the server of these shards' reward model refused: it was asked without."""
+    return sorted({name for shard in shards for name in shard.get("reward_not_taken", ())})
 
 
 def _thoughts(records: Sequence[Record]) -> dict[str, int]:

@@ -49,6 +49,7 @@ class ShardMetadata(TypedDict, total=False):
         source_rows, queries_cut: that it was made of.
         token_budget: where a smaller one than asked for was taken.
         usage, not_taken: of the sampler: tokens, and what a server was not asked with.
+        reward_not_taken: what the reward model's server was not asked with.
         thoughts: how many of the source's responses think.
         prompts: `Tally`s by prompt.
         format_version, round, number: where it belongs.
@@ -63,6 +64,7 @@ class ShardMetadata(TypedDict, total=False):
     token_budget: int
     usage: dict[str, int]
     not_taken: list[str]
+    reward_not_taken: list[str]
     prompts: dict[str, Any]
     thoughts: dict[str, int]
     format_version: int
@@ -90,6 +92,7 @@ class RoundSummary(TypedDict, total=False):
         source_rows, repeated_rows, queries_cut: of a dataset's first round.
         folded, folded_rounds, dropped_responses: of one that `compact` made.
         thoughts: of a dataset's first round, where there are any.
+        reward_not_taken: what a judge's server was not asked with, where it refused some setting.
         asked, prompts, usage, not_taken: of a round of candidates: how many, `Tally`s by prompt, the sampler's tokens,
             what its server was not asked with.
     """
@@ -108,6 +111,7 @@ class RoundSummary(TypedDict, total=False):
     prompts: dict[str, Metadata]
     usage: dict[str, int]
     not_taken: list[str]
+    reward_not_taken: list[str]
     thoughts: Thoughts
 
 

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from neat_data.errors import InputError
 from neat_data.options.words import DropBy
+from neat_data.store.typed import built
 
 FOLDER = "reviews"
 Verdict = Literal["keep", "drop", "off_prompt", "edit", "worse", "same"]
@@ -71,7 +72,7 @@ class Event:
         """The inverse of `to_line`; fields that are not known are passed over.
 
         Raises:
-            ValueError: no such event.
+            TypeError, ValueError: no such event.
         """
         values = json.loads(line)
         if not isinstance(values, dict) or not isinstance(values.get("response_id"), str):
@@ -85,7 +86,9 @@ class Event:
             if isinstance(values.get(name), str) != wanted:
                 raise ValueError(f"verdict {verdict!r} {'asks for' if wanted else 'has no'} {name}")
         known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
-        return cls(**{"event": "", **known, "labels": tuple(values.get("labels") or ())})
+        if isinstance(labels := known.get("labels", []), list):
+            known["labels"] = tuple(labels)
+        return built(cls, {"event": "", **known})
 
 
 @dataclass(frozen=True, slots=True)

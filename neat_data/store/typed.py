@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
 _LARGEST = 2**63  # what Arrow and file systems count to
@@ -40,7 +41,7 @@ def _types(kind: Any) -> Mapping[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type out of JSON's, dataclasses, and tuples and dictionaries of these.
+    """Whether a value is of a type out of JSON's, dataclasses, literals, and tuples, dictionaries and unions of these.
 
     Of a `TypedDict` it is enough to be an object: later versions may write further keys.
     """
@@ -49,6 +50,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if is_typeddict(kind):
         return isinstance(value, dict)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in arguments)
+    if origin is Literal:
+        return value in arguments
     if origin is dict:
         return isinstance(value, dict) and all(_fits(each, arguments[1]) for each in value.values())
     if origin is tuple:

@@ -101,7 +101,7 @@ class Encoder:
         self._template, self._stops, self._tokenizer, self._id = template, stops, tokenizer, tokenizer_id
         self._max_length, self._room = max_length, Sampling(max_new_tokens=max_response)
         self._prompts = prompts
-        self._form = AnswerForm(template, tokenizer.convert_ids_to_tokens(stops.ids[0]))
+        self._form = AnswerForm(template, str(tokenizer.convert_ids_to_tokens(stops.ids[0])))
         self._header_ids = self._tokenised([self._form.header])[0]
 
     def example(self, record: Record) -> Example | None:

@@ -116,6 +116,8 @@ def rests(settings: FitSettings, device: torch.device) -> bool:
 class Resting:
     """A reward model that lies on the host, and on its device only while it scores; see `RewardModel`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, model: TransformersRewardModel) -> None:
         self._model, self._awake = model, False
         self.spec, self.settings = model.spec, model.settings

@@ -38,6 +38,8 @@ BATCH = 64
 class CallableRewardModel:
     """Scores with a function of the user's. Same attributes and methods as `reward_model.RewardModel`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: RewardModelSpec) -> None:
         """Raises InputError where there is no such file or function, or the file cannot be run."""
         refuse_options(spec, "a Python function takes conversations", *OF_TOKENS)

@@ -26,6 +26,8 @@ class HttpRewardModel:
     (requests at a time).
     """
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: RewardModelSpec, patience: Patience | None = None) -> None:
         """Raises InputError: nothing listens there, the key is refused, or it serves no reward model."""
         args = dict(spec.model_args)

@@ -53,6 +53,8 @@ class _Row:
 class ImplicitRewardModel:
     """See `neat_data.models.reward_model.RewardModel`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: RewardModelSpec) -> None:
         """Load policy and reference; errors as `load_reward_model`."""
         run = spec.model.removeprefix(PREFIX)

@@ -105,6 +105,11 @@ class JudgeRewardModel:
             f"rubric {self._rubric.name}"
         ]
 
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """See `RewardModel.not_taken`."""
+        return self._asker.api.not_taken
+
     def score(
         self,
         tasks: Sequence[Task],

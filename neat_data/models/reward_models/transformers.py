@@ -99,6 +99,8 @@ class Passes:
 class TransformersRewardModel:
     """See `neat_data.models.reward_model.RewardModel`."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: RewardModelSpec) -> None:
         """Load the model, choose the path, fill in whatever `spec` leaves open; errors as `load_reward_model`."""
         self.device = resolve_device(spec.device)

@@ -37,6 +37,8 @@ class VllmRewardModel:
 
     `--model-arg` goes to `vllm.LLM` and overrides what is set here."""
 
+    not_taken: tuple[str, ...] = ()
+
     def __init__(self, spec: RewardModelSpec) -> None:
         """Errors as `load_reward_model`, and where vLLM is not installed or was built for another device."""
         if spec.path != "auto":
