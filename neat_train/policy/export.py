@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard
+from yaml import YAMLError
 
 from neat_data.errors import InputError
 from neat_data.formats import hub
@@ -56,19 +57,41 @@ def publish(folder: Path, repository: str, *, public: bool) -> str:
     return hub.push_model(folder, repository, public=public, files=files)
 
 
-def write_merged_card(run: Path, out: Path, lines: str) -> None:
-    """The card of a run, for the model that was merged from it; none where the run has none."""
-    if not (run / "README.md").is_file():
-        return
-    card = ModelCard.load(run / "README.md")
-    card.data.library_name = "transformers"
-    if card.data.tags:
-        card.data.tags = [tag for tag in card.data.tags if tag != "lora"]
-    text = card.text.replace("from peft import AutoPeftModelForCausalLM\n", "")
-    text = text.replace("import AutoTokenizer", "import AutoModelForCausalLM, AutoTokenizer")
-    text = text.replace("AutoPeftModelForCausalLM", "AutoModelForCausalLM")
-    whole = f"---\n{card.data.to_yaml()}\n---\n\n{lines}\n{text}"
-    write_atomically(out / "README.md", lambda file: file.write(whole.encode()))
+@dataclass(frozen=True, slots=True)
+class MergedCard:
+    """The card of a run, changed into that of the model that is merged from it: what it declares, and its text."""
+
+    declared: str
+    text: str
+
+    @classmethod
+    def of(cls, run: Path) -> MergedCard | None:
+        """None where the run has no card.
+
+        Raises:
+            InputError: what lies there is none.
+        """
+        path = run / "README.md"
+        if not path.is_file():
+            return None
+        try:
+            card = ModelCard.load(path)
+            card.data.library_name = "transformers"
+            if card.data.tags:
+                card.data.tags = [tag for tag in card.data.tags if tag != "lora"]
+            declared = card.data.to_yaml()
+        except (TypeError, ValueError, RecursionError, YAMLError) as error:
+            raise InputError(
+                f"{path}: is no model card ({type(error).__name__}: {str(error)[:200]})", advice="move it away"
+            ) from error
+        text = card.text.replace("from peft import AutoPeftModelForCausalLM\n", "")
+        text = text.replace("import AutoTokenizer", "import AutoModelForCausalLM, AutoTokenizer")
+        return cls(declared, text.replace("AutoPeftModelForCausalLM", "AutoModelForCausalLM"))
+
+    def write(self, out: Path, lines: str) -> None:
+        """Into the folder of the merged model, with these lines in front of its text."""
+        whole = f"---\n{self.declared}\n---\n\n{lines}\n{self.text}"
+        write_atomically(out / "README.md", lambda file: file.write(whole.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +181,12 @@ def _merged(request: RunExportRequest, watch: Watcher) -> Merged:
     from neat_train.policy.merge import merge  # after what is asked was checked: torch takes seconds to import
 
     assert request.out is not None
+    card = MergedCard.of(request.run)
     merged = merge(
         request.run, request.out, request.dtype, request.device, request.trust_remote_code, watch, request.base
     )
-    write_merged_card(request.run, merged.out, f"{in_words(merged)}\n")
+    if card is not None:
+        card.write(merged.out, f"{in_words(merged)}\n")
     return merged
 
 

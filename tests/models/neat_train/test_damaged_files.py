@@ -19,6 +19,7 @@ from neat_train.comparison.evaluation import read_judged
 from neat_train.distributed import Ranks
 from neat_train.evaluation.reward_models import scored_before
 from neat_train.fitting import _at_the_end
+from neat_train.policy.export import MergedCard
 from neat_train.reports.summary import figures
 from neat_train.run_folder import Identity, RunFolder
 from neat_train.training.checkpoints import MARK, is_whole
@@ -48,6 +49,11 @@ def _of_a_checkpoint(root: Path) -> None:
     _at_the_end(root / "checkpoint-1")
 
 
+def _exported(root: Path) -> None:
+    if card := MergedCard.of(root / "neat"):
+        card.write(root, "Merged.")
+
+
 READERS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "compare": (
         _compared,
@@ -65,6 +71,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "a run's result": (lambda root: RunFolder(root / "neat", Ranks()).result(), ["neat/result.json"]),
     "a checkpoint": (_of_a_checkpoint, [f"checkpoint-1/{MARK}", "checkpoint-1/trainer_state.json"]),
     "reviews": (_reviewed, ["reviews.jsonl"]),
+    "a card": (_exported, ["neat/README.md"]),
     "figures": (lambda root: figures(root / "neat"), ["neat/metrics.jsonl"]),
 }
 CASES = [(name, file) for name, (_, files) in READERS.items() for file in files]
@@ -76,6 +83,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("neat", "other"):
         run = write_run(place / name, method=name)
         write_evaluation(run / "eval" / "test", REWARDS, method=name)
+    declared = {"license": "unknown", "tags": ["lora"], "model-index": [{"name": "a", "results": []}]}
+    (place / "neat" / "README.md").write_text(f"---\n{json.dumps(declared)}\n---\n# A run\n")
     (place / "checkpoint-1").mkdir()
     (place / "checkpoint-1" / MARK).write_text(json.dumps({"sizes": {"trainer_state.json": 7}}))
     state = {"global_step": 1, "max_steps": 1, "best_model_checkpoint": None}
@@ -92,7 +101,9 @@ def test_what_reads_a_damaged_file_says_so(root: Path, reader: str, file: str, d
     path = root / file
     good = path.read_bytes()
     lines = good.splitlines()
-    if file.endswith(".jsonl"):
+    if file.endswith(".md"):
+        content = b"---\n" + data.draw(damaged(json.loads(lines[1]))) + b"\n---\n# A run\n"
+    elif file.endswith(".jsonl"):
         content = b"".join(line + b"\n" for line in lines) + data.draw(damaged(json.loads(lines[0]))) + b"\n"
     else:
         content = data.draw(damaged(json.loads(good)))
