@@ -2,7 +2,8 @@ r"""A response's thought apart from its answer.
 
 Models that think write their thought first, between two marks, and the answer behind it. Where the header that asked
 for the answer has opened the thought already (DeepSeek-R1), samplers put the mark back in front, so that a text tells
-by itself what is thought and what is answer. Everything here is a function of the text alone.
+by itself what is thought and what is answer. gpt-oss writes both into channels; a sample's text has its thought between
+the first pair of marks instead, as servers give it. Everything here is a function of the text alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ MARKS = (
 )
 # What chat templates call the argument that asks for a thought: Qwen3, SmolLM3, GLM, Gemma; DeepSeek V3.1, Granite.
 SWITCHES = ("enable_thinking", "thinking")
-MARKED = "|".join(re.escape(mark) for marks in MARKS for mark in marks)  # a text without any of these has no thought
+# gpt-oss: `<|channel|>analysis<|message|>` thought `<|end|><|start|>assistant<|channel|>final<|message|>` answer.
+CHANNEL, MESSAGE, END = "<|channel|>", "<|message|>", "<|end|>"
+CHANNEL_MARKS = ("<|start|>", CHANNEL, MESSAGE, END)
+# A text without any of these has no thought.
+MARKED = "|".join(re.escape(mark) for mark in (CHANNEL, *(mark for marks in MARKS for mark in marks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ def thought_of(text: str) -> Thought | None:
     >>> thought_of("Four.") is None
     True
     """
+    text = without_channels(text)
     for opens, closes in MARKS:
         before, closed, behind = text.partition(closes)
         opened = before.lstrip().startswith(opens)
@@ -65,4 +71,39 @@ def thought_of(text: str) -> Thought | None:
 def answer_of(text: str) -> str | None:
     """What a response says: all of it where it has no thought, None where the thought never ends or nothing follows."""
     thought = thought_of(text)
-    return text if thought is None else thought.answer or None
+    return without_channels(text) if thought is None else thought.answer or None
+
+
+def without_channels(text: str) -> str:
+    r"""A response that begins in a channel, with its thought between marks; any other text as it is.
+
+    Whatever stands before the final channel is thought (analysis, and commentary between its parts).
+
+    >>> without_channels("<|channel|>analysis<|message|>So.<|end|><|start|>assistant<|channel|>final<|message|>Yes.")
+    '<think>\nSo.\n</think>\n\nYes.'
+    >>> without_channels("<|channel|>final<|message|>Yes.<|return|>")
+    'Yes.'
+    """
+    if not text.lstrip().startswith(CHANNEL):
+        return text
+    parts = [part.partition(MESSAGE)[::2] for part in text.split(CHANNEL)[1:]]
+    answers = [_body(part) for name, part in parts if name.startswith("final")]
+    thoughts = [_body(part) for name, part in parts if not name.startswith("final")]
+    answer = "\n\n".join(answers)
+    return (
+        in_marks("\n\n".join(filter(None, thoughts)), answer if answers or END in text else None)
+        if thoughts
+        else answer
+    )
+
+
+def _body(part: str) -> str:
+    """What is said in a channel, without what ends it."""
+    return part.partition(END)[0].partition("<|return|>")[0].strip()
+
+
+def in_marks(thought: str, answer: str | None) -> str:
+    """A response whose parts are known, as one text; without an answer (None) its thought does not end."""
+    opens, closes = MARKS[0]
+    behind = "" if answer is None else f"\n{closes}" + (f"\n\n{answer}" if answer else "")
+    return f"{opens}\n{thought}{behind}"

@@ -17,7 +17,7 @@ from neat_data.models.sampler import Sample
 from neat_data.models.template_probes import ANSWER, FINISHED
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message
-from neat_data.thought import MARKS
+from neat_data.thought import CHANNEL, CHANNEL_MARKS, MARKS, without_channels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,7 +102,7 @@ def sampled(
         opened: the mark of a thought that the header has opened; the text begins with it, the ids do not.
     """
     ended = bool(ids) and ids[-1] in stops.ids
-    text = decoded(ids[:-1] if ended else ids, tokenizer)
+    text = without_channels(decoded(ids[:-1] if ended else ids, tokenizer))
     end = -1 if stops.string is None else text.find(stops.string)
     if end >= 0:
         text = text[:end]
@@ -121,7 +121,7 @@ def reaches_stop_string(ids: Sequence[int], stops: Stops, tokenizer: PreTrainedT
 
 
 def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of token ids; special tokens are left out, but for the marks of a thought, and spaces left alone."""
+    """The text of token ids; special tokens are left out, but for marks of thoughts and channels; spaces stay."""
     marks = _special_marks(tokenizer)
     text, start = "", 0
     for end in [*(place for place, number in enumerate(ids) if number in marks), len(ids)]:
@@ -133,7 +133,9 @@ def decoded(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _special_marks(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The marks of a thought that the tokenizer counts among its special tokens (Magistral's), by their ids."""
+    """The marks that the tokenizer counts among its special tokens, by their ids: Magistral's, gpt-oss's channels."""
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     marks = {mark for pair in MARKS for mark in pair}
-    added = tokenizer.added_tokens_decoder
-    return {number: token.content for number, token in added.items() if token.special and token.content in marks}
+    if CHANNEL in special.values():
+        marks |= set(CHANNEL_MARKS)
+    return {number: content for number, content in special.items() if content in marks}

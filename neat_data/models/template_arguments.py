@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from neat_data.errors import InputError
-from neat_data.thought import MARKS, SWITCHES
+from neat_data.models.template_trial import environment
+from neat_data.thought import CHANNEL, MARKS, SWITCHES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,12 +58,21 @@ def _require_settable(source: str, name: str, value: Any, tokenizer: PreTrainedT
 
 def _opens_a_thought(source: str) -> bool:
     """Whether it writes the mark that opens one: such a template may always ask for thoughts, and has no switch."""
-    return any(opens in source for opens, _ in MARKS)
+    return any(mark in source for mark in (CHANNEL, *(opens for opens, _ in MARKS)))
 
 
 def switch_of(source: str) -> str | None:
-    """What the template calls the argument that turns thoughts on and off; None where it has none."""
-    return next((name for name in SWITCHES if _mentions(source, name)), None)
+    """What the template calls the argument that turns thoughts on and off; None where it has none.
+
+    `thinking` may also be no argument but a field of a turn (gpt-oss).
+    """
+    from jinja2 import TemplateSyntaxError, meta
+
+    try:
+        asked_for = meta.find_undeclared_variables(environment().parse(source))
+    except TemplateSyntaxError:  # told when it is rendered
+        return None
+    return next((name for name in SWITCHES if name in asked_for), None)
 
 
 def with_defaults(source: str, arguments: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from neat_data.record import Message, Messages
-from neat_data.thought import MARKS
+from neat_data.thought import CHANNEL, MARKS
 
 USER, ANSWER = "Knock knock.", "Whoisthere"
 _SYSTEM, _THOUGHT = "Staypolite", "Whocouldthatbe"
@@ -83,7 +83,9 @@ def loses_thought(render: Render, refused: type[Exception]) -> bool:
 
 
 def writes_a_thought(text: str) -> bool:
-    """Whether the thought of `THINKING` stands in its text, and no other thought before or behind it."""
+    """Whether the thought of `THINKING` stands in its text, in its channel where there are any, and no other one."""
+    if CHANNEL in text:
+        return f"<|message|>{_THOUGHT}<|end|>" in text
     return _THOUGHT in text and text.count("</think>") == 1
 
 

@@ -17,10 +17,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (task["seconds"], task["seconds"]))
     sys.path[:] = task["path"]
-    environment = _environment()
+    jinja = environment()
     resource.setrlimit(resource.RLIMIT_AS, (task["memory"], task["memory"]))
     try:
-        template = environment.from_string(task["source"])
+        template = jinja.from_string(task["source"])
     except MemoryError:
         return TOO_LARGE
     except Exception:
@@ -42,7 +42,7 @@ def _rendered(template, call, limit):
     return 0
 
 
-def _environment():
+def environment():
     """What transformers renders chat templates in, without what it has for tools' sake."""
     import jinja2
     from jinja2 import ext, sandbox

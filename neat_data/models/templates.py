@@ -17,7 +17,7 @@ from neat_data.models import template_probes as probes
 from neat_data.models.template_arguments import resolved_arguments, with_defaults
 from neat_data.models.template_bounds import require_bounded
 from neat_data.record import Message, Messages
-from neat_data.thought import MARKS, thought_of
+from neat_data.thought import CHANNEL, MARKS, thought_of, without_channels
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +26,8 @@ HH = Path(__file__).with_name("hh.jinja")
 # Templates that write today's date would score differently tomorrow: this is the default of those that have one.
 DATE = "26 Jul 2024"
 _FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + DATE + "{%- endmacro -%}"
+# Where a turn has its thought, in templates that want it apart: Qwen3.8, gpt-oss.
+_THOUGHT_FIELDS = ("reasoning_content", "thinking")
 _ANOTHER = "give another one: {chat_template} hh|FILE"
 
 
@@ -45,6 +47,7 @@ class ChatTemplate:
         thought_header: what the header that asks for an answer says of its thought: opened (`<think>`), closed at once
             (`<think></think>`), or nothing.
         opened: the mark that opens a thought, where that header ends in one.
+        channels: whether thought and answer stand in channels, as gpt-oss has them.
         scoring_notes: lines worth printing once where finished dialogues are scored: what the template leaves out.
         thought_notes: the same where their thoughts are scored with them.
         asking_notes: the same where answers are asked for or learned.
@@ -72,14 +75,15 @@ class ChatTemplate:
         if arguments:
             self.fingerprint["template_args"] = arguments
         self.source = _FIXED_CLOCK + source if "strftime_now" in source else source
-        self.unasked_header, self._in_parts, self._thoughts_apart = "", False, False
+        self.unasked_header, self._in_parts, self._thought_field = "", False, ""
         if choice != "hh":
             require_bounded(source, tokenizer.special_tokens_map)
         if problem := self._fault():
             self._in_parts = True  # those of models that see pictures often take text so, and so alone
             if self._fault():
                 raise InputError(f"the chat template ({choice}) {problem}", advice=_ANOTHER)
-        self._thoughts_apart = "reasoning_content" in source and self._wants_thoughts_apart()
+        self._thought_field = next((name for name in _THOUGHT_FIELDS if name in source and self._wants(name)), "")
+        self.channels = CHANNEL in self.text(probes.FINISHED)
         self.thought_header = probes.thought_header(self.text)
         self.opened = next((opens for opens, _ in MARKS if self.thought_header.rstrip() == opens), "")
         self.scoring_notes = self._scoring_notes()
@@ -103,20 +107,23 @@ class ChatTemplate:
         return text if ask else text.removesuffix(self.unasked_header)
 
     def _turn(self, message: Message) -> dict[str, Any]:
-        thought = thought_of(message.content) if self._thoughts_apart and message.role == "assistant" else None
+        said = without_channels(message.content) if message.role == "assistant" else message.content
+        thought = thought_of(said) if self._thought_field and message.role == "assistant" else None
         if thought is None or not thought.ended:
-            return {"role": message.role, "content": self._content(message.content)}
-        return {"role": message.role, "content": self._content(thought.answer), "reasoning_content": thought.text}
+            return {"role": message.role, "content": self._content(said)}
+        return {"role": message.role, "content": self._content(thought.answer), self._thought_field: thought.text}
 
-    def _wants_thoughts_apart(self) -> bool:
-        """Whether a thought must stand in a field of its own, as Qwen3.8's template has it: it writes an empty one in
-        front of one that stands in the answer's text."""
+    def _wants(self, field: str) -> bool:
+        """Whether a thought must stand in this field of its turn, as Qwen3.8's template has it: it writes an empty one
+        in front of one that stands in the answer's text."""
         try:
             together = self.text(probes.THINKING)
-            self._thoughts_apart = True
+            self._thought_field = field
             return not probes.writes_a_thought(together) and probes.writes_a_thought(self.text(probes.THINKING))
         except TemplateRefused:
             return False
+        finally:
+            self._thought_field = ""
 
     def _content(self, text: str) -> Any:
         return [{"type": "text", "text": text}] if self._in_parts else text

@@ -12,7 +12,7 @@ from neat_data.errors import InputError
 from neat_data.models.template_probes import ANSWER, FINISHED, LONGER, QUERY
 from neat_data.models.templates import ChatTemplate, TemplateRefused
 from neat_data.record import Message, Messages
-from neat_data.thought import thought_of
+from neat_data.thought import CHANNEL, MESSAGE, thought_of
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -56,7 +56,7 @@ class AnswerForm:
             return ""
         thought = thought_of(text)
         if thought is not None and not thought.ended:
-            return self._unended(text)
+            return self._unended(text, thought.text)
         try:
             rendered = self._rendered(QUERY, text)
         except TemplateRefused:
@@ -80,8 +80,10 @@ class AnswerForm:
             return rendered.removeprefix(opened)
         return f"{_CLOSE}\n\n{text}"
 
-    def _unended(self, text: str) -> str | None:
+    def _unended(self, text: str, thought: str) -> str | None:
         """A thought that never ends, as it was written: templates would take it for an answer behind an empty one."""
+        if self._template.channels:
+            return f"{CHANNEL}analysis{MESSAGE}{thought}"
         if self._template.opened:
             return text.removeprefix(self._template.opened).lstrip("\n")
         return None if self._template.thought_header else text

@@ -18,7 +18,7 @@ from neat_data.models.sampler import Ask, Sample, SamplerSpec
 from neat_data.models.servers.address import shown
 from neat_data.models.servers.asking import Asker, Reply, Request, add_usage
 from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
-from neat_data.thought import MARKS, SWITCHES
+from neat_data.thought import SWITCHES, in_marks
 
 HUMAN = "\n\nHuman:"  # where the plain dialogue form goes on with the next turn
 _REFUSED = Sample("", None, finished=False, refused="server_refused")
@@ -108,11 +108,7 @@ class OpenAISampler:
 
 def _whole(text: str, thought: str | None) -> str:
     """A response with the thought that its server took out of it."""
-    if not thought:
-        return text
-    opens, closes = MARKS[0]
-    behind = f"\n{closes}\n\n{text.strip()}" if text.strip() else ""
-    return f"{opens}\n{thought.strip()}{behind}"
+    return in_marks(thought.strip(), text.strip() or None) if thought else text
 
 
 def _template_fields(spec: SamplerSpec) -> dict[str, Any]:

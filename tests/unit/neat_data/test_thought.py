@@ -7,7 +7,7 @@ import pytest
 from neat_data.models.answers import score_parts
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.record import Message
-from neat_data.thought import MARKED, MARKS, Thought, answer_of, thought_of
+from neat_data.thought import CHANNEL, MARKED, MARKS, Thought, answer_of, thought_of, without_channels
 
 
 @pytest.mark.parametrize(("opens", "closes"), MARKS)
@@ -34,10 +34,36 @@ def test_what_never_ends_has_no_answer() -> None:
     assert answer_of("<think>So</think>\n") is None
 
 
+AGAIN = "<|end|><|start|>assistant<|channel|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (f"<|channel|>analysis<|message|>So.{AGAIN}final<|message|>Yes.<|return|>", "<think>\nSo.\n</think>\n\nYes."),
+        (
+            f"<|channel|>analysis<|message|>So.{AGAIN}commentary<|message|>Hm.{AGAIN}final<|message|>Yes.",
+            "<think>\nSo.\n\nHm.\n</think>\n\nYes.",
+        ),
+        ("<|channel|>final<|message|>Yes.<|return|>", "Yes."),
+        (f"<|channel|>analysis<|message|>{AGAIN}final<|message|>Yes.", "<think>\n\n</think>\n\nYes."),
+        ("<|channel|>analysis<|message|>So", "<think>\nSo"),
+        ("<|channel|>analysis<|message|>So.<|end|>", "<think>\nSo.\n</think>"),
+        (f"<|channel|>analysis<|message|>So.{AGAIN}", "<think>\nSo.\n</think>"),
+        (f"<|channel|>analysis<|message|>So.{AGAIN}final<|message|>", "<think>\nSo.\n</think>"),
+        ("Say <|channel|>final<|message|>.", "Say <|channel|>final<|message|>."),
+    ],
+)
+def test_channels_are_thought_and_answer(text: str, plain: str) -> None:
+    assert without_channels(text) == plain
+    assert thought_of(text) == thought_of(plain)
+    assert answer_of(text) == answer_of(plain)
+
+
 def test_every_mark_is_among_those_that_texts_are_searched_for() -> None:
     import re
 
-    assert all(re.search(MARKED, mark) for pair in MARKS for mark in pair)
+    assert all(re.search(MARKED, mark) for pair in (*MARKS, (CHANNEL,)) for mark in pair)
     assert not re.search(MARKED, "I think so")
 
 

@@ -23,6 +23,7 @@ QUERY = (
 THOUGHT, ANSWER = "Let me see.", "Four."
 WHOLE = f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"
 UNENDED = f"<think>\n{THOUGHT}"
+IN_CHANNELS = f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{ANSWER}"
 # Template, `--thinking`, and what stands behind the assistant's header before the first sampled token.
 MODES = {
     ("qwen3", None): "",
@@ -32,6 +33,8 @@ MODES = {
     ("smollm3", "off"): "<think>\n\n</think>\n",
     ("deepseek_r1_distill", None): "<think>\n",
     ("deepseek_r1_distill", "on"): "<think>\n",
+    ("gptoss", None): "",
+    ("gptoss", "on"): "",
 }
 
 
@@ -88,6 +91,8 @@ def behind_header(policy: Policy) -> str:
     """What a model that thinks, or may not, writes in full behind this header."""
     if policy.template.opened:
         return f"{THOUGHT}\n</think>\n\n{ANSWER}"
+    if policy.template.channels:
+        return IN_CHANNELS
     return ANSWER if policy.template.thought_header else WHOLE
 
 
@@ -125,6 +130,8 @@ def test_a_thought_without_an_end_is_learned_as_it_was_written(policy: Policy) -
         assert policy.encoder.example(Record("", QUERY, (Response("", UNENDED, reward=0.0, finished=False),))) is None
         return
     written = THOUGHT if policy.template.opened else UNENDED
+    if policy.template.channels:
+        written = IN_CHANNELS.partition("<|end|>")[0]
     response = policy.sample(written, ended=False)
     assert response.text == UNENDED
     for each in (response, Response("", UNENDED, reward=0.0, finished=False)):
@@ -175,7 +182,37 @@ def test_arguments_that_cannot_be_handed_over_are_refused(options: dict, field: 
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize(("name", "thinking"), [("deepseek_r1_distill", "off"), ("qwen2_5", "on"), ("qwen2_5", "off")])
+def test_an_answer_without_a_thought_stands_in_the_final_channel() -> None:
+    policy = Policy("gptoss", None)
+    response = policy.sample(f"<|channel|>final<|message|>{ANSWER}")
+    assert response.text == ANSWER
+    for each in (response, Response(response.response_id, ANSWER, reward=0.0)):
+        assert tuple(policy.trained(each)[1]) == response.tokens
+
+
+def test_a_text_that_came_in_channels_is_rendered_by_any_template_as_its_own_thought() -> None:
+    for name in ("gptoss", "qwen3"):
+        template = Policy(name, None).template
+        texts = {template.text((*QUERY, Message("assistant", text))) for text in (IN_CHANNELS, WHOLE)}
+        assert len(texts) == 1
+
+
+def test_a_sample_cut_between_its_channels_has_thought_to_the_end_and_no_answer() -> None:
+    policy = Policy("gptoss", None)
+    response = policy.sample(IN_CHANNELS.rpartition("final")[0], ended=False)
+    assert (response.text, response.finished) == (f"<think>\n{THOUGHT}\n</think>", False)
+    assert tuple(policy.trained(response)[1]) == response.tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking"),
+    [
+        ("deepseek_r1_distill", "off"),
+        ("qwen2_5", "on"),
+        ("qwen2_5", "off"),
+        ("gptoss", "off"),  # its turns have a field of that name
+    ],
+)
 def test_a_template_without_a_switch_says_so(name: str, thinking: str) -> None:
     with pytest.raises(InputError, match="has no switch for thoughts"):
         ChatTemplate(tokenizer_of(name), thinking=thinking)
