@@ -163,7 +163,10 @@ class RewardLoading(Loading, ModelArguments, Base):
 class SamplerLoading(Loading, ModelArguments):
     """How a policy that answers is loaded, and on what it runs."""
 
-    base_url: Annotated[str | None, Option("An OpenAI-compatible server; its key is read from OPENAI_API_KEY.")] = None
+    base_url: Annotated[
+        str | None,
+        Option("An OpenAI-compatible server, or several with commas between; their key is read from OPENAI_API_KEY."),
+    ] = None
     adapter: Annotated[str | Path | None, Option("A PEFT adapter of the policy.")] = None
     max_length: Annotated[
         int | None, Option("Tokens of prompt, query and response.", min=8, unset="the policy's window")
@@ -171,7 +174,7 @@ class SamplerLoading(Loading, ModelArguments):
     token_budget: Annotated[int | None, Option("Tokens of one batch of the policy.", min=64, unset="the device's")] = (
         None
     )
-    concurrency: Annotated[int, Option("Requests in flight at the server.", min=1)] = 8
+    concurrency: Annotated[int, Option("Requests in flight at each server.", min=1)] = 8
     thinking: ThinkingOption = None
 
 

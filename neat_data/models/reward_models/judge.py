@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec, Scored, Task
 from neat_data.models.reward_models.conversations import OF_TOKENS, refuse_options
-from neat_data.models.servers.address import shown
 from neat_data.models.servers.ask_all import positive
-from neat_data.models.servers.asking import Asker, Reply, Request, Turns, add_usage
-from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
+from neat_data.models.servers.asking import Reply, Request, Turns, add_usage
+from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, chat_servers, shown_addresses
 from neat_data.prompts.rubric import DEFAULT, load_rubric
 from neat_data.store.documents import Arguments
 
@@ -70,8 +70,9 @@ class _Asked:
 class JudgeRewardModel:
     """Scores by asking a chat model. Same attributes and methods as `reward_model.RewardModel`, and `usage` in tokens.
 
-    `--model-arg` takes `base_url` (or OPENAI_BASE_URL), `rubric`, `temperature`, `max_tokens` and `connections`
-    (requests at a time); anything else goes into every request. The key is OPENAI_API_KEY's.
+    `--model-arg` takes `base_url` (or OPENAI_BASE_URL; several with commas between), `rubric`, `temperature`,
+    `max_tokens` and `connections` (requests at a time, to each); anything else goes into every request. The key is
+    OPENAI_API_KEY's.
     """
 
     def __init__(self, spec: RewardModelSpec, attempts: int = ATTEMPTS, timeout: float = TIMEOUT) -> None:
@@ -86,14 +87,14 @@ class JudgeRewardModel:
             raise InputError(
                 f"{spec.model}: at which address?", advice=f"give it: {{model_args}} base_url=URL, or set {URL_NAME}"
             )
-        chat = OpenAIChat(spec.model.removeprefix(PREFIX), url, extra=args, attempts=attempts, timeout=timeout)
-        self._asker = Asker(chat, connections)
-        chat.check_model(self._asker)
+        name = spec.model.removeprefix(PREFIX)
+        options: dict[str, Any] = {"extra": args, "attempts": attempts, "timeout": timeout}
+        self._servers, chats = chat_servers(name, url and str(url), connections, **options)
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 0}
         self.spec = replace(spec, model_args={**spec.model_args, "rubric": str(path)})
         self.settings = {
             "backend": "judge",
-            "model": PREFIX + chat.name,
+            "model": PREFIX + chats[0].name,
             "rubric": self._rubric.sha256,
             "rubric_name": self._rubric.name,
             "scale": [self._rubric.min, self._rubric.max],
@@ -101,7 +102,7 @@ class JudgeRewardModel:
             "model_args": args,
         }
         self.notes = [
-            f"scores from {self._rubric.min} to {self._rubric.max} by {chat.name} at {shown(chat.url)}, "
+            f"scores from {self._rubric.min} to {self._rubric.max} by {chats[0].name} at {shown_addresses(chats)}, "
             f"rubric {self._rubric.name}"
         ]
 
@@ -146,7 +147,7 @@ class JudgeRewardModel:
             if pending[number].decided:
                 progress.add(pending[number])
 
-        self._asker.ask([Request(entry.question, sampling) for entry in pending], tell)
+        self._servers.ask([Request(entry.question, sampling) for entry in pending], tell)
 
 
 class _Progress:

@@ -1,4 +1,6 @@
-"""Any OpenAI-compatible server as a sampler: `--sampler openai --base-url http://…/v1`, the model's name as the policy.
+"""OpenAI-compatible servers as a sampler: `--sampler openai --base-url http://…/v1`, the model's name as the policy.
+
+Several addresses, with commas between, share the work: see `neat_data.models.servers.several`.
 
 Messages go out and text comes back, so the server's own template and window apply, and token ids are unknown: training
 makes them from the text. A seed is sent with every request; what a server makes of it is its own affair, so samples
@@ -15,9 +17,8 @@ from typing import Any
 from neat_data.errors import InputError
 from neat_data.models.reward_models.conversations import refuse_options
 from neat_data.models.sampler import Ask, Sample, SamplerSpec
-from neat_data.models.servers.address import shown
-from neat_data.models.servers.asking import Asker, Reply, Request, add_usage
-from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, OpenAIChat
+from neat_data.models.servers.asking import Reply, Request, add_usage
+from neat_data.models.servers.chat import ATTEMPTS, TIMEOUT, URL_NAME, chat_servers, shown_addresses
 from neat_data.thought import SWITCHES, in_marks
 
 HUMAN = "\n\nHuman:"  # where the plain dialogue form goes on with the next turn
@@ -42,18 +43,17 @@ class OpenAISampler:
         if not spec.base_url and not os.environ.get(URL_NAME):
             raise InputError(f"{spec.model}: at which address?", advice=f"give it: {{base_url}} URL, or set {URL_NAME}")
         self._stop = [HUMAN] if spec.chat_template == "hh" else []
-        chat = OpenAIChat(
+        self._servers, chats = chat_servers(
             spec.model,
             spec.base_url,
+            spec.concurrency,
             fields={"stop": self._stop} if self._stop else {},
             extra={**_template_fields(spec), **spec.model_args},
             attempts=attempts,
             timeout=timeout,
         )
-        self._asker = Asker(chat, spec.concurrency)
-        chat.check_model(self._asker)
         self.spec = spec
-        self.label = chat.name
+        self.label = chats[0].name
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "unreported": 0}
         self.settings = {
             "backend": "openai",
@@ -62,12 +62,15 @@ class OpenAISampler:
             "model_args": spec.model_args,
             **_template_fields(spec),
         }
-        self.notes = [f"samples from {self.label} at {shown(chat.url)}, {spec.concurrency} requests at a time"]
+        each = " at each" if len(chats) > 1 else ""
+        self.notes = [
+            f"samples from {self.label} at {shown_addresses(chats)}, {spec.concurrency} requests at a time{each}"
+        ]
 
     @property
     def not_taken(self) -> tuple[str, ...]:
         """See `Sampler.not_taken`."""
-        return self._asker.api.not_taken
+        return self._servers.not_taken
 
     def sample(
         self,
@@ -89,7 +92,7 @@ class OpenAISampler:
             if advance:
                 advance(1, reply.completion_tokens or 0)
 
-        self._asker.ask([_request(ask) for ask in asks], tell)
+        self._servers.ask([_request(ask) for ask in asks], tell)
         return samples
 
     def close(self) -> None:

@@ -1,15 +1,15 @@
-"""Many questions to a server of a language model, some under way at a time, through the official client of its API.
+"""Questions to a server of a language model, through the official client of its API; `several` asks many at a time.
 
 The client sends a request again after 408, 409, 429, 5xx, time-outs and broken connections, with a growing wait. This
 module knows what is left then: a question that the server does not take (told, the others go on), and everything that
-ends the run, in words for the user. The first failure, Ctrl-C included, ends all that is under way.
+ends the run, in words for the user.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -111,9 +111,8 @@ class Api(Protocol):
 class Asker:
     """Asks one model of one server. `lasts` is what a failure leaves, for messages."""
 
-    def __init__(self, api: Api, at_once: int, lasts: str = "what was committed stays") -> None:
+    def __init__(self, api: Api, lasts: str = "what was committed stays") -> None:
         self.api = api
-        self._at_once = at_once
         self._lasts = f"{lasts}: run the same command again"
         self._trusted = False  # it took a question before
 
@@ -121,37 +120,18 @@ class Asker:
         """Ask something plain, once, so that a wrong address, key or name shows before anything else is done.
 
         Raises:
-            InputError, RunError: as `ask`.
+            InputError, RunError: as `reply`.
         """
         if not self._trusted:
             wait_for(self._check())
 
-    def ask(self, requests: Sequence[Request], tell: Tell) -> None:
-        """Ask all of them, and tell of each reply with its request's number, in the order in which they come.
+    async def reply(self, client: Any, request: Request) -> Reply:
+        """The reply to one question.
 
         Raises:
             InputError: no such model or address, or the key is refused.
             RunError: the server is gone, takes nothing at all, or answers with something else.
         """
-        if requests:
-            try:
-                wait_for(self._ask(requests, tell))
-            except ExceptionGroup as group:
-                raise _first(group) from group
-
-    async def _ask(self, requests: Sequence[Request], tell: Tell) -> None:
-        places = asyncio.Semaphore(self._at_once)
-        async with self.api.client() as client:
-
-            async def ask_one(number: int, request: Request) -> None:
-                async with places:
-                    tell(number, await self._reply(client, request))
-
-            async with asyncio.TaskGroup() as tasks:
-                for number, request in enumerate(requests):
-                    tasks.create_task(ask_one(number, request))
-
-    async def _reply(self, client: Any, request: Request) -> Reply:
         reply = await self._attempt(client, request)
         if reply.refused is not None and not self._trusted:
             # One question may be too long. Who refuses a plain one as well does not take these settings.
@@ -301,9 +281,10 @@ def _trouble(error: Exception) -> bool:
     return _status(error) in _TROUBLE or _status(error) >= 500
 
 
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first failure of a group of tasks, itself."""
     inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    return first_of(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def key_of(name: str, vendors_own: bool) -> str:

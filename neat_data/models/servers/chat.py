@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -26,6 +26,7 @@ from openai import (
 from neat_data.errors import InputError
 from neat_data.models.servers.address import checked, shown
 from neat_data.models.servers.asking import CUT, Asker, Reply, Request, bounded, count, key_of, wait_for
+from neat_data.models.servers.several import Servers, addresses
 
 KEY_NAME = "OPENAI_API_KEY"
 URL_NAME = "OPENAI_BASE_URL"
@@ -121,6 +122,9 @@ class OpenAIChat:
     def check_model(self, asker: Asker) -> None:
         """See that the server is there and serves the model, where it lists what it serves; one request.
 
+        Args:
+            asker: of this server, for its words.
+
         Raises:
             InputError: nothing listens, the key is refused, no such model.
         """
@@ -202,3 +206,24 @@ def _text(content: Any) -> str:
     if not isinstance(content, str | None):
         raise ValueError(f"its content is {content!r}")
     return content or ""
+
+
+def chat_servers(model: str, urls: str | None, at_once: int, **options: Any) -> tuple[Servers, list[OpenAIChat]]:
+    """The servers at these addresses (`several.addresses`, else OPENAI_BASE_URL's), each seen to be there.
+
+    Args:
+        options: of `OpenAIChat`.
+
+    Raises:
+        InputError: as `OpenAIChat` and `check_model`, of the first server that it is true of.
+    """
+    chats = [OpenAIChat(model, url, **options) for url in addresses(urls or os.environ.get(URL_NAME))]
+    askers = [Asker(chat) for chat in chats]
+    for chat, asker in zip(chats, askers, strict=True):
+        chat.check_model(asker)
+    return Servers(askers, at_once), chats
+
+
+def shown_addresses(chats: Sequence[OpenAIChat]) -> str:
+    """Where they are, for people."""
+    return " and ".join(shown(chat.url) for chat in chats)

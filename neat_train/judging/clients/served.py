@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neat_data.models.servers.asking import Api, Asker, Request
+from neat_data.models.servers.several import Servers
 from neat_data.store.documents import Settings
 from neat_train.judging.clients.client import Question, Tell
 
@@ -13,7 +14,8 @@ class ServedJudge:
     """See `neat_train.judging.clients.client.Judge`."""
 
     def __init__(self, api: Api, concurrency: int) -> None:
-        self._asker = Asker(api, concurrency, "what was judged stays")
+        self._asker = Asker(api, "what was judged stays")
+        self._servers = Servers([self._asker], concurrency)
 
     @property
     def settings(self) -> Settings:
@@ -23,7 +25,7 @@ class ServedJudge:
     @property
     def not_taken(self) -> tuple[str, ...]:
         """See `Judge.not_taken`."""
-        return self._asker.api.not_taken
+        return self._servers.not_taken
 
     def check(self) -> None:
         """See `Judge.check`; done once."""
@@ -32,7 +34,7 @@ class ServedJudge:
     def ask(self, questions: Sequence[Question], tell: Tell) -> None:
         """See `Judge.ask`."""
         self.check()
-        self._asker.ask([Request(question) for question in questions], tell)
+        self._servers.ask([Request(question) for question in questions], tell)
 
     def close(self) -> None:
         """Nothing is held between calls."""

@@ -260,3 +260,11 @@ def test_a_wrong_name_is_answered_with_the_names_there_are(serve):
     url = f"{serve(judge(by_worth)).url}/v1"
     with pytest.raises(InputError, match="serves no model 'wize'; it serves 'wise'"):
         load_reward_model(RewardModelSpec("judge:wize", model_args={"base_url": url}))
+
+
+def test_several_servers_judge_together(serve):
+    servers = [serve(judge(by_worth)) for _ in range(2)]
+    urls = ",".join(f"{server.url}/v1" for server in servers)
+    model = JudgeRewardModel(RewardModelSpec("judge:wise", model_args={"base_url": urls}), **QUICK)
+    assert [scored.rewards for scored in model.score(TASKS)] == WORTH
+    assert all(posts(server) for server in servers)

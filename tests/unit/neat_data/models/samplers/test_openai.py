@@ -472,3 +472,77 @@ def test_a_server_is_asked_for_a_thought_or_for_none(serve):
     assert posts(server)[0]["chat_template_kwargs"] == asked
     assert sampler.settings["chat_template_kwargs"] == asked
     assert "chat_template_kwargs" not in load(server).settings
+
+
+def load_all(*servers, patience=QUICK, **options):
+    urls = ", ".join(f"{server.url}/v1/" for server in servers)
+    return OpenAISampler(SamplerSpec("parrot", base_url=urls, **options), **patience)
+
+
+def test_several_servers_share_the_asks(serve):
+    both_at_work = threading.Barrier(2)  # the first ask of each is answered only when the other has one as well
+
+    def answer(seen):
+        def reply(method, path, body):
+            if method == "POST" and not seen:
+                seen.append(body)
+                both_at_work.wait(20)
+            return parrot(method, path, body)
+
+        return reply
+
+    first, second = serve(answer([])), serve(answer([]))
+    sampler = load_all(first, second, concurrency=1)
+    assert sampler.sample(ASKS) == EXPECTED
+    assert len(posts(first)) + len(posts(second)) >= len(ASKS)
+    assert posts(first)
+    assert posts(second)
+    assert f"at {first.url}/v1 and {second.url}/v1, 1 requests at a time at each" in sampler.notes[0]
+    assert sampler.settings == load(first).settings  # where the servers are changes nothing of what they are asked
+
+
+def test_the_slowest_server_is_not_waited_for(serve):
+    over = threading.Event()
+
+    def stuck(method, path, body):
+        if method == "POST":
+            assert over.wait(60)
+        return parrot(method, path, body)
+
+    slow, quick = serve(stuck), serve(parrot)
+    try:
+        sampler = load_all(slow, quick, concurrency=3)
+        assert sampler.sample(ASKS) == EXPECTED
+        assert sampler.usage == {"prompt_tokens": 7 * 20, "completion_tokens": 3 * 20, "unreported": 0}
+    finally:
+        over.set()
+    assert len(posts(quick)) == len(ASKS)
+
+
+def test_the_asks_of_a_server_that_fails_go_to_the_others(serve, caplog):
+    broken, good = serve(lambda method, *rest: Reply(503) if method == "POST" else parrot(method, *rest)), serve(parrot)
+    sampler = load_all(broken, good, concurrency=2)
+    assert sampler.sample(ASKS) == EXPECTED
+    assert f"{broken.url}/v1: no answer after 4 attempts" in caplog.text
+    assert "the other servers go on without it" in caplog.text
+    before = len(posts(broken))
+    assert sampler.sample(ASKS) == EXPECTED
+    assert len(posts(broken)) == before
+
+
+def test_the_last_server_that_fails_ends_the_run(serve):
+    def broken(method, *rest):
+        return Reply(503) if method == "POST" else parrot(method, *rest)
+
+    with pytest.raises(RunError, match="no answer after 4 attempts"):
+        load_all(serve(broken), serve(broken)).sample(ASKS)
+
+
+def test_every_server_of_a_list_has_to_be_there(serve):
+    there = serve(parrot)
+    gone = serve(parrot)
+    gone.server_close()
+    with pytest.raises(InputError, match=f"{gone.url}/v1: nothing answers there"):
+        load_all(there, gone)
+    with pytest.raises(InputError, match=r"base_url .*: one address stands there twice"):
+        load_all(there, there)
