@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 from neat_data.record import Message, Messages
@@ -56,6 +57,18 @@ def messages(turns: Sequence[Turn]) -> Messages:
     """Chat messages with surrounding whitespace stripped; a blank preamble is no message."""
     stripped = (Message(turn.role, turn.text.strip()) for turn in turns)
     return tuple(m for m in stripped if m.content or m.role != "system")
+
+
+def read(dialogue: str) -> Messages:
+    """The same as `messages(parse(dialogue))`, several times as fast: sources of millions of rows are read with it."""
+    front, *pieces = _TAG.split(dialogue)  # what stands before the first tag, then tag and content in turns
+    turns = [_message(tag, text.strip()) for tag, text in zip(pieces[::2], pieces[1::2], strict=True)]
+    return (Message("system", system), *turns) if (system := front.strip()) else tuple(turns)
+
+
+@lru_cache(maxsize=64)  # the two sides of a pair share all turns but the last
+def _message(tag: str, content: str) -> Message:
+    return Message(_ROLES[tag], content)
 
 
 def hh_text(turns: Sequence[Message]) -> str:

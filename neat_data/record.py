@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from itertools import accumulate, islice
+from json.encoder import encode_basestring as _json_text  # what `canonical_json` writes a text with
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -41,8 +44,8 @@ def query_id(messages: Iterable[Message]) -> str:
     >>> query_id([Message("user", "Hi")])
     '557f6d9586f57ae72d24a7d34f47ed21'
     """
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    return hashlib.sha256(canonical_json(turns).encode()).hexdigest()[:32]
+    turns = ",".join([f'{{"content":{_json_text(m.content)},"role":{_json_text(m.role)}}}' for m in messages])
+    return hashlib.sha256(f"[{turns}]".encode()).hexdigest()[:32]
 
 
 def response_id(query: str, text: str) -> str:
@@ -186,9 +189,60 @@ SCHEMA = pa.schema(
 
 def to_table(records: Iterable[Record]) -> pa.Table:
     """Records as an Arrow table of `SCHEMA`."""
-    return pa.Table.from_pylist([record.to_dict() for record in records], schema=SCHEMA)
+    records = list(records)
+    columns = [
+        pa.array([record.query_id for record in records], pa.string()),
+        _lists([record.messages for record in records], MESSAGE),
+        _lists([record.responses for record in records], RESPONSE),
+        _lists([record.labels for record in records], LABEL),
+        pa.array([record.meta for record in records], pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _lists(rows: Sequence[Sequence[Any]], item: pa.StructType) -> pa.ListArray:
+    """A list of structs for each row, from objects that have the fields of `item`, column by column."""
+    objects = [part for row in rows for part in row]
+    columns = [pa.array(list(map(attrgetter(field.name), objects)), field.type) for field in item]
+    offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(item)))
 
 
 def from_table(table: pa.Table) -> list[Record]:
-    """The inverse of `to_table`; rewards come back as the float32 values that were stored."""
-    return [Record.from_dict(row) for row in table.to_pylist()]
+    """The inverse of `to_table`; rewards come back as the float32 values that were stored.
+
+    A round's row may lack messages and labels.
+    """
+    return [record for batch in table.to_batches() for record in _from_batch(batch)]
+
+
+def _from_batch(batch: pa.RecordBatch) -> Iterator[Record]:
+    return map(
+        Record,
+        batch["query_id"].to_pylist(),
+        _objects(batch["messages"], MESSAGE, Message),
+        _objects(batch["responses"], RESPONSE, _response),
+        _objects(batch["labels"], LABEL, _label),
+        batch["meta"].to_pylist(),
+    )
+
+
+Part = TypeVar("Part")
+
+
+def _objects(lists: pa.ListArray, item: pa.StructType, make: Callable[..., Part]) -> Iterator[tuple[Part, ...]]:
+    """The inverse of `_lists`: what `make` makes of each struct's fields; () for a list that is null."""
+    structs = lists.flatten()
+    columns = [structs.field(field.name).to_pylist() for field in item]
+    made = map(make, *columns)
+    lengths = lists.value_lengths().fill_null(0).to_pylist()
+    return (tuple(islice(made, length)) for length in lengths)
+
+
+def _response(*values: Any) -> Response:
+    *front, tokens, tokenizer, finished, truncated = values
+    return Response(*front, None if tokens is None else tuple(tokens), tokenizer, finished, truncated)
+
+
+def _label(name: str, subset: str | None, split: str | None, row: int, order: list[str], verdict: bool | None) -> Label:
+    return Label(name, subset, split, row, tuple(order), verdict)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import jiter
+
 from neat_data.errors import InputError
 from neat_data.sources.row import Columns, RawRow, Unusable
 from neat_data.sources.shapes.literals import unique
@@ -29,6 +31,16 @@ def lines(stream: BinaryIO) -> Iterator[RawRow]:
 
 
 def _line(line: bytes) -> RawRow:
+    try:
+        columns = jiter.from_json(line, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+        if isinstance(columns, dict):
+            return RawRow(line.decode(), columns)
+    except ValueError:
+        pass  # what this fast reader refuses, the standard library's may still take; it says what is wrong
+    return _checked(line)
+
+
+def _checked(line: bytes) -> RawRow:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from neat_data import dialogue
 from neat_data.record import Message, Messages
 from neat_data.sources.row import Unusable
 from neat_data.sources.shapes import literals
@@ -117,11 +116,6 @@ def _part(part: Any, where: str) -> str:
     if "type" not in part and set(part) != {"text"}:  # Gemini's and Bedrock's parts name their kind by their only key
         raise Unusable("bad_message", f"`{where}` is no text part but holds {', '.join(map(str, part))[:40]!r}")
     return text(part.get("text", part.get("value")), where)
-
-
-def hh(value: str) -> Messages:
-    r"""A dialogue in HH's form (`\n\nHuman:`, `\n\nAssistant:`)."""
-    return dialogue.messages(dialogue.parse(value))
 
 
 def split(whole: Messages, column: str) -> tuple[Messages, str]:

@@ -33,9 +33,11 @@ class Scheme:
 
     def turns(self, text: str) -> Messages:
         """The turns of `text`, a last one that only opens included; Unusable where they are unclear."""
+        if text.startswith("\n\nHuman:") and self == HH:
+            return dialogue.read(text)
         unix = _unix(text) if _HH_TAG.search(text) is None else text
         if self == HH:
-            return dialogue.messages(dialogue.parse(_separated(unix, self)))
+            return dialogue.read(_separated(unix, self))
         messages = self._split(_separated(unix.strip(), self))
         self._check(messages)
         return messages

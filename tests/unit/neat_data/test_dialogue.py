@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neat_data.dialogue import hh_text, messages, parse, render
+from neat_data.dialogue import hh_text, messages, parse, read, render
 from neat_data.record import Message
 
 PIECES = [
@@ -29,6 +29,11 @@ TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map
 @given(TEXTS)
 def test_rendering_what_was_parsed_gives_the_text_byte_for_byte(text: str) -> None:
     assert render(parse(text)) == text
+
+
+@given(TEXTS)
+def test_messages_read_at_once_are_those_of_the_turns(text: str) -> None:
+    assert read(text) == messages(parse(text))
 
 
 @pytest.mark.parametrize("text", ["", " ", "no tags at all", "\n\nHumans: misspelt"])
