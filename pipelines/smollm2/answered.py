@@ -72,9 +72,22 @@ def write_figures(out: Path, prompts: Sequence[str]) -> None:
     """
     asked = [one for kind in TESTS for one in read(out / kind, kind, prompts)]
     figures = figures_of(asked, prompts)
-    (out / "prompts.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    content = {"settings": {kind: _settings(out / kind) for kind in TESTS}, **figures}
+    (out / "prompts.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     write_markdown(tables(figures), out / "prompts.md")
     (out / "samples.md").write_text("\n".join(samples(asked, prompts)) + "\n", encoding="utf-8")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """How a dataset's answers were sampled and scored, what the held-out model is, and what was installed."""
+    dataset = PreferenceDataset.open(str(folder))
+    (expanded,) = (round for round in dataset.manifest.rounds if round.round)
+    return {
+        "source": dataset.manifest.settings["source"],
+        **expanded.settings,
+        HELD_OUT: dataset.scores(HELD_OUT).settings["reward_model"],
+        "versions": dataset.manifest.versions,
+    }
 
 
 def read(folder: Path, kind: str, prompts: Sequence[str]) -> list[Asked]:
@@ -104,6 +117,7 @@ def figures_of(asked: Sequence[Asked], prompts: Sequence[str]) -> dict[str, Any]
             "queries": len(members),
             "deviation": float(np.std([reward for one in members for reward in one.source])),
             "prompts": {prompt: _of_prompt(members, prompt) for prompt in prompts},
+            "negative_against_positive": _differences(_both(members, "negative", "positive")),
             "gaps": gaps(members, prompts),
         }
         for scope, members in scopes.items()
@@ -112,16 +126,29 @@ def figures_of(asked: Sequence[Asked], prompts: Sequence[str]) -> dict[str, Any]
 
 def _of_prompt(asked: Sequence[Asked], prompt: str) -> dict[str, Any]:
     own = [one.answers[prompt] for one in asked if prompt in one.answers]
-    both = [(one.answers[prompt], one.answers[PLAIN]) for one in asked if {prompt, PLAIN} <= one.answers.keys()]
-    measures: dict[str, Any] = {}
+    both = _both(asked, prompt, PLAIN)
+    differences = _differences(both) if prompt != PLAIN else {}
+    measures = {}
     for name, measure in MEASURES.items():
         mean = mean_interval(np.array([measure(answer) for answer in own]))
-        measures[name] = {"mean": mean and mean.to_dict()}
-        sides = (np.array([measure(side) for side in column]) for column in zip(*both, strict=True))
-        compared = paired_difference(*sides) if both and prompt != PLAIN else None
-        if compared is not None:
-            measures[name] |= {"difference": compared[0].to_dict(), "p": compared[1]}
+        measures[name] = {"mean": mean and mean.to_dict(), **differences.get(name, {})}
     return {"answers": len(own), "measures": measures, "below_plain": _below(both)}
+
+
+def _both(asked: Sequence[Asked], prompt: str, other: str) -> list[tuple[Answer, Answer]]:
+    """The answers under two prompts to the queries that have both."""
+    return [(one.answers[prompt], one.answers[other]) for one in asked if {prompt, other} <= one.answers.keys()]
+
+
+def _differences(both: Sequence[tuple[Answer, Answer]]) -> dict[str, dict[str, Any]]:
+    """Every measure's mean difference within queries, first less second, with its p; none where it cannot be had."""
+    made = {}
+    for name, measure in MEASURES.items():
+        sides = np.array([[measure(one), measure(other)] for one, other in both]).reshape(-1, 2)
+        compared = paired_difference(sides[:, 0], sides[:, 1])
+        if compared is not None:
+            made[name] = {"difference": compared[0].to_dict(), "p": compared[1]}
+    return made
 
 
 def _below(both: Sequence[tuple[Answer, Answer]]) -> dict[str, float] | None:
@@ -173,16 +200,19 @@ def _of_scope(scope: str, content: Mapping[str, Any]) -> Iterable[Table]:
     yield Table(
         f"Answers, {scope}",
         ("prompt", "answers", *MEASURES),
-        tuple((name, str(of["answers"]), *_figures(of, "mean")) for name, of in named.items()),
+        tuple((name, str(of["answers"]), *_figures(of["measures"], "mean")) for name, of in named.items()),
         f"{content['queries']} queries; a standard deviation of people's pairs' rewards is {content['deviation']:.2f}.",
     )
     yield Table(
         f"Against the bare query, {scope}",
         ("prompt", "less reward than it", *MEASURES),
-        tuple(
-            (name, _cell("share", of["below_plain"]), *_figures(of, "difference"))
-            for name, of in named.items()
-            if name != PLAIN
+        (
+            *(
+                (name, _cell("share", of["below_plain"]), *_figures(of["measures"], "difference"))
+                for name, of in named.items()
+                if name != PLAIN
+            ),
+            ("negative, against positive", MISSING, *_figures(content["negative_against_positive"], "difference")),
         ),
         "Differences within queries with 95 % intervals.",
     )
@@ -194,8 +224,8 @@ def _of_scope(scope: str, content: Mapping[str, Any]) -> Iterable[Table]:
     )
 
 
-def _figures(of: Mapping[str, Any], which: str) -> Iterable[str]:
-    return (_cell(measure, of["measures"][measure].get(which)) for measure in MEASURES)
+def _figures(measures: Mapping[str, Mapping[str, Any]], which: str) -> Iterable[str]:
+    return (_cell(name, measures.get(name, {}).get(which)) for name in MEASURES)
 
 
 def _cell(measure: str, figure: Mapping[str, float] | None) -> str:

@@ -37,6 +37,13 @@ def test_a_prompt_is_compared_with_the_bare_query_where_both_were_answered() -> 
     assert both["plain"]["below_plain"] is None
 
 
+def test_the_negative_prompt_is_compared_with_the_positive_one_too() -> None:
+    pairs = [asked(n, "harmless", positive=answer(1.0), negative=answer(n - 3.0)) for n in (1, 2)]
+    between = figures_of([*pairs, *FOUR], ("positive", *PROMPTS))["both"]["negative_against_positive"]
+    assert between["reward"]["difference"]["value"] == pytest.approx((-3 - 2) / 2)
+    assert not figures_of(FOUR, PROMPTS)["both"]["negative_against_positive"], "nothing was asked positively"
+
+
 def test_gaps_widen_by_what_joins_the_pair() -> None:
     made = gaps(FOUR, PROMPTS)
     assert made["people's pair"]["mean"] == 2.0
