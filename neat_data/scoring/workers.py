@@ -19,6 +19,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
+from neat_data.cores import threads_each
 from neat_data.errors import RunError
 from neat_data.progress import Watcher
 
@@ -112,8 +113,9 @@ def _pool(make_work: Callable[[str], Work[Any]], devices: list[str], advance: Ad
     free, progress = context.SimpleQueue(), context.SimpleQueue()
     for device in devices:
         free.put(device)
-    threads = max(1, (os.cpu_count() or 1) // len(devices))
-    pool = ProcessPoolExecutor(len(devices), context, _start_worker, (make_work, free, progress, threads))
+    pool = ProcessPoolExecutor(
+        len(devices), context, _start_worker, (make_work, free, progress, threads_each(len(devices)))
+    )
     listener = threading.Thread(target=_listen, args=(progress, advance), daemon=True)
     listener.start()
     try:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
+from neat_data.cores import threads_each
 from neat_data.errors import InputError
 
 BAD_INPUT = InputError.exit_status
@@ -75,7 +76,7 @@ def launch(command: Sequence[str], processes: int, patience: float = PATIENCE) -
             place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
             environment = {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             environment["LOCAL_WORLD_SIZE"] = str(processes)
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+            environment.setdefault("OMP_NUM_THREADS", str(threads_each(processes)))
             out = None if rank == 0 else logs[rank]
             started.append(subprocess.Popen(command, env=environment, stdout=out, stderr=out))
         failed = _first_to_fail(started, patience)

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from neat_data.cores import threads_each
 from neat_data.errors import InputError, RunError
 from neat_train.training.divergence import Diverged
 from pipelines.processes import Processes
@@ -93,8 +94,7 @@ class Workers:
 
     @property
     def _environment(self) -> dict[str, str]:
-        threads = max(1, (os.cpu_count() or 1) // self.count)
-        return {**os.environ, **_ALLOCATION, "OMP_NUM_THREADS": str(threads)}
+        return {**os.environ, **_ALLOCATION, "OMP_NUM_THREADS": str(threads_each(self.count))}
 
     def _file(self, job: Job, kind: str) -> Path:
         folder = self.out / "jobs"

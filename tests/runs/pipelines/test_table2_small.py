@@ -298,7 +298,7 @@ def test_each_job_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest
     log = tmp_path / "threads"
     (tmp_path / "telling.py").write_text(f"import os; open({str(log)!r}, 'w').write(os.environ['OMP_NUM_THREADS'])")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda of: set(range(6)), raising=False)
     Workers(tmp_path / "out", 2, lambda line: None).run([Job("one", (("telling",),))])
     assert log.read_text() == "3"
 
