@@ -239,9 +239,13 @@ def _objects(lists: pa.ListArray, item: pa.StructType, make: Callable[..., Part]
     return (tuple(islice(made, length)) for length in lengths)
 
 
-def _response(*values: Any) -> Response:
-    *front, tokens, tokenizer, finished, truncated = values
-    return Response(*front, None if tokens is None else tuple(tokens), tokenizer, finished, truncated)
+def _response(*fields: Any) -> Response:
+    values = list(fields)
+    values[_TOKENS] = None if values[_TOKENS] is None else tuple(values[_TOKENS])
+    return Response(*values)
+
+
+_TOKENS = RESPONSE.get_field_index("tokens")
 
 
 def _label(name: str, subset: str | None, split: str | None, row: int, order: list[str], verdict: bool | None) -> Label:
