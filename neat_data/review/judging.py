@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -63,12 +63,12 @@ class Review:
         """
         rater, journal = self.journal(name)
         given, queries = standing(journal.events()), self.tasks.order(rater)
-        mine = self._mine(rater, given)
+        elsewhere = self._elsewhere(rater, given)
         if place is None:
-            waiting = (n for n, query in enumerate(queries) if query in mine and not self._judged(query, given))
+            waiting = (n for n, query in enumerate(queries) if not (query in elsewhere or self._judged(query, given)))
             place = next(waiting, None)
         shown = {"rater": rater, "mode": self.tasks.mode, "rubric": self.rubric, "words": WORDS[self.tasks.mode]}
-        shown |= {**self._progress(mine, given), "last": self._last(given, queries), "records": len(queries)}
+        shown |= {**self._progress(elsewhere, given), "last": self._last(given, queries), "records": len(queries)}
         if place is None:
             return {**shown, "place": len(queries), "record": None}
         if not 0 <= place < len(queries):
@@ -94,7 +94,7 @@ class Review:
             "saved": event.event,
             "facts": {answer.response_id: _facts(answer) for answer in answers},
             "last": self._last(given, self.tasks.order(rater)),
-            **self._progress(self._mine(rater, given), given),
+            **self._progress(self._elsewhere(rater, given), given),
         }
 
     def _event(self, body: dict[str, Any]) -> Event:
@@ -119,13 +119,14 @@ class Review:
             raise InputError("labels is a list of those of the rubric")
         return tuple(label for label in self.rubric.labels if label in labels)
 
-    def _mine(self, rater: str, given: dict[str, Event]) -> Collection[str]:
-        """The queries that this rater is to judge: shared ones, and those that nobody else has begun."""
+    def _elsewhere(self, rater: str, given: dict[str, Event]) -> set[str]:
+        """The queries that others have begun and this rater does not get: neither shared nor begun by them too."""
         if self.tasks.overlap == 1:
-            return self.tasks.items
-        taken = {self.tasks.query_of.get(subject) for subject in self._said_by_others(rater)}
-        own = {self.tasks.query_of.get(subject) for subject in given}
-        return {query for query in self.tasks.items if query in self.tasks.shared or query in own or query not in taken}
+            return set()
+        return self._queries(self._said_by_others(rater)) - self._queries(given) - self.tasks.shared
+
+    def _queries(self, subjects: Iterable[str]) -> set[str]:
+        return {self.tasks.query_of[subject] for subject in subjects if subject in self.tasks.query_of}
 
     def _said_by_others(self, rater: str) -> Iterator[str]:
         for file in (Path(self.tasks.dataset.path) / FOLDER).glob("*.jsonl"):
@@ -135,9 +136,11 @@ class Review:
     def _judged(self, query: str, given: dict[str, Event]) -> bool:
         return given.keys() >= set(self.tasks.items[query])
 
-    def _progress(self, mine: Collection[str], given: dict[str, Event]) -> dict[str, int]:
-        done = sum(self.tasks.query_of.get(subject) in mine for subject in given)
-        return {"done": done, "total": sum(len(self.tasks.items[query]) for query in mine)}
+    def _progress(self, elsewhere: set[str], given: dict[str, Event]) -> dict[str, int]:
+        """Of what this rater is to judge; a page of a million records counts none of them anew."""
+        done = sum(subject in self.tasks.query_of for subject in given)
+        not_theirs = sum(len(self.tasks.items[query]) for query in elsewhere)
+        return {"done": done, "total": len(self.tasks.query_of) - not_theirs}
 
     def _last(self, given: dict[str, Event], queries: list[str]) -> dict[str, Any] | None:
         """What undo takes back, and the record that it is of."""
