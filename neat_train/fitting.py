@@ -359,7 +359,7 @@ def _fit_reward_model(
 
 def _newest(folder: RunFolder, watch: Watcher) -> Path | None:
     """The checkpoint that training goes on from."""
-    checkpoint = folder.ranks.gather(newest_whole(folder.path) if folder.ranks.main else None)[0]
+    checkpoint = folder.ranks.gather(newest_whole(folder.path, watch.say) if folder.ranks.main else None)[0]
     if checkpoint is not None:
         refuse_pickles(checkpoint)
         watch.say(f"going on from {checkpoint}")

@@ -81,6 +81,7 @@ def take(request: GivenRequest, watch: Watcher | None = None) -> GrowSummary:
         watch.phase("reading", source.bytes, " B")
         rows = islice(source.rows(watch.advance), request.limit)
         joined = _join(rows, _shards(dataset, request.dataset), round, source)
+        source.require_unchanged()
         if not joined.candidates:
             raise _none_joined(request, joined)
         return joined
@@ -125,18 +126,18 @@ def _append(
     ):
         folder.require_finished()
         round_settings = full_settings(settings, scoring.rules, load_settings(folder, scoring, engine, watch))
-        if (done := finished_round(folder, round_settings)) is not None:
+        done = finished_round(folder, round_settings)
+        if done is not None and not folder.lost(done.round):
             return GrowSummary(path, done.round, True, done.summary)
-        joined = join(folder.next_round)
+        joined = join(folder.next_round if done is None else done.round)
         queries = {
             number: list(dict.fromkeys(candidate.query_id for candidate in joined.candidates[number]))
             for number in sorted(joined.candidates)
         }
-        staging = take_up(folder, "responses", settings, round_settings, lambda: queries)
-        rejects = joined.rejects
-        for number in queries:
+        staging = take_up(folder, "responses", settings, round_settings, lambda: queries, done)
+        for number in staging.queries:
+            rejects = joined.rejects if number == min(queries) else []  # they belong to no shard; the first keeps them
             staging.commit(number, joined.candidates[number], {"usage": {}, "rejects": rejects})
-            rejects = []  # they belong to no shard; the first one keeps them
         return score_staged(folder, scoring, engine, watch)
 
 

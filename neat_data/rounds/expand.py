@@ -99,10 +99,11 @@ def _expand(request: ExpandRequest, folder: DatasetFolder, engine: Engine, watch
     sampler = engine.load(load_sampler, request.sampler)
     settings = _settings(request, sampler)
     round_settings = full_settings(settings, request.scoring.rules, reward)
-    if (done := finished_round(folder, round_settings)) is not None:
+    done = finished_round(folder, round_settings)
+    if done is not None and not folder.lost(done.round):
         return GrowSummary(request.dataset, done.round, True, done.summary)
     say(watch, sampler.notes)
-    staging = take_up(folder, "expand", settings, round_settings, lambda: _queries(request))
+    staging = take_up(folder, "expand", settings, round_settings, lambda: _queries(request), done)
     _sample(request, engine, sampler, staging, watch)
     if reward is None:
         return GrowSummary(request.dataset, staging.round, False, {}, _staged(staging), engine.figures)

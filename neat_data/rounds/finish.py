@@ -81,11 +81,12 @@ def full_settings(settings: Settings, rules: Rules, reward: Settings | None) -> 
 
 
 def finished_round(folder: DatasetFolder, settings: Settings) -> Round | None:
-    """The complete round that has these settings, and perhaps others beside them."""
+    """The complete round that has these settings, and perhaps others beside them; shards of it may have been lost."""
     for entry in folder.manifest.rounds:
         own = {key: entry.settings.get(key) for key in settings}
         if entry.round and entry.complete and manifests.fingerprint_of(own) == manifests.fingerprint_of(settings):
-            if folder.manifest.newest.complete and folder.place.files(FOLDER):  # killed right behind `finish`
+            # Killed right behind `finish`; what is staged of lost shards is still wanted.
+            if folder.manifest.newest.complete and folder.place.files(FOLDER) and not folder.lost(entry.round):
                 write_card(folder)
                 folder.place.remove(FOLDER)
             return entry
@@ -98,17 +99,23 @@ def take_up(
     settings: Settings,
     round_settings: Settings,
     queries: Callable[[], dict[int, list[str]]],
+    finished: Round | None,
 ) -> Staging:
     """The staging of the round that has these settings: the one that lies there, or a new one.
 
     Args:
         queries: chooses them, by number of the base shard.
+        finished: the round where it was complete before: its lost shards are made anew.
 
     Raises:
         InputError: another round is not finished.
     """
     if (staging := Staging.found(folder.path)) is not None:
         return staging.require(kind, settings)
+    if finished is not None:
+        lost = folder.lost(finished.round)
+        left = {number: ids for number, ids in queries().items() if number in lost}
+        return Staging.begin(folder.path, finished.round, kind, settings, left)
     if not folder.manifest.newest.complete:  # its candidates were lost; they can be made again from equal settings
         folder.begin_round(kind, round_settings, versions=package_versions())
     return Staging.begin(folder.path, folder.next_round, kind, settings, queries())
@@ -225,7 +232,7 @@ def score_staged(folder: DatasetFolder, scoring: Scoring, engine: Engine, watch:
     done = folder.done(round)
     missing = [number for number in staging.queries if number not in done]
     watch.phase("scoring", sum(map(len, staging.queries.values())))
-    watch.advance(sum(len(staging.queries[number]) for number in done))
+    watch.advance(sum(len(queries) for number, queries in staging.queries.items() if number in done))
     engine.make(missing, work, model, watch, lambda entry: folder.record(round, entry))
     folder.finish(round, _counts(folder, round))
     write_card(folder)

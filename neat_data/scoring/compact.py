@@ -78,7 +78,8 @@ def compact(
         already = folder.finished
         if not already:
             _fold_shards(source, folder, watch)
-            _fold_scores(source, folder)
+        _fold_scores(source, folder)  # some of a finished dataset's may have been lost
+        if not already:
             _finish(source, folder)
         if not already or folder.place.read("README.md") is None:
             write_card(folder)

@@ -136,7 +136,8 @@ def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRe
 
 def _rows(source: Source, exclusion: Exclusion | None, limit: int | None, on_read: OnRead) -> Iterator[Row | Reject]:
     rows = islice(source.rows(on_read), limit)
-    return excluding(rows, exclusion.reason) if exclusion else rows
+    yield from excluding(rows, exclusion.reason) if exclusion else rows
+    source.require_unchanged()
 
 
 def _make_missing(folder: DatasetFolder, plan: Plan, engine: Engine, model: RewardModel | None, watch: Watcher) -> None:

@@ -28,6 +28,18 @@ __all__ = ["Place", "Reject", "Row", "Source", "SourceAnswer", "open_source"]
 _ROWS_TO_RECOGNISE = 100
 
 
+_State = tuple[int, int, int] | None
+
+
+def _state(path: Path) -> _State:
+    """What changes when somebody writes to a file or puts another in its place; None where it is gone."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Source:
     """Data files with their shapes. `fingerprint` comes from content and settings alone, never from a path."""
@@ -36,6 +48,16 @@ class Source:
     format: str
     fingerprint: dict[str, Any]
     files: Sequence[tuple[DataFile, registry.Shape]] = field(repr=False)
+    as_opened: Mapping[Path, _State] = field(repr=False, default_factory=dict)
+
+    def require_unchanged(self) -> None:
+        """Raise InputError where a file is another than the one whose hash is in the fingerprint.
+
+        To be called behind the last row that is read.
+        """
+        for path, state in self.as_opened.items():
+            if _state(path) != state:
+                raise InputError(f"{path}: changed while it was read.\nRun the same command again, once it is whole.")
 
     @property
     def bytes(self) -> int:
@@ -89,6 +111,7 @@ def open_source(
     known = registry.QUERY_SHAPES if queries else registry.RESPONSE_SHAPES if answers else registry.SHAPES
     wanted = _wanted(format, columns, known, queries, answers)
     chosen, folder, revision = _found(spec, subset, split)
+    as_opened = {file.path: _state(file.path) for file in chosen}  # before anything is read
     ignored = frozenset(ignore)
     shaped = [(file, replace(wanted or _recognise(file, known, on_read), ignored=ignored)) for file in chosen]
     shape_names = "+".join(dict.fromkeys(shape.name for _, shape in shaped))
@@ -106,6 +129,7 @@ def open_source(
             **({"ignore": sorted(ignored)} if ignored else {}),
         },
         files=shaped,
+        as_opened=as_opened,
     )
 
 

@@ -252,6 +252,15 @@ class DatasetFolder:
             self._write(self.manifest.with_entries(round, adopted))
         return numbers
 
+    def lost(self, round: int) -> set[int]:
+        """Numbers of the shards that the manifest knows and that are not there.
+
+        Raises:
+            InputError: a shard is damaged, or was made with other settings.
+        """
+        known = self.manifest.round(round).numbers()
+        return known.keys() - self.done(round)
+
     def commit(
         self,
         round: int,

@@ -22,6 +22,7 @@ from neat_data.store.atomic import write_atomically
 from neat_data.store.documents import Metadata
 
 METADATA_KEY = b"neat_align"
+_REMEDY = "remove it: the same command again makes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,9 @@ def damage(path: Path, entry: ShardEntry) -> str | None:
         if not path.is_file():
             return "is no regular file"
         if size != entry.bytes:
-            return f"damaged: {size:,} bytes instead of {entry.bytes:,}"
+            return f"damaged: {size:,} bytes instead of {entry.bytes:,} ({_REMEDY})"
         if file_sha256(path) != entry.sha256:
-            return "damaged: its sha256 is not the manifest's"
+            return f"damaged: its sha256 is not the manifest's ({_REMEDY})"
     except FileNotFoundError:
         return "missing (the same command again makes it anew)"
     except OSError as error:

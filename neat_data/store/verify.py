@@ -249,7 +249,7 @@ class _Verifier:
     tally: _Tally
     queries: bytearray = field(default_factory=bytearray)  # 16 bytes a record of round 0
     source_rows: int = 0
-    whole: bool = True  # no shard is missing or damaged, so that sums mean something
+    broken: set[str] = field(default_factory=set)  # names of shards that are missing or damaged
 
     def run(self) -> None:
         findings = self.tally.findings
@@ -267,7 +267,7 @@ class _Verifier:
         findings += self._sum_faults(first) if first.complete else ()
         unfinished = [round.round for round in self.manifest.rounds if not round.complete]
         self.tally.notes += [f"round {number} is not finished" for number in unfinished]
-        findings += scores.faults(self.root)
+        findings += scores.faults(self.root, self.broken)
         findings += self._review_faults()
         self.tally.notes += scores.unfinished(self.root)
 
@@ -289,20 +289,20 @@ class _Verifier:
                 self.tally.notes.append(f"{name}: not a file of this dataset")
         missing = list(islice(_gaps(sorted(first.numbers())), _LINES_A_SHARD))
         if first.complete and missing:
-            self.whole = False
+            self.broken.update(shard_name(0, n) for n in missing)
             self.tally.findings += [f"{shard_name(0, n)}: not in the manifest" for n in missing]
 
     def _shard_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
         self.tally.shards += 1
         wrong = damage(self.root / entry.name, entry)
         if wrong:
-            self.whole = False
+            self.broken.add(entry.name)
             yield wrong
             return
         try:
             yield from self._content_faults(round, number, entry)
         except Exception as error:  # what was stored wrongly may break any reader: that is a finding too
-            self.whole = False
+            self.broken.add(entry.name)
             yield f"cannot be read ({reason(error)})"
 
     def _content_faults(self, round: int, number: int, entry: ShardEntry) -> Iterator[str]:
@@ -322,6 +322,8 @@ class _Verifier:
             self.tally.labels += elements(table, "labels")
             self.source_rows += metadata.get("source_rows", 0)
         yield from self._reject_faults(round, number, metadata)
+        if any(shard_name(before, number) in self.broken for before in range(round)):
+            return  # its records cannot be held against those of a shard that is named already
         earlier = self._earlier(round, number)
         folded = folded_rounds(self.manifest.settings)
         for record in _records(table):
@@ -380,7 +382,7 @@ class _Verifier:
 
     def _sum_faults(self, first: Round) -> Iterator[str]:
         """Rows in = rows in labels + rows rejected."""
-        if not self.whole:
+        if self.broken:  # then they mean nothing
             return
         labels, rejected = self.tally.labels, sum(self.tally.rejected.values())
         expected = {first.summary.get("source_rows", labels + rejected), self.source_rows}

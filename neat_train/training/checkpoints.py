@@ -1,9 +1,9 @@
 """Checkpoints that count only when they are whole, and resuming from the newest of them.
 
 A checkpoint is the folder that transformers writes (weights, optimiser, scheduler, random states, trainer state); when
-all of it is on the disk, `complete.json` with the size of every file is put beside it. What has no such mark, or not
-the files it names, was left by a run that was killed: it is never read, and removed. Older checkpoints go only once a
-newer one is whole.
+all of it is on the disk, `complete.json` with size and sha256 of every file is put beside it. What has no such mark,
+or not the files it names, was left by a run that was killed: it is never read, and removed; so is one whose bytes are
+others than those that were written, which is told. Older checkpoints go only once a newer one is whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,7 @@ from torch import nn
 
 from neat_data.errors import InputError, RunError
 from neat_data.store.atomic import write_atomically
+from neat_data.store.shard import file_sha256
 from neat_train.distributed import Ranks
 
 if TYPE_CHECKING:
@@ -95,6 +96,10 @@ class WholeCheckpoints(_Base):
         # By its name: the path is what the state of a resumed run says, and that may come from anybody.
         best = Path(self._get_output_dir(None)) / Path(self.state.best_model_checkpoint).name
         self.state.best_model_checkpoint = str(best)
+        if (name := changed_file(best)) is not None:
+            raise RunError(
+                f"{best / name}: damaged: it is not what was written, and is the best checkpoint of this run."
+            )
         if self.is_fsdp_enabled:
             super()._load_best_model()
         else:
@@ -109,14 +114,23 @@ class WholeCheckpoints(_Base):
             super()._load_rng_state(checkpoint)
 
 
-def newest_whole(run: Path) -> Path | None:
-    """The newest checkpoint of a run that is whole; those that are not are removed on the way."""
+def newest_whole(run: Path, say: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest checkpoint of a run that is whole; those that are not, and newer ones, are removed on the way.
+
+    Args:
+        say: told of one that was whole and is no more.
+    """
     whole = []
     for folder in _all(run):
         if is_whole(folder):
             whole.append(folder)
         else:
+            if (folder / MARK).exists():  # which goes first when a checkpoint is removed
+                say(f"{folder}: damaged: not all of it is there any more; this checkpoint is removed")
             shutil.rmtree(folder)
+    while whole and (name := changed_file(whole[-1])) is not None:
+        say(f"{whole[-1] / name}: damaged: it is not what was written; this checkpoint is removed")
+        shutil.rmtree(whole.pop())
     return whole[-1] if whole else None
 
 
@@ -127,6 +141,15 @@ def is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def changed_file(folder: Path) -> str | None:
+    """A file of a whole checkpoint whose bytes are not those that were written; earlier versions wrote no hashes."""
+    mark = json.loads((folder / MARK).read_bytes())
+    hashes = mark.get("sha256")
+    if not isinstance(hashes, dict):
+        return None
+    return next((name for name in mark["sizes"] if file_sha256(folder / name) != hashes.get(name)), None)
 
 
 def refuse_pickles(folder: Path) -> None:
@@ -145,7 +168,8 @@ def seal(folder: Path) -> None:
     for path in [*files, folder]:
         _flush(path)
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    write_atomically(folder / MARK, lambda file: file.write(json.dumps({"sizes": sizes}).encode()))
+    content = {"sizes": sizes, "sha256": {name: file_sha256(folder / name) for name in sizes}}
+    write_atomically(folder / MARK, lambda file: file.write(json.dumps(content).encode()))
 
 
 def rotate(run: Path, limit: int | None, best: str | None) -> None:

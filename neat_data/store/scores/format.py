@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -161,8 +161,12 @@ def _unreadable(path: Path, why: str) -> str:
     return f"{path}: {why}.\nRemove it and run the same `neat-data rescore` again: it is made anew."
 
 
-def faults(root: Path) -> Iterator[str]:
-    """What is wrong with the scores under `root`, a short line each; shards that were not scored yet are no fault."""
+def faults(root: Path, broken: Container[str] = ()) -> Iterator[str]:
+    """What is wrong with the scores under `root`, a short line each; shards that were not scored yet are no fault.
+
+    Args:
+        broken: names of shards that are known to be damaged: what belongs to them is not looked into.
+    """
     dataset = Manifest.from_bytes((root / manifests.FILE).read_bytes(), root / manifests.FILE)
     for folder in sorted(path for path in (root / FOLDER).glob("*") if path.is_dir()):
         files = {path.relative_to(root).as_posix() for path in folder.rglob("*.arrow")}
@@ -176,7 +180,7 @@ def faults(root: Path) -> Iterator[str]:
         except InputError as error:
             yield str(error).splitlines()[0]
             continue
-        yield from _scores_faults(root, scores, dataset)
+        yield from _scores_faults(root, scores, dataset, broken)
         unknown = files - {shard.entry.name for shard in scores.shards}
         yield from (f"{name}: not in {FILE} (the same command again adopts it)" for name in sorted(unknown))
 
@@ -193,7 +197,7 @@ def unfinished(root: Path) -> Iterator[str]:
             yield f"{FOLDER}/{file.parent.name}: {len(left):,} shards are not scored yet (rescore again)"
 
 
-def _scores_faults(root: Path, scores: Scores, dataset: Manifest) -> Iterator[str]:
+def _scores_faults(root: Path, scores: Scores, dataset: Manifest, broken: Container[str]) -> Iterator[str]:
     where = f"{FOLDER}/{scores.name}/{FILE}"
     if scores.fingerprint != fingerprint_of(scores.settings):
         yield f"{where}: the fingerprint does not match the settings"
@@ -205,7 +209,7 @@ def _scores_faults(root: Path, scores: Scores, dataset: Manifest) -> Iterator[st
             yield f"{name}: {wrong}"
         elif scored is None or scored.sha256 != shard.of:
             yield f"{name}: belongs to no shard of the dataset (the same command again makes it anew)"
-        else:
+        elif scored.name not in broken:
             yield from (f"{name}: {fault}" for fault in _shard_faults(root, scores, shard, scored))
 
 

@@ -119,6 +119,19 @@ def test_the_same_settings_do_nothing_and_another_seed_makes_the_next_round(data
     }
 
 
+def test_a_lost_shard_of_a_finished_round_is_made_again(dataset: Path, request_of):
+    expand(request_of(dataset))
+    expand(request_of(dataset, seed=1))
+    whole = contents(dataset)
+    (dataset / "round-0001" / "00001.arrow").unlink()
+    assert expand(request_of(dataset)).round == 1
+    assert contents(dataset) == whole
+    cut = dataset / "round-0001" / "00002.arrow"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"00002\.arrow: damaged: .*\nRemove it and run the same command again"):
+        expand(request_of(dataset))
+
+
 def test_greedy_samples_under_another_seed_are_all_there_already(dataset: Path, sampler: SamplerSpec):
     greedy = Draws(load_prompts("plain"), Sampling(temperature=0, max_new_tokens=8))
     first = expand(ExpandRequest(dataset, sampler, greedy, Scoring(device="cpu")))
@@ -221,6 +234,11 @@ def test_responses_of_others_join_on_the_query(dataset: Path, tmp_path: Path):
         ("Drops from clouds.", "given"),
         ("Eight minutes.", "given"),
     }
+    whole = contents(dataset)
+    for lost in ("round-0001/00000.arrow", "rejects/round-0001/00000.jsonl", "round-0001/00001.arrow"):
+        (dataset / lost).unlink()
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    assert contents(dataset) == whole
     (tmp_path / "others.jsonl").write_text(json.dumps(rows[2]))
     command[3] = tmp_path / "others.jsonl"
     assert "none of its 1 rows asks a query" in CliRunner().invoke(app, list(map(str, command))).stderr

@@ -169,6 +169,16 @@ def test_the_same_again_does_nothing_and_another_dataset_is_refused(grown: Path,
         compact(grown, tmp_path / "other")
 
 
+def test_files_that_were_lost_are_made_again(grown: Path, tmp_path: Path):
+    folded = tmp_path / "folded"
+    compact(grown, folded)
+    whole = contents(folded)
+    for name in ("scores/m/00001.arrow", "round-0000/00002.arrow"):
+        (folded / name).unlink()
+        compact(grown, folded)
+        assert contents(folded) == whole
+
+
 def test_what_is_not_finished_is_not_folded(grown: Path, tmp_path: Path):
     with DatasetFolder.claim(grown) as folder:
         folder.begin_round("expand", {"seed": 77}, versions={})

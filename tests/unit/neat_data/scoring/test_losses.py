@@ -11,6 +11,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from neat_data.cli import app
+from neat_data.errors import InputError
+from neat_data.progress import Silent
+from neat_data.scoring.request import ScoreRequest
+from neat_data.scoring.score import score as neat_score
 
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 2, "score_rejected": 1}
 
@@ -69,6 +73,31 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 def given(folder: Path) -> list[str]:
     return ["--rewards", "given", "--out", str(folder / "more")]
+
+
+class _Changing(Silent):
+    """Adds a row to a file when rows begin to be read: behind the hash, in front of the rows."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def phase(self, name: str, total: int | None, unit: str = "") -> None:
+        if name == "reading":
+            with self.file.open("a") as file:
+                file.write(json.dumps({**PAIR, "prompt": "late"}) + "\n")
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    source = written(tmp_path, [PAIR, {**PAIR, "prompt": "r"}])
+    before = source.read_bytes()
+    request = ScoreRequest(str(source), tmp_path / "made", None)
+    with pytest.raises(InputError, match=r"more\.jsonl: changed while it was read\.\nRun the same command again"):
+        neat_score(request, _Changing(source))
+    assert neat_score(request).counts["source_rows"] == 3
+    source.write_bytes(before)
+    other = ScoreRequest(str(source), tmp_path / "limited", None, limit=1)
+    with pytest.raises(InputError, match="changed while it was read"):
+        neat_score(other, _Changing(source))
 
 
 def test_columns_that_go_to_meta_and_scores_that_contradict_are_told_once(tmp_path: Path) -> None:

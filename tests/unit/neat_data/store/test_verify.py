@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from neat_data.store.atomic import TEMPORARY, locked
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.shard import shard_bytes, write_shard
 from neat_data.store.verify import Verification, verify
+from tests.support.growing import add_scores
 
 
 def test_a_whole_dataset_has_no_findings(dataset: Path, add_round, make_record):
@@ -38,7 +40,19 @@ def test_a_truncated_or_changed_shard_is_damaged(dataset: Path, share: float):
     assert "round-0000/00001.arrow: damaged: " in verify(dataset).findings[0]
     content[int(len(content) * share)] ^= 16
     shard.write_bytes(content)
-    assert verify(dataset).findings == ["round-0000/00001.arrow: damaged: its sha256 is not the manifest's"]
+    assert verify(dataset).findings == [
+        "round-0000/00001.arrow: damaged: its sha256 is not the manifest's (remove it: the same command again makes it "
+        "anew)"
+    ]
+
+
+def test_what_belongs_to_a_damaged_shard_is_not_blamed(dataset: Path, add_round, make_record):
+    add_round(dataset, [make_record(0)])
+    add_scores(dataset, "m", defaultdict(float))
+    shard = dataset / "round-0000" / "00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    (finding,) = verify(dataset).findings
+    assert finding.startswith("round-0000/00000.arrow: damaged: ")
 
 
 def test_shards_that_are_missing_or_unknown_are_told_apart(dataset: Path):

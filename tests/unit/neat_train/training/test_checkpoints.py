@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_one_that_lost_a_file_or_part_of_it_is_not_whole(name, tmp_path):
     (folder / name).unlink()
     assert not is_whole(folder)
     assert newest_whole(tmp_path) is None
+
+
+def test_one_whose_bytes_have_changed_is_told_and_not_gone_on_from(tmp_path):
+    older, newest = checkpoint(tmp_path, 1), checkpoint(tmp_path, 2)
+    (newest / "weights").write_bytes(b"12355")
+    said: list[str] = []
+    assert newest_whole(tmp_path, said.append) == older
+    assert said == [f"{newest / 'weights'}: damaged: it is not what was written; this checkpoint is removed"]
+    assert not newest.exists()
+    (older / "weights").write_bytes(b"1")
+    assert newest_whole(tmp_path, said.append) is None
+    assert said[1:] == [f"{older}: damaged: not all of it is there any more; this checkpoint is removed"]
+
+
+def test_one_of_an_earlier_version_is_believed(tmp_path):
+    folder = checkpoint(tmp_path, 1)
+    mark = json.loads((folder / MARK).read_bytes())
+    (folder / MARK).write_text(json.dumps({"sizes": mark["sizes"]}))
+    assert newest_whole(tmp_path) == folder
 
 
 def test_a_damaged_mark_is_no_mark(tmp_path):

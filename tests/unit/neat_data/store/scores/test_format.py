@@ -79,7 +79,8 @@ def test_damage_is_found(scored: Path):
     (scored / "scores/m/00007.arrow").write_bytes(b"")
     assert list(faults(scored)) == [
         "scores/m/00000.arrow: missing (the same command again makes it anew)",
-        "scores/m/round-0001/00001.arrow: damaged: its sha256 is not the manifest's",
+        "scores/m/round-0001/00001.arrow: damaged: its sha256 is not the manifest's (remove it: the same command again "
+        "makes it anew)",
         "scores/m/00007.arrow: not in scores.json (the same command again adopts it)",
     ]
 
