@@ -110,13 +110,16 @@ def _as_completed(futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]
 def _pool(make_work: Callable[[str], Work[Any]], devices: list[str], advance: Advance) -> Iterator[ProcessPoolExecutor]:
     """A pool whose workers take one device each; on the way out by an error its processes are ended at once."""
     context = multiprocessing.get_context("spawn")
-    free, progress = context.SimpleQueue(), context.SimpleQueue()
+    free = context.SimpleQueue()
+    # No queue: its lock would stay taken by a worker that is killed while it tells of progress. So short a message
+    # goes through a pipe whole, whoever else writes.
+    steps, progress = context.Pipe(duplex=False)
     for device in devices:
         free.put(device)
     pool = ProcessPoolExecutor(
         len(devices), context, _start_worker, (make_work, free, progress, threads_each(len(devices)))
     )
-    listener = threading.Thread(target=_listen, args=(progress, advance), daemon=True)
+    listener = threading.Thread(target=_listen, args=(steps, advance), daemon=True)
     listener.start()
     try:
         yield pool
@@ -128,12 +131,14 @@ def _pool(make_work: Callable[[str], Work[Any]], devices: list[str], advance: Ad
     else:
         pool.shutdown()
     finally:
-        progress.put(None)
+        progress.send(None)
         listener.join()
+        steps.close()
+        progress.close()
 
 
-def _listen(progress: Any, advance: Advance) -> None:
-    while (step := progress.get()) is not None:
+def _listen(steps: Any, advance: Advance) -> None:
+    while (step := steps.recv()) is not None:
         advance(*step)
 
 
@@ -162,4 +167,4 @@ def _make(shard: int) -> Any:
     global _work
     if _work is None:  # not in `_start_worker`: what goes wrong there reaches nobody
         _work = _load()
-    return _work(shard, lambda rows, tokens: _progress.put((rows, tokens)))
+    return _work(shard, lambda rows, tokens: _progress.send((rows, tokens)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from neat_data.scoring.workers import run_in_processes
 
 # In a file of its own, so that the worker processes can import it.
 WORK = """
-import os, signal
+import os, signal, threading, time
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +40,18 @@ def die_once(folder, shard, advance):
 
 def make_dying_once(folder, device):
     return partial(die_once, folder)
+
+def die_telling(folder, shard, advance):
+    mark = Path(folder, str(shard))
+    if shard == 0 and not mark.exists():
+        mark.touch()
+        threading.Thread(target=lambda: [advance(0, os.getpid()) for _ in iter(int, 1)], daemon=True).start()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return shard
+
+def make_dying_telling(folder, device):
+    return partial(die_telling, folder)
 
 def make_dying_always(device):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -95,3 +109,29 @@ def test_workers_that_always_die_are_given_up(work: ModuleType) -> None:
 def test_a_workers_own_error_comes_through(work: ModuleType) -> None:
     with pytest.raises(Exception, match="no such model"):
         run(range(2), work.make_refusing, ["cpu"])
+
+
+def test_a_worker_that_dies_while_it_tells_of_progress_holds_nobody_up(work: ModuleType, tmp_path: Path) -> None:
+    """It dies inside a write that waits for room, since nobody hears it before it is dead."""
+    results: dict[int, object] = {}
+
+    def hear(_: int, pid: int) -> None:
+        while pid and _lives(pid):
+            time.sleep(0.01)
+
+    def make() -> None:
+        dying = partial(work.make_dying_telling, str(tmp_path))
+        run_in_processes(range(2), dying, ["a", "b"], advance=hear, done=results.__setitem__, warn=lambda _: None)
+
+    made = threading.Thread(target=make, daemon=True)
+    made.start()
+    made.join(120)
+    assert not made.is_alive()
+    assert results == {0: 0, 1: 1}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
