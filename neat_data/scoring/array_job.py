@@ -78,7 +78,12 @@ def _shown(numbers: set[int]) -> str:
 def _folder(request: ScoreRequest) -> Path:
     """Raises InputError for a URL, and a folder that is not there: it must not be made by being held."""
     if not isinstance(request.out, Path):
-        raise InputError("a plan lies in a folder that all machines see", field="out", value=request.out)
+        raise InputError(
+            "a plan lies in a folder that all machines see, not at a URL",
+            field="out",
+            value=request.out,
+            advice="Give a folder; or {engine} ray, or one machine, which write to URLs.",
+        )
     if not request.out.is_dir():
         raise _no_plan(request.out)
     return request.out

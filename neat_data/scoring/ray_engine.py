@@ -27,6 +27,7 @@ from neat_data.progress import Watcher
 from neat_data.scoring.engine import ClusterFigures, EngineSpec, Model, ShardWork, WorkerFigures, make_here
 from neat_data.scoring.workers import MAKE_ATTEMPTS, Work
 from neat_data.store.atomic import TEMPORARY
+from neat_data.store.cache import cache_folder
 from neat_data.store.claim import changes
 
 Spec = TypeVar("Spec")
@@ -76,8 +77,14 @@ class Meeting:
         if not passed:
             raise InputError(
                 f"does not see the folder {self.folder} as the command does: {name} failed ({why}).",
-                advice="Put the dataset where all machines see it under one path.",
+                advice=self._advice,
             )
+
+    @property
+    def _advice(self) -> str:
+        if Path(self.folder).is_relative_to(cache_folder().absolute()):
+            return "The plan of a dataset at a URL lies in the cache: set NEAT_ALIGN_CACHE to a folder that all see."
+        return "Put the dataset where all machines see it under one path."
 
 
 def _writable(file: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from tests.support.clusters import accidents
 from tests.support.killing import ROOT, contents
@@ -71,6 +72,16 @@ def test_ray_over_the_nodes_of_a_job(tmp_path: Path, slurm: dict[str, str], scor
     run("bash", CLUSTER / "ray.sbatch", *score, "--out", tmp_path / "ray", environment={**slurm, **own})
     run("neat-data", *score, "--out", tmp_path / "alone", environment=slurm)
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
+
+
+def test_the_ray_job_has_the_fields_of_kuberays_schema() -> None:
+    schema = json.loads((ROOT / "tests/data/kuberay/rayjob.schema.json").read_text())
+    job = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())
+    validator = Draft202012Validator(schema)
+    assert [f"{error.json_path}: {error.message}" for error in validator.iter_errors(job)] == []
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replica"] = "8"
+    (error,) = validator.iter_errors(job)
+    assert "'replica' was unexpected" in error.message
 
 
 def test_the_ray_job_names_what_it_needs_and_the_version_that_is_pinned() -> None:
