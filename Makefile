@@ -10,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 
 # Modules that no process may keep compiled cost every process two seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo smollm2 real test quick slow every lint types docs env vllm test-vllm clean
+.PHONY: demo smollm2 real test quick slow every soak lint types docs env vllm test-vllm clean
 
 demo: env
 	$(BIN)/neat-data score 'data/sample/*.train.jsonl' --reward-model data/models/tiny-reward --out $(DEMO)/sample
@@ -43,6 +43,12 @@ slow: env
 # Both at once, as CI does.
 every: env
 	$(PYTEST) --hypothesis-profile thorough --durations 25
+
+# An hour of faults, each of them twenty times; CONTRIBUTING.md tells of it.
+MINUTES ?= 60
+SEED ?= 0
+soak: env
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) --json build/soak.json
 
 # What loads no model and starts no process.
 quick: env
