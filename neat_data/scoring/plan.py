@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +109,30 @@ def one_scored(record: Record) -> float | None:
     return record.responses[0].reward if len(record.responses) == 1 and not says else None
 
 
-def repeated(ids: np.ndarray) -> np.ndarray:
+def repeated(ids: np.ndarray, at_once: int = 1 << 20) -> np.ndarray:
     """Which rows repeat an earlier row's query.
 
     Args:
         ids: (rows, 2) uint64, the query ids; a row of zeros stands for a reject.
+        at_once: rows whose ids are sorted at once, on average; more are parted by their hash.
 
     Returns:
         (repeats, 2) int64: the repeating row and the first row with its query, in order of the repeating row.
     """
-    rows = np.flatnonzero(ids.any(axis=1))
+    count = 1 + len(ids) // at_once
+    part_of, usable = ids[:, 0] % np.uint64(count), ids.any(axis=1)
+    parts = (np.flatnonzero((part_of == part) & usable) for part in range(count))
+    pairs = np.concatenate([_repeated_among(ids, rows) for rows in parts])
+    return pairs[np.argsort(pairs[:, 0])]
+
+
+def _repeated_among(ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The same among some rows, in any order."""
     order = rows[np.lexsort((rows, ids[rows, 1], ids[rows, 0]))]
     same = (ids[order][1:] == ids[order][:-1]).all(axis=1)
     starts = np.concatenate(([True], ~same)) if len(order) else np.zeros(0, bool)
     first = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
-    pairs = np.stack([order, first], axis=1)[~starts]
-    return pairs[np.argsort(pairs[:, 0])]
+    return np.stack([order, first], axis=1)[~starts]
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,15 @@ class Plan:
         table = read_shard(self.folder / "repeats.arrow")
         return np.stack([table["row"].to_numpy(), table["first"].to_numpy()], axis=1)
 
+    @cached_property
+    def _followers(self) -> np.ndarray:  # the same, in order of the first rows
+        return self._repeats[np.argsort(self._repeats[:, 1], kind="stable")]
+
+    def _between(self, repeats: np.ndarray, column: int, shard: int) -> np.ndarray:
+        """Those of `repeats`, sorted by this column, whose row there lies in the shard."""
+        start, end = np.searchsorted(repeats[:, column], [shard * self.shard_rows, (shard + 1) * self.shard_rows])
+        return repeats[start:end]
+
     @property
     def repeated_rows(self) -> int:
         """Source rows whose query an earlier row asked."""
@@ -170,12 +187,10 @@ class Plan:
 
     def records(self, shard: int) -> list[Record]:
         """The records of a shard, responses unscored and in source order; repeats from later shards folded in."""
-        start = shard * self.shard_rows
         table, numbers = self._rows(shard)
-        repeating, first = self._repeats[:, 0], self._repeats[:, 1]
-        leave = set(repeating[(repeating >= start) & (repeating < start + self.shard_rows)].tolist())
+        leave = set(self._between(self._repeats, 0, shard)[:, 0].tolist())
         followers: dict[int, list[Record]] = {}
-        for row, head in self._repeats[(first >= start) & (first < start + self.shard_rows)].tolist():
+        for row, head in self._between(self._followers, 1, shard).tolist():
             followers.setdefault(head, []).append(self._row(row))
         return [
             merge([record, *followers.get(number, ())])
@@ -211,6 +226,7 @@ def make_plan(
     settings: Settings,
     *,
     shard_rows: int,
+    spread: Callable[[Path], Seen | None] = lambda folder: None,
 ) -> Plan:
     """Write the plan for a source into `out/.plan`, or take up the one that lies there for the same source.
 
@@ -219,6 +235,7 @@ def make_plan(
         out: the dataset's folder, locked by the caller.
         settings: everything that decides what the rows are; a plan with others is made anew.
         shard_rows: source rows a shard.
+        spread: writes all shards of these rows into the plan's folder by several processes, or None where one shall.
     """
     folder = out / FOLDER
     done = folder / _FILE
@@ -235,18 +252,11 @@ def make_plan(
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    seen = _Seen()
-    total = 0
-    stream = rows()
-    while shard := list(islice(stream, shard_rows)):
-        _write_shard(folder, total // shard_rows, total, shard, seen)
-        total += len(shard)
-    if not total:
-        _write_shard(folder, 0, 0, [], seen)
-    array = np.frombuffer(bytes(seen.ids), np.uint64).reshape(-1, 2)
+    seen = spread(folder) or write_shards(folder, rows(), count(), shard_rows)
+    array = np.frombuffer(seen.ids, np.uint64).reshape(-1, 2)
     pairs = repeated(array)
     write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
-    counts = {"rows": total, "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
+    counts = {"rows": len(array), "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
     made = {**wanted, **counts, "meta": list(seen.meta), "version": version("neat-align")}
     write_atomically(done, lambda file: file.write(canonical_json(made).encode()))
     return _plan(folder, made)
@@ -279,12 +289,18 @@ def _plan(folder: Path, made: dict[str, Any]) -> Plan:
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What is gathered over all rows: 16 bytes of each row's query id (zeros for a reject), and what to tell of."""
 
     ids: bytearray = field(default_factory=bytearray)
     contradicted: int = 0
     meta: dict[str, None] = field(default_factory=dict)
+
+    def join(self, later: Seen) -> None:
+        """Add what was gathered over the rows behind these."""
+        self.ids += later.ids
+        self.contradicted += later.contradicted
+        self.meta.update(later.meta)
 
     def add(self, row: Row, query_id: str) -> None:
         self.ids += bytes.fromhex(query_id)
@@ -299,7 +315,19 @@ def _contradicted(row: Row) -> bool:
     return best is not None and worst is not None and best < worst
 
 
-def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject], seen: _Seen) -> None:
+def write_shards(folder: Path, rows: Iterator[Row | Reject], shards: Iterable[int], shard_rows: int) -> Seen:
+    """Write these consecutive shards of a plan, fewer where the rows end; the first one even without a row."""
+    seen = Seen()
+    for shard in shards:
+        part = list(islice(rows, shard_rows))
+        if part or shard == 0:
+            _write_shard(folder, shard, shard * shard_rows, part, seen)
+        if len(part) < shard_rows:
+            break
+    return seen
+
+
+def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject], seen: Seen) -> None:
     """Write one shard's rows and rejects, and add them to `seen`."""
     records, numbers, rejects = [], [], []
     for number, row in enumerate(rows, start):

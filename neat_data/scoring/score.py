@@ -19,6 +19,7 @@ from neat_data.scoring.engine import Engine
 from neat_data.scoring.engines import opened
 from neat_data.scoring.finish import completed
 from neat_data.scoring.plan import Plan, excluding, make_plan
+from neat_data.scoring.plan_in_parts import write_in_parts
 from neat_data.scoring.request import Part, ScoreRequest, ScoreSummary
 from neat_data.scoring.shard_work import ScoreWork, settings_of
 from neat_data.sources import Source, open_source
@@ -71,11 +72,13 @@ def _planned(
     watch: Watcher,
 ) -> Plan:
     watch.phase("reading", source.bytes, " B")
+    asked = source, exclusion, request.limit, request.shard_rows, request.engine.workers
     return make_plan(
         lambda: _rows(source, exclusion, request.limit, watch.advance),
         folder.place.workplace,
         settings,
         shard_rows=request.shard_rows,
+        spread=lambda plan: write_in_parts(plan, *asked, watch),
     )
 
 

@@ -70,14 +70,80 @@ class Source:
         Raises:
             InputError: a file is cut short or damaged.
         """
-        next_row: dict[tuple[str, str | None, str | None], int] = defaultdict(int)
+        next_row = defaultdict[PlaceKey, int](int)
         for file, shape in self.files:
-            key = (file.name, file.subset, file.split)
+            key = _key(file)
             stored = data_files.rows(file.path, on_read)
             for row in shape.gather(stored) if shape.gather else stored:
                 for part in _unfolded(row, shape):
                     yield _understand(part, shape, Place(*key, next_row[key]))
                     next_row[key] += 1
+
+    def parts(self, every: int) -> Parts | None:
+        """Where reading may begin inside the source; None where some file or shape does not tell its rows in advance.
+
+        Args:
+            every: rows of a JSON Lines file between two such places.
+
+        Raises:
+            InputError: a file is cut short or damaged.
+        """
+        if any(shape.gather or shape.unfold for _, shape in self.files):
+            return None
+        marks: list[Mark] = []
+        first_rows: list[int] = []
+        row, next_row = 0, defaultdict[PlaceKey, int](int)
+        for number, (file, _) in enumerate(self.files):
+            if (starts := data_files.starts(file.path, every)) is None:
+                return None
+            *begun, (size, _) = starts
+            marks += [Mark(row + before, number, start, before) for before, start in begun]
+            first_rows.append(next_row[_key(file)])
+            next_row[_key(file)] += size
+            row += size
+        return Parts(tuple(marks), tuple(first_rows), row)
+
+    def rows_from(self, mark: Mark, first_rows: Sequence[int]) -> Iterator[Row | Reject]:
+        """The rows from a mark of `parts` on."""
+        start, before = mark.start, mark.before
+        for number in range(mark.file, len(self.files)):
+            file, shape = self.files[number]
+            for row, raw in enumerate(data_files.rows(file.path, start=start), first_rows[number] + before):
+                yield _understand(raw, shape, Place(*_key(file), row))
+            start = before = 0
+
+
+PlaceKey = tuple[str, str | None, str | None]
+
+
+def _key(file: DataFile) -> PlaceKey:
+    return file.name, file.subset, file.split
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place inside a source where reading may begin.
+
+    Attributes:
+        row: rows of the source before it.
+        file: the number of its file.
+        start: where in that file, as `files.read.rows` takes it.
+        before: rows of that file before it.
+    """
+
+    row: int
+    file: int
+    start: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where reading a source may begin; for every file the number of its first row in its place; all rows."""
+
+    marks: tuple[Mark, ...]
+    first_rows: tuple[int, ...]
+    rows: int
 
 
 def open_source(

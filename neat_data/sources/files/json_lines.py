@@ -21,13 +21,31 @@ BOM = b"\xef\xbb\xbf"
 _OPENING = re.compile(r"""\s*(\{\s*("type"\s*:\s*"[^"]*"\s*,\s*)?"(?:instances|data)"\s*:\s*)?\[\s*""")
 
 
-def lines(stream: BinaryIO) -> Iterator[RawRow]:
-    """The rows of JSON Lines; a line that is no JSON object becomes a `RawRow` with its problem."""
+def lines(stream: BinaryIO, start: int = 0) -> Iterator[RawRow]:
+    """The rows of JSON Lines; a line that is no JSON object becomes a `RawRow` with its problem.
+
+    Args:
+        start: the byte at which to begin, one of `starts`.
+    """
+    if start:
+        stream.seek(start)
     for number, line in enumerate(stream):
-        line = line.removeprefix(BOM) if number == 0 else line
+        line = line.removeprefix(BOM) if number == 0 and not start else line
         line = line.rstrip(b"\r\n")
         if line.strip():
             yield _line(line)
+
+
+def starts(stream: BinaryIO, every: int) -> Iterator[tuple[int, int]]:
+    """(rows before, byte) of every `every`-th row, and of the file's end; the lines are counted, not read."""
+    rows = byte = 0
+    for line in stream:
+        if line.removeprefix(BOM if byte == 0 else b"").strip():
+            if rows % every == 0:
+                yield rows, byte
+            rows += 1
+        byte += len(line)
+    yield rows, byte
 
 
 def _line(line: bytes) -> RawRow:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from neat_data.errors import InputError
 from neat_data.sources.files import json_lines, tables
-from neat_data.sources.files.compressed import OnRead, nobody, open_bytes
+from neat_data.sources.files.compressed import OnRead, compression, nobody, open_bytes
 from neat_data.sources.row import RawRow
 
 ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
@@ -27,6 +28,7 @@ _READERS = {
     "arrow": tables.arrow_file,
     "stream": tables.arrow_stream,
 }
+_STARTED = {"lines": json_lines.lines, "parquet": tables.parquet}  # those that may begin inside a file
 
 
 def is_data_file(name: str) -> bool:
@@ -37,17 +39,43 @@ def is_data_file(name: str) -> bool:
     return base.endswith(tuple(ending + packing for ending in ENDINGS for packing in PACKINGS))
 
 
-def rows(path: Path, on_read: OnRead = nobody, on_first_read: OnRead = nobody) -> Iterator[RawRow]:
+def rows(path: Path, on_read: OnRead = nobody, on_first_read: OnRead = nobody, start: int = 0) -> Iterator[RawRow]:
     """The rows of `path`, in order; InputError, naming the file, where it is empty, cut or unreadable.
 
     Args:
         on_read: of the bytes of the rows.
         on_first_read: of the bytes that are read before, to know the format.
+        start: where to begin, as `starts` says it.
     """
-    try:
+    with _named(path):
         kind = _kind(path, on_first_read)
         with open_bytes(path, on_read) as stream:
-            yield from _READERS[kind](stream)
+            yield from _STARTED[kind](stream, start) if start else _READERS[kind](stream)
+
+
+def starts(path: Path, every: int) -> list[tuple[int, int]] | None:
+    """Where reading may begin: (rows before, `start` of `rows`), the file's end last; None where that is not known.
+
+    JSON Lines may be begun at a line (one of `every` rows is given), Parquet at a row group; what is compressed only at
+    its first row.
+
+    Raises:
+        InputError: as `rows`.
+    """
+    with _named(path):
+        kind, packed = _kind(path, nobody), compression(path) is not None
+        if kind not in _STARTED or (packed and kind != "lines"):
+            return None
+        with open_bytes(path) as stream:
+            marks = list(tables.parquet_starts(stream) if kind == "parquet" else json_lines.starts(stream, every))
+        return [marks[0], marks[-1]] if packed else marks
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except InputError as error:
         message = str(error)
         raise InputError(message if message.startswith(path.name) else f"{path.name}: {message}") from None

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -84,14 +85,24 @@ def _csv_row(header: list[str], fields: list[str], taken: _Taken) -> RawRow:
     return _row(dict(zip(header, fields, strict=True)))
 
 
-def parquet(stream: BinaryIO) -> Iterator[RawRow]:
-    """The rows of a Parquet file."""
+def parquet(stream: BinaryIO, start: int = 0) -> Iterator[RawRow]:
+    """The rows of a Parquet file, from row group `start` on."""
     try:
-        batches = pa.parquet.ParquetFile(_seekable(stream)).iter_batches(_ROWS_AT_ONCE)
-        for batch in batches:
+        file = pa.parquet.ParquetFile(_seekable(stream))
+        for batch in file.iter_batches(_ROWS_AT_ONCE, range(start, file.num_row_groups)):
             yield from _batch_rows(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"the Parquet data is damaged or cut short ({error})") from None
+
+
+def parquet_starts(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """(rows before, number) of every row group, and of the file's end."""
+    try:
+        metadata = pa.parquet.ParquetFile(_seekable(stream)).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the Parquet data is damaged or cut short ({error})") from None
+    sizes = (metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+    yield from ((rows, number) for number, rows in enumerate(accumulate(sizes, initial=0)))
 
 
 def arrow_file(stream: BinaryIO) -> Iterator[RawRow]:

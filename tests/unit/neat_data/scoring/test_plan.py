@@ -81,8 +81,9 @@ def test_repeats_agree_with_a_dictionary(pairs: list[tuple[int, int]]) -> None:
     for number, pair in enumerate(pairs):
         if pair != (0, 0) and seen.setdefault(pair, number) != number:
             expected.append([number, seen[pair]])
-    first = repeated(np.array(pairs, np.uint64).reshape(-1, 2))
-    assert first.tolist() == expected
+    ids = np.array(pairs, np.uint64).reshape(-1, 2)
+    assert repeated(ids).tolist() == expected
+    assert repeated(ids, at_once=3).tolist() == expected
 
 
 def test_a_whole_plan_is_taken_up_and_another_source_makes_it_anew(tmp_path: Path) -> None:
