@@ -7,8 +7,9 @@ follow in the same process waits for `end`.
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +31,14 @@ _ENVIRONMENT = {
 
 
 def first_device(name: str) -> torch.device:
-    """The device that `name` stands for; InputError for a card that is not the first one."""
+    """The device that `name` stands for, as vLLM will see it.
+
+    A worker's own card becomes the only one that its engine sees; InputError for another card than the first elsewhere.
+    """
     device = resolve_device(name)
+    if device.index and multiprocessing.parent_process() is not None:
+        see_alone(device, os.environ)
+        return torch.device(device.type, 0)
     if device.index:
         raise InputError(
             "vLLM takes the first card it sees; choose it with CUDA_VISIBLE_DEVICES,",
@@ -40,6 +47,13 @@ def first_device(name: str) -> torch.device:
             advice="or spread one model over several with {model_args} tensor_parallel_size=N and {workers} 1",
         )
     return device
+
+
+def see_alone(device: torch.device, environment: MutableMapping[str, str]) -> None:
+    """Leave one card to processes that are started from now on: vLLM's engine on a card is one."""
+    variable = "ASCEND_RT_VISIBLE_DEVICES" if device.type == "npu" else "CUDA_VISIBLE_DEVICES"
+    visible = environment.get(variable, "").split(",")
+    environment[variable] = visible[device.index].strip() if visible != [""] else str(device.index)
 
 
 def import_vllm(device: torch.device, option: str) -> Any:
