@@ -39,7 +39,7 @@ class NeatError(Exception):
     def told(self, name: Callable[[str], str]) -> str:
         """The message, with `name(field)` for every argument that it speaks of."""
         leads = [_lead(field, value, name) for field, value in (self._within or (None, None), (self.field, self.value))]
-        advice = _FIELD.sub(lambda match: name(match[1]), self.advice or "")
+        advice = with_names(self.advice or "", name)
         return ": ".join(filter(None, [*leads, self.message])) + (f"\n{advice}" if advice else "")
 
     def renamed(self, names: Mapping[str | None, str | None], advice: str | None = None) -> Self:
@@ -57,6 +57,11 @@ class NeatError(Exception):
         copy = self.renamed({})
         copy._within = (field, value)
         return copy
+
+
+def with_names(advice: str, name: Callable[[str], str]) -> str:
+    """Advice with `name(argument)` in the place of each `{argument}`."""
+    return _FIELD.sub(lambda match: name(match[1]), advice)
 
 
 def _lead(field: str | None, value: Any, name: Callable[[str], str]) -> str:

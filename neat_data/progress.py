@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
+
+from neat_data.errors import with_names
 
 
 class Watcher(Protocol):
@@ -23,8 +25,8 @@ class Watcher(Protocol):
     def advance(self, rows: int, tokens: int = 0) -> None:
         """So many rows and tokens were done since the last call."""
 
-    def say(self, line: str) -> None:
-        """A line worth reading once."""
+    def say(self, line: str, advice: str | None = None) -> None:
+        """A line worth reading once, and what to do about it; `{name}` there stands for the argument of that name."""
 
 
 class Silent:
@@ -34,18 +36,24 @@ class Silent:
 
     def advance(self, rows: int, tokens: int = 0) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str, advice: str | None = None) -> None: ...
 
 
 class TerminalWatcher:
     """A progress bar with rows/s, tokens/s and the time left; a context manager."""
 
-    def __init__(self, console: Console | None, logger: logging.Logger | None = None) -> None:
-        """With no console there is no bar. Lines stand above it, or go to `logger` where there is one."""
+    def __init__(
+        self, console: Console | None, logger: logging.Logger | None = None, name: Callable[[str], str] = str
+    ) -> None:
+        """With no console there is no bar. Lines stand above it, or go to `logger` where there is one.
+
+        Args:
+            name: what the user calls an argument that advice speaks of.
+        """
         width = 80 if console is None else console.width
         self._progress = Progress(*columns(width), console=console, transient=True, disable=not lively(console))
         self._task = self._progress.add_task("starting", total=None, **counts())
-        self._console, self._logger = console, logger
+        self._console, self._logger, self._name = console, logger, name
 
     def __enter__(self) -> TerminalWatcher:
         self._progress.start()
@@ -64,7 +72,8 @@ class TerminalWatcher:
         count(self._progress, self._task, rows, tokens)
         self._progress.advance(self._task, rows)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, advice: str | None = None) -> None:
+        line += f"; {with_names(advice, self._name)}" if advice else ""
         if self._logger is not None:
             self._logger.info("%s", line)
         elif self._console is not None:

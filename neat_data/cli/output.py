@@ -48,7 +48,8 @@ class Output:
         if self.quiet:
             yield Silent()
             return
-        with TerminalWatcher(Console(stderr=True, highlight=False)) as watch:
+        console = Console(stderr=True, highlight=False)
+        with TerminalWatcher(console, name=lambda field: f"--{field.replace('_', '-')}") as watch:
             yield watch
 
     def show(self, result: R, summarise: "Callable[[R, Console], None]") -> None:

@@ -30,7 +30,7 @@ from neat_train.comparison.evaluation import (
     samples,
     wanted_evaluation,
 )
-from neat_train.comparison.result import Arm, Comparison, Cost, Curve, Hypothesis, Member
+from neat_train.comparison.result import Arm, ComparedQueries, Comparison, Cost, Curve, Hypothesis, Member
 from neat_train.evaluation.figures import CHOSEN
 
 EXAMPLES = 6  # queries whose answers are shown side by side
@@ -77,8 +77,9 @@ def compare(
     curves, curve_notes = _curves(given)
     names = _names(given)
     first = next(iter(evaluated.values()))[0]
+    asked = first.result.queries
     return Comparison(
-        queries={name: getattr(first.result.queries, name) for name in ("name", "count", "sha256")},
+        queries=ComparedQueries(asked.name, asked.count, asked.sha256),
         reward_models=models,
         negative=first.negative,
         chosen=_chosen(first),

@@ -50,8 +50,8 @@ def _title(comparison: Comparison) -> str:
 def _subtitle(comparison: Comparison) -> str:
     runs = sum(len(arm.members) for arm in comparison.arms)
     models = ", ".join(line(model) for model in comparison.reward_models) or "none"
-    name = line(str(comparison.queries["name"]))
-    return f"{runs} runs · {comparison.queries['count']:,} queries of {name} · reward models {models}"
+    name = line(comparison.queries.name)
+    return f"{runs} runs · {comparison.queries.count:,} queries of {name} · reward models {models}"
 
 
 def _remarks(remarks: Table) -> str:

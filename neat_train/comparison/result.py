@@ -190,18 +190,26 @@ class SideBySide:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedQueries:
+    """What all arms answered; `sha256` is that of the queries."""
+
+    name: str
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison(Plain):
     """Everything that is shown.
 
     Attributes:
-        queries: `name`, `count` and `sha256` of what all arms answered.
         reward_models: in the order of the evaluations: the first is `reward`, the second the held-out one.
         negative: the prompt that the answers called `negative` were given under; None where there was none.
         chosen: mean reward of the chosen responses to the same queries, by reward model.
         notes: what a reader must know: what is missing, and what differs between evaluations.
     """
 
-    queries: dict[str, Any]
+    queries: ComparedQueries
     reward_models: tuple[str, ...]
     negative: str | None
     chosen: dict[str, float]
@@ -225,7 +233,7 @@ class Comparison(Plain):
         for difference in self.differences:
             name = f"{difference.hypothesis.better} − {difference.hypothesis.worse}, {difference.hypothesis.figure}"
             facts[name] = f"{_shown(difference.difference)}, {difference.verdict}"
-        return html_of_facts(f"{len(self.arms)} arms on {self.queries['count']:,} queries", facts)
+        return html_of_facts(f"{len(self.arms)} arms on {self.queries.count:,} queries", facts)
 
 
 def _of_arm(arm: Arm, model: str) -> str:

@@ -128,7 +128,7 @@ def _main_cells(arm: Arm, models: Sequence[str], beside: bool) -> list[str]:
 def _main_note(comparison: Comparison, beside: bool) -> str:
     queries = comparison.queries
     parts = [
-        f"{queries['count']:,} queries of {name_of(str(queries['name']))}; rewards of answers at temperature 1, with "
+        f"{queries.count:,} queries of {name_of(queries.name)}; rewards of answers at temperature 1, with "
         "95 % intervals (bootstrap over queries, and over seeds where an arm has several; of one seed and fewer than "
         f"{FEW} queries Student's t)."
     ]

@@ -58,8 +58,9 @@ class TrainingProgress(TrainerCallback):
         if not self._training:
             self._bars.advance(task, rows)
 
-    def say(self, line: str) -> None:
-        """See `Watcher.say`."""
+    def say(self, line: str, advice: str | None = None) -> None:
+        """See `Watcher.say`; settings have one name everywhere, so advice is told as it is."""
+        line += f"; {advice}" if advice else ""
         if self._logger is not None:
             self._logger.info("%s", line)
         elif self._console is not None:

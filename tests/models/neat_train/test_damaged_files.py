@@ -18,7 +18,7 @@ from neat_train.comparison.compare import compare
 from neat_train.comparison.evaluation import read_judged
 from neat_train.distributed import Ranks
 from neat_train.evaluation.reward_models import scored_before
-from neat_train.fitting import _at_the_end
+from neat_train.fitting.steps import at_the_end
 from neat_train.policy.export import MergedCard
 from neat_train.reports.summary import figures
 from neat_train.run_folder import Identity, RunFolder
@@ -46,7 +46,7 @@ def _reviewed(root: Path) -> None:
 
 def _of_a_checkpoint(root: Path) -> None:
     assert is_whole(root / "checkpoint-1") in (True, False)
-    _at_the_end(root / "checkpoint-1")
+    at_the_end(root / "checkpoint-1")
 
 
 def _exported(root: Path) -> None:

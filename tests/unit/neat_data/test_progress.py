@@ -45,6 +45,13 @@ def test_a_phase_shows_counts_rates_and_the_time_left(console, clock):
     assert frame(watch) == "scoring 300/1000 15 rows/s 4.2k tokens/s 0:00:47"
 
 
+def test_advice_names_arguments_as_the_user_does(console):
+    watch = TerminalWatcher(console, name=lambda field: f"--{field}")
+    with console.capture() as shown:
+        watch.say("KL is left out: {start} is gone", advice="name it: {start} POLICY")
+    assert shown.get() == "KL is left out: {start} is gone; name it: --start POLICY\n"
+
+
 def test_rows_of_a_phase_without_a_total_have_no_time_left(console, clock):
     watch = TerminalWatcher(console)
     watch.phase("reading", None)

@@ -320,7 +320,7 @@ def test_answers_without_a_reward_are_counted_by_reason(request_, ragged, tiny_r
     request = replace(request_, rewards=(str(tiny_reward),), limit=16, max_new_tokens=2, out=tmp_path / "e")
     with_lengths = Before("the queries", {**_settings_of(tiny_reward), "max_length": 256, "max_response": 4})
     with pytest.MonkeyPatch.context() as short:
-        short.setattr("neat_train.evaluation.evaluate.scored_before", lambda *_: [with_lengths])
+        short.setattr("neat_train.evaluation.plan.scored_before", lambda *_: [with_lengths])
         result = evaluate(request).result
     refused = result.left_out.rewards["tiny-reward"]
     assert refused["chosen"]["response_too_long"] > 0
@@ -416,7 +416,7 @@ def test_a_start_that_is_gone_or_has_changed_is_not_taken_for_the_one_it_was(run
     request = replace(request_, subject=str(copy), rewards=(), limit=2, out=tmp_path / "gone-start")
     summary = evaluate(request, _Hears(said))
     assert summary.result.decodings["sampled"].kl is None
-    assert any("KL is left out" in line and "name it as the start" in line for line in said)
+    assert any("KL is left out" in line and "name it: {start} POLICY" in line for line in said)
     key = {"weights": settings["content"]["policy"]["weights"], "adapter": "0" * 64}
     places.note("policy", key, {"model": str(random_policy)})
     with pytest.raises(InputError, match="another adapter"):
@@ -431,8 +431,8 @@ class _Hears:
 
     def advance(self, rows: int, tokens: int = 0) -> None: ...
 
-    def say(self, line: str) -> None:
-        self.said.append(line)
+    def say(self, line: str, advice: str | None = None) -> None:
+        self.said.append(f"{line}; {advice}")
 
 
 def test_the_command_prints_one_object_or_tables(evaluated, request_):

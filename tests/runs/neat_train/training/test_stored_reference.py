@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from neat_data.errors import InputError
-from neat_train import fitting
 from neat_train.config.reading import read_settings
 from neat_train.data.batches import MicroBatch, micro_batches
 from neat_train.data.examples import Example, TrainedResponse
 from neat_train.distributed import Ranks
-from neat_train.fitting import FitRequest, fit
+from neat_train.fitting import FitRequest, fit, steps
 from neat_train.policy.policy import Policy
 from neat_train.training.stored_reference import StoredReference
 
@@ -62,7 +61,7 @@ def test_the_reference_runs_in_the_first_epoch_alone_and_training_is_the_same(
     weights = train(ragged, random_policy, tmp_path / "run")
     once = len(passes)
     assert stored(tmp_path / "run")
-    monkeypatch.setattr(fitting, "_stored_reference", lambda run: None)
+    monkeypatch.setattr(steps, "_stored_reference", lambda run: None)
     expected = train(ragged, random_policy, tmp_path / "without")
     assert len(passes) - once > once  # micro-batches of the second epoch are other ones, and as many but for a few
     for name, weight in expected.items():
