@@ -93,6 +93,7 @@ def write_in_parts(
         watch.advance(source.bytes // count)
 
     run_in_processes(range(count), plan, ["cpu"] * min(cores, count), advance=_nothing, done=done, warn=watch.say)
+    source.require_unchanged()
     return joined(seen[part] for part in range(count))
 
 

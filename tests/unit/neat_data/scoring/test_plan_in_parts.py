@@ -137,3 +137,20 @@ def test_processes_write_the_plan_of_one(folder: Path, tmp_path: Path, monkeypat
         spread=lambda plan: write_in_parts(plan, source, None, None, 4, 2, Silent()),
     )
     assert content(parted) == content(alone)
+
+
+def test_a_source_that_changes_while_its_parts_are_read_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(numbers, make_work, devices, *, advance, done, warn) -> None:
+        work = make_work("cpu")
+        for number in numbers:
+            done(number, work(number, advance))
+        with (folder / "a.jsonl").open("ab") as file:
+            file.write(b"\n")
+
+    monkeypatch.setattr(plan_in_parts, "WORTH_IT", 0)
+    monkeypatch.setattr(plan_in_parts, "_EVERY", 5)
+    monkeypatch.setattr(plan_in_parts, "run_in_processes", here)
+    with pytest.raises(InputError, match=r"a\.jsonl: changed while it was read"):
+        write_in_parts(tmp_path, open_source(str(folder)), None, None, 4, 2, Silent())
