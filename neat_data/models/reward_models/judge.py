@@ -109,7 +109,7 @@ class JudgeRewardModel:
     @property
     def not_taken(self) -> tuple[str, ...]:
         """See `RewardModel.not_taken`."""
-        return self._asker.api.not_taken
+        return self._servers.not_taken
 
     def score(
         self,
