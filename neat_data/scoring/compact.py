@@ -182,6 +182,7 @@ def _fold_scores(source: PreferenceDataset, folder: DatasetFolder) -> None:
             refused = [reasons.get(identifier) for identifier in ids.to_pylist()]
             table = score_table(ids, rewards, refused)
             made.record(commit_scores(folder.place, name, (round, number, entry.sha256), table, identity))
+        made.enter()
 
 
 def _finish(source: PreferenceDataset, folder: DatasetFolder) -> None:

@@ -167,7 +167,10 @@ def _make_missing(
     identity = {"fingerprint": scores.scores.fingerprint, "settings": scores.scores.settings}
     work = _Work(request.dataset, request.name, missing, bases, identity, model.spec)
     watch.phase("scoring", sum(entry.rows for _, _, entry in missing))
-    engine.make(range(len(missing)), work, model, watch, scores.record)
+    try:
+        engine.make(range(len(missing)), work, model, watch, scores.record)
+    finally:
+        scores.enter()
 
 
 def _tasks(table: pa.Table, base: pa.Table) -> Iterator[Task]:

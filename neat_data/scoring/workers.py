@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
@@ -84,10 +85,9 @@ def run_in_processes(
         before = len(missing)
         try:
             with _pool(make_work, devices, advance) as pool:
-                futures: dict[Future[Result], int] = {pool.submit(_make, n): n for n in sorted(missing)}
-                for future in _as_completed(futures):
-                    done(futures[future], future.result())
-                    missing.discard(futures[future])
+                for shard, result in _made(pool, iter(sorted(missing)), 2 * len(devices)):
+                    done(shard, result)
+                    missing.discard(shard)
         except BrokenProcessPool as error:
             attempts = attempts + 1 if len(missing) == before else 1
             if attempts == MAKE_ATTEMPTS:
@@ -98,12 +98,19 @@ def run_in_processes(
             warn(f"a worker process died; {len(missing)} unfinished shards are tried again")
 
 
-def _as_completed(futures: Iterable[Future[Result]]) -> Iterator[Future[Result]]:
-    """Like the standard library's, in short waits: behind polars' handler of Ctrl-C a wait without an end has none."""
-    pending = set(futures)
-    while pending:
-        finished, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
-        yield from finished
+def _made(pool: ProcessPoolExecutor, shards: Iterator[int], ahead: int) -> Iterator[tuple[int, Any]]:
+    """Shards and their results as they come; so many are handed out at a time, as each wait looks at all of them.
+
+    In short waits: behind polars' handler of Ctrl-C a wait without an end has none.
+    """
+    futures: dict[Future[Any], int] = {}
+    while True:
+        futures |= {pool.submit(_make, shard): shard for shard in islice(shards, ahead - len(futures))}
+        if not futures:
+            return
+        finished, _ = concurrent.futures.wait(futures, 0.2, concurrent.futures.FIRST_COMPLETED)
+        for future in finished:
+            yield futures.pop(future), future.result()
 
 
 @contextmanager

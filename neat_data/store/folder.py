@@ -26,12 +26,11 @@ from neat_data.store.claim import changes, version_notes
 from neat_data.store.commit import adopt, commit_shard, counts_of, damaged, shard_files
 from neat_data.store.documents import RejectLine, RoundIdentity, RoundSummary, Settings, ShardMetadata
 from neat_data.store.location import Writable, writable
-from neat_data.store.manifest import Manifest, rejects_name, shard_name
+from neat_data.store.manifest import WAITING_SHARE, Manifest, rejects_name, shard_name
 from neat_data.store.markers import with_body
 from neat_data.store.scores import folder as scores_folder
 from neat_data.store.shard import ShardEntry
 
-_WAITING_SHARE = 64  # of the shards in the manifest, one in so many may wait to be entered
 _DROPPED = ".dropped-round-"  # what a round's folder is called on its way out
 REJECTS = "rejects"  # may lie there alone: what is left of a source of which no row could be read
 
@@ -281,7 +280,7 @@ class DatasetFolder:
         """
         self._waiting.append((round, entry))
         known = sum(len(each.shards) for each in self._written.rounds)
-        if len(self._waiting) > known // _WAITING_SHARE:
+        if len(self._waiting) > known // WAITING_SHARE:
             self._write(self.manifest)
 
     def finish(self, round: int, summary: RoundSummary) -> None:

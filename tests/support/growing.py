@@ -53,6 +53,7 @@ def add_scores(path: Path, name: str, rewards: dict[str, float | None], model: s
             reasons = ["response_too_long" if reward is None else None for reward in given]
             table = score_table(responses.field("response_id"), values, reasons)
             scores.record(commit_scores(path, name, (round, number, entry.sha256), table, identity))
+        scores.enter()
 
 
 def drop(path: Path, ids: Iterable[str], rater: str = "ann") -> None:

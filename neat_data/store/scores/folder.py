@@ -24,7 +24,7 @@ from neat_data.store.commit import put_shard
 from neat_data.store.documents import Settings
 from neat_data.store.join import from_rewards
 from neat_data.store.location import Writable, writable
-from neat_data.store.manifest import Manifest, fingerprint_of
+from neat_data.store.manifest import WAITING_SHARE, Manifest, fingerprint_of
 from neat_data.store.scores.format import (
     FILE,
     FOLDER,
@@ -96,6 +96,7 @@ class ScoresFolder:
         """Raises InputError where `name` cannot be one, or what is there is damaged."""
         check_name(name)
         self.notes: list[str] = []
+        self._waiting: list[ScoreShard] = []
         self._place, self._name, self._dataset = writable(root), name, dataset
         self._file = self._place.document(f"{FOLDER}/{name}/{FILE}")
         content = self._file.content
@@ -137,9 +138,20 @@ class ScoresFolder:
         self._write(known.with_shards([*kept, *adopted]))
 
     def record(self, shard: ScoreShard) -> None:
-        """Enter the scores of a shard into the manifest, at once."""
-        others = [s for s in self.scores.shards if (s.round, s.number) != (shard.round, shard.number)]
-        self._write(self.scores.with_shards([*others, shard]))
+        """Enter the scores of a shard: at once, or where there are many with the next ones, or by `enter`.
+
+        A list of ten thousand shards is not written ten thousand times; those that wait are adopted after a kill.
+        """
+        self._waiting.append(shard)
+        if len(self._waiting) > len(self.scores.shards) // WAITING_SHARE:
+            self.enter()
+
+    def enter(self) -> None:
+        """Enter the scores that wait."""
+        waiting = {(shard.round, shard.number): shard for shard in self._waiting}
+        others = [shard for shard in self.scores.shards if (shard.round, shard.number) not in waiting]
+        self._write(self.scores.with_shards([*others, *waiting.values()]))
+        self._waiting = []
 
     def _sizes(self) -> dict[str, int]:
         """Of every file of scores that may be there, in bytes."""

@@ -220,7 +220,7 @@ def test_the_manifest_is_not_written_for_every_one_of_many_shards(tmp_path: Path
 
 
 def test_shards_that_wait_to_be_entered_are_adopted_after_a_kill(tmp_path: Path, settings, commit, monkeypatch):
-    monkeypatch.setattr(folders, "_WAITING_SHARE", 1)
+    monkeypatch.setattr(folders, "WAITING_SHARE", 1)
     folder = DatasetFolder.open(tmp_path / "made", settings, versions={})
     for number in range(4):
         commit(folder, number)

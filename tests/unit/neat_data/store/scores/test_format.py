@@ -13,6 +13,7 @@ import pytest
 from neat_data.errors import InputError
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.scores import folder as folders
 from neat_data.store.scores.folder import ScoresFolder, commit_scores, drop_round, score_table
 from neat_data.store.scores.format import Scores, check_name, faults, unfinished
 from neat_data.store.shard import read_shard, shard_metadata, write_shard
@@ -29,6 +30,22 @@ def scored(made_dataset, record_of) -> Path:
     add_round(path, {"b": {"new": 3.0}})
     add_scores(path, "m", REWARDS)
     return path
+
+
+def test_scores_that_wait_to_be_entered_are_adopted_after_a_kill(scored: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folders, "WAITING_SHARE", 1)  # one may wait beside one that is entered
+    before = (scored / "scores" / "m" / "scores.json").read_bytes()
+    shards = PreferenceDataset.open(scored).scores("m").shards
+    with DatasetFolder.claim(scored) as folder:
+        _changed(scored, lambda content: content.update(shards=content["shards"][:2]))
+        scores = ScoresFolder(scored, "m", folder.manifest)
+        scores.record(shards[2])
+        scores.record(shards[3])
+        assert len(PreferenceDataset.open(scored).scores("m").shards) == 2
+        taken_up = ScoresFolder(scored, "m", folder.manifest)
+        taken_up.begin(taken_up.scores.settings, versions=taken_up.scores.versions)
+    assert (scored / "scores" / "m" / "scores.json").read_bytes() == before
+    assert taken_up.scores.shards == shards
 
 
 def _changed(path: Path, change) -> None:
