@@ -24,8 +24,8 @@ from neat_data.store.typed import built, require_counts
 
 FILE = "dataset.json"
 FORMAT_VERSION = 1
-# Of a round, and of a shard: what readers add up.
 WAITING_SHARE = 64  # of the shards in a manifest, one in so many may wait to be entered
+# Of a round, and of a shard: what readers add up.
 COUNTS = ("records", "responses", "labels", "source_rows", "repeated_rows", "queries_cut")
 _SHARD = re.compile(r"round-(\d{4,})/(\d{5,})\.arrow")
 
