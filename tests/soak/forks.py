@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
-_HANGS = 300  # seconds: what takes longer waits for something that does not come
+_HANGS = 1800  # seconds: what takes longer, even on a busy machine, waits for something that does not come
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
 
 

@@ -26,10 +26,7 @@ def _verbs(source: Path, model: str, out: str | Path, policy: Path, **spread: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_score_expand_rescore_and_stats_leave_the_same_bytes(
-    engine: str, bucket: Bucket, tmp_path: Path, monkeypatch, files
-):
+def test_score_expand_rescore_and_stats_leave_the_same_bytes(bucket: Bucket, tmp_path: Path, monkeypatch, files):
     monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "length.py").write_text(LENGTH)
     rows = [{"prompt": f"question {n % 17}", "chosen": f"yes {n}", "rejected": "no"} for n in range(20)]
@@ -37,6 +34,6 @@ def test_score_expand_rescore_and_stats_leave_the_same_bytes(
     source.write_text("".join(json.dumps(row) + "\n" for row in rows) + "no JSON\n")
     model, policy = f"{tmp_path / 'length.py'}:length", Path("data/models/tiny-policy").resolve()
     local = _verbs(source, model, tmp_path / "made", policy)
-    remote = _verbs(source, model, bucket.url(), policy, workers=2, engine=engine)
+    remote = _verbs(source, model, bucket.url(), policy, workers=2)
     assert {**remote, "path": ""} == {**local, "path": ""}
     assert bucket.files() == files(tmp_path / "made")
