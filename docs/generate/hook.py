@@ -20,7 +20,7 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the generated pages, and a picture that stands beside its figures."""
+    """Add the generated pages, and the pictures that stand beside their figures."""
     made = {
         "reference/neat-data.md": commands.page("neat-data", neat_data),
         "reference/neat-train.md": commands.page("neat-train", neat_train),
@@ -28,7 +28,8 @@ def on_files(files: Files, config: Any) -> Files:
     }
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
-    files.append(File.generated(config, "pictures/gold.png", abs_src_path="benchmarks/results/gold.png"))
+    for name in ("gold.png", "scale.png"):
+        files.append(File.generated(config, f"pictures/{name}", abs_src_path=f"benchmarks/results/{name}"))
     return files
 
 
