@@ -1,4 +1,4 @@
-"""Rows of thousands of turns or of megabytes take memory in proportion to their size."""
+"""Rows of ten thousand turns or with texts of 5 MB take memory in proportion to their size."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def _peak(path: Path, row: str) -> float:
     return peak / path.stat().st_size
 
 
-@pytest.mark.parametrize(("few", "many"), [((300, 10), (3_000, 10)), ((2, 50_000), (2, 500_000))])
+@pytest.mark.parametrize(("few", "many"), [((500, 10), (5_000, 10)), ((2, 125_000), (2, 1_250_000))])
 def test_ten_times_the_row_is_ten_times_the_memory(tmp_path: Path, few: tuple[int, int], many: tuple[int, int]) -> None:
     assert _peak(tmp_path / "many.jsonl", _pair(*many)) < 2 * _peak(tmp_path / "few.jsonl", _pair(*few))
