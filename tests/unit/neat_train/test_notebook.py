@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neat_data.plain import Plain
-from neat_train.comparison.result import Arm, Comparison, Figure, Hypothesis, HypothesisTest
+from neat_train.comparison.result import Arm, ComparedQueries, Comparison, Figure, Hypothesis, HypothesisTest
 from neat_train.evaluation.result import (
     AskedQueries,
     DecodingFigures,
@@ -92,7 +92,7 @@ ARM = Arm(
     "<b>neat</b>", "neat-pp", "none", (), (), {"sampled/reward/rm": Figure(1.0, 0.5, 1.5)}, {}, {"steps": 3}, None
 )
 COMPARED = Comparison(
-    queries={"name": "q", "count": 300, "sha256": "h"},
+    queries=ComparedQueries("q", 300, "h"),
     reward_models=("rm",),
     negative=None,
     chosen={},
