@@ -147,7 +147,9 @@ class ScoresFolder:
             self.enter()
 
     def enter(self) -> None:
-        """Enter the scores that wait."""
+        """Enter the scores that wait, if any."""
+        if not self._waiting:
+            return
         waiting = {(shard.round, shard.number): shard for shard in self._waiting}
         others = [shard for shard in self.scores.shards if (shard.round, shard.number) not in waiting]
         self._write(self.scores.with_shards([*others, *waiting.values()]))
