@@ -47,7 +47,8 @@ def commands(folder: Path) -> dict[str, tuple[str, ...]]:
     trusted = ("--reward-model", f"{HERE / 'cheap_reward.py'}:length")
     score = (*DATA, "score", source, *trusted)
     responses = str(folder / "responses.jsonl")
-    steps = ("max_steps=1", "eval_strategy=no", "save_strategy=no", "held_out.share=0")
+    # One step of eight records, so that the step on ten rows is that on millions and the rest is what opening takes.
+    steps = ("max_steps=1", "records_per_step=8", "eval_strategy=no", "save_strategy=no", "held_out.share=0")
     sets = tuple(part for step in steps for part in ("--set", step))
     fit = (*TRAIN, "fit", dataset, "--policy", str(POLICY), "--device", "cpu", "--method", "neat", *sets, *trusted)
     return {
