@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -64,10 +64,12 @@ def _judging_routes(review: Review, html: Render) -> list[Route]:
         )
 
     def judge(request: Request) -> Response:
+        if not request.query_params.get("rater"):
+            return RedirectResponse("/start", 303)
         place = request.query_params.get("at")
         if place is not None and not place.isdecimal():
             raise InputError(f"at={place[:20]!r}: a number from 0")
-        state = review.page(request.query_params.get("rater", ""), None if place is None else int(place[:9]))
+        state = review.page(request.query_params["rater"], None if place is None else int(place[:9]))
         return html("judge.html", **state)
 
     def report(request: Request) -> Response:

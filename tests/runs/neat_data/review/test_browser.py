@@ -152,7 +152,8 @@ def test_a_grade_and_a_note_go_with_the_verdict(browser: Any, tmp_path: Path):
 @pytest.mark.parametrize("mode", ["verdicts", "pairs", "edits"])
 def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path, mode: str, scheme: Any, width: int):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
-    folder, labels = reviewed(tmp_path / "data", records=2, text="word " * 40), tmp_path / "labels.yaml"
+    text = "word " * (1 if width == 1280 else 40)
+    folder, labels = reviewed(tmp_path / "data", records=2, text=text), tmp_path / "labels.yaml"
     labels.write_text("advice: Be strict.\nlabels: [rude, made up]")
     with reviewing(folder, "--mode", mode, "--labels", str(labels)) as server:
         context = browser.new_context(
@@ -171,6 +172,8 @@ def test_the_pages_are_accessible_and_fit_the_width(browser: Any, tmp_path: Path
                 page.get_by_label("Your name").fill("ann")
                 page.keyboard.press("Enter")
                 page.wait_for_selector("article:focus")
+                head, answers = page.locator("article h2").first, page.locator("article .answers").first
+                assert answers.bounding_box()["y"] > head.bounding_box()["y"]  # a short answer too stands below it
                 page.keyboard.press("b")
                 page.keyboard.press("2")
                 _judged(page, 1)

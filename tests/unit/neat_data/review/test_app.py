@@ -217,10 +217,15 @@ def test_the_report_is_a_page_and_says_when_there_is_none(client: Client, folder
 
 def test_a_bad_name_or_place_is_told_on_a_page(client: Client):
     browser = client()
-    for query in ({"rater": "../ann"}, {}, {"rater": "ann", "at": "-1"}, {"rater": "ann", "at": "3"}):
+    for query in ({"rater": "../ann"}, {"rater": "ann", "at": "-1"}, {"rater": "ann", "at": "3"}):
         answer = browser.get("/judge", params=query)
         assert answer.status_code == 400
         assert "cannot be done" in answer.text
+
+
+def test_who_gives_no_name_is_asked_for_it(client: Client):
+    answer = client().get("/judge")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/start")
 
 
 def test_each_rater_has_an_order_of_their_own_that_stays(tmp_path: Path):
