@@ -23,18 +23,31 @@ import numpy as np
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.record import Label, Record, Response, canonical_json, from_table, query_id, response_id, to_table
+from neat_data.record import (
+    SCHEMA,
+    Label,
+    Record,
+    Response,
+    canonical_json,
+    from_table,
+    query_id,
+    response_id,
+    to_table,
+)
 from neat_data.sources.row import Place, Reject, Row
 from neat_data.sources.shapes import verdicts
 from neat_data.sources.shapes.ranked import MOST_RESPONSES
 from neat_data.store.atomic import write_atomically
 from neat_data.store.claim import read, readable
 from neat_data.store.documents import Settings
-from neat_data.store.shard import read_shard, write_shard
+from neat_data.store.shard import DamagedShard, read_shard, write_shard
+from neat_data.store.typed import require_counts
 
 FOLDER = ".plan"
 FORMAT_VERSION = 1
 _FILE = "plan.json"
+_ROW = SCHEMA.append(pa.field("number", pa.int64()))
+_REPEAT = pa.schema([("row", pa.int64()), ("first", pa.int64())])
 _REJECT = pa.schema(
     [
         ("name", pa.string()),
@@ -168,7 +181,7 @@ class Plan:
 
     @cached_property
     def _repeats(self) -> np.ndarray:  # (repeats, 2): repeating row, first row
-        table = read_shard(self.folder / "repeats.arrow")
+        table = self._table("repeats.arrow", _REPEAT)
         return np.stack([table["row"].to_numpy(), table["first"].to_numpy()], axis=1)
 
     @cached_property
@@ -200,7 +213,7 @@ class Plan:
 
     def rejects(self, shard: int) -> list[Reject]:
         """The rows of a shard that could not be understood, or were left out by `--exclude`."""
-        rows = read_shard(self.folder / f"rejects-{shard:05d}.arrow").to_pylist()
+        rows = self._table(f"rejects-{shard:05d}.arrow", _REJECT).to_pylist()
         return [
             Reject(
                 Place(row["name"], row["subset"], row["split"], row["row"]),
@@ -212,12 +225,18 @@ class Plan:
         ]
 
     def _rows(self, shard: int) -> tuple[pa.Table, list[int]]:
-        table = read_shard(self.folder / f"rows-{shard:05d}.arrow")
+        table = self._table(f"rows-{shard:05d}.arrow", _ROW)
         return table.drop_columns("number"), table["number"].to_pylist()
 
     def _row(self, number: int) -> Record:
         table, numbers = self._rows(number // self.shard_rows)
         return from_table(table.slice(numbers.index(number), 1))[0]
+
+    def _table(self, name: str, schema: pa.Schema) -> pa.Table:
+        table = read_shard(self.folder / name)
+        if table.schema != schema:
+            raise DamagedShard(self.folder / name, "its columns are not those of such a file")
+        return table
 
 
 def make_plan(
@@ -255,7 +274,7 @@ def make_plan(
     seen = spread(folder) or write_shards(folder, rows(), count(), shard_rows)
     array = np.frombuffer(seen.ids, np.uint64).reshape(-1, 2)
     pairs = repeated(array)
-    write_shard(folder / "repeats.arrow", pa.table({"row": pairs[:, 0], "first": pairs[:, 1]}), {})
+    write_shard(folder / "repeats.arrow", pa.table([pairs[:, 0], pairs[:, 1]], schema=_REPEAT), {})
     counts = {"rows": len(array), "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
     made = {**wanted, **counts, "meta": list(seen.meta), "version": version("neat-align")}
     write_atomically(done, lambda file: file.write(canonical_json(made).encode()))
@@ -284,6 +303,7 @@ def planned(out: Path) -> Plan | None:
 
 def _plan(folder: Path, made: dict[str, Any]) -> Plan:
     """The plan that `plan.json` describes."""
+    require_counts(made, ("rows", "usable", "shard_rows", "contradicted"), ())
     counts = made["rows"], made["usable"], made["shard_rows"], made.get("contradicted", 0)
     return Plan(folder, *counts, tuple(made.get("meta", ())), made["settings"])
 

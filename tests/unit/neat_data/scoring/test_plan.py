@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neat_data.errors import InputError
 from neat_data.record import Message, Record
 from neat_data.scoring.plan import Plan, excluding, make_plan, merge, record_of, repeated
+from neat_data.scoring.plan import planned as read_plan
 from neat_data.sources.row import Place, Reject, Row, SourceAnswer
+from neat_data.store.shard import DamagedShard
 
 
 def row(number: int, question: str, *texts: str, meta: dict[str, object] | None = None) -> Row:
@@ -95,6 +98,33 @@ def test_a_whole_plan_is_taken_up_and_another_source_makes_it_anew(tmp_path: Pat
     assert make_plan(unread, tmp_path, {"rows": "f"}, shard_rows=2) == plan
     other = make_plan(lambda: iter([row(0, "b", "1"), row(1, "c", "1")]), tmp_path, {"rows": "g"}, shard_rows=2)
     assert len(other.records(0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("repeats", lambda plan: plan.repeated_rows),
+        ("rows-00000", lambda plan: plan.records(0)),
+        ("rejects-00000", lambda plan: plan.rejects(0)),
+    ],
+)
+def test_a_file_of_the_plan_that_holds_another_ones_columns_is_named(
+    tmp_path: Path, name: str, read: Callable[[Plan], object]
+) -> None:
+    plan = planned([row(0, "a", "1"), reject(1)], tmp_path, 2)
+    other = "repeats" if name != "repeats" else "rows-00000"
+    (plan.folder / f"{name}.arrow").write_bytes((plan.folder / f"{other}.arrow").read_bytes())
+    with pytest.raises(DamagedShard, match=name):
+        read(plan)
+
+
+@pytest.mark.parametrize("key", ["rows", "usable", "contradicted", "shard_rows"])
+def test_a_plan_whose_counts_are_none_is_refused_by_name(tmp_path: Path, key: str) -> None:
+    plan = planned([row(0, "a", "1")], tmp_path, 2)
+    file = plan.folder / "plan.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: None}))
+    with pytest.raises(InputError, match=r"plan\.json"):
+        read_plan(tmp_path)
 
 
 def test_an_unfinished_plan_is_made_anew(tmp_path: Path) -> None:
