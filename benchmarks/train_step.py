@@ -55,9 +55,9 @@ def main() -> None:
         print(json.dumps(_measure(options)))
         return
     results = _open_results(options)
-    for k in (2, 4):
+    for k in options.k:
         _fill(results, options, k)
-    results["summary"] = {str(k): _summary(results["runs"], k, RATES[options.by]) for k in (2, 4)}
+    results["summary"] = {str(k): _summary(results["runs"], k, RATES[options.by]) for k in options.k}
     score._save(results, options.out)
     _print(results)
 
@@ -67,12 +67,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", help="a source of pairs, for example harmless-base.test.jsonl.gz")
     parser.add_argument("--records", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--k", type=int, nargs="+", choices=(2, 4), default=(2, 4), help="responses to a query")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--by", choices=RATES, default="wall", help="processor: its time, of one thread")
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="auto: the faster")
     parser.add_argument("--tokenizer", default=TOKENIZER, help="a folder with a chat template")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/train_step.json"))
-    parser.add_argument("--k", type=int, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--what", choices=("time", "memory", "exact"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -123,7 +123,7 @@ def _fill(results: dict[str, Any], options: argparse.Namespace, k: int) -> None:
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own: one question about one way."""
-    examples = encoded(options.data, options.records, options.k, options.tokenizer)
+    examples = encoded(options.data, options.records, options.k[0], options.tokenizer)
     shape = {"hidden": HIDDEN, "layers": LAYERS, "intermediate": INTERMEDIATE, "heads": HEADS, "vocabulary": VOCABULARY}
     ways = {**WAYS, **PAIRS}
     way = ways[options.way](shape, getattr(torch, options.dtype))

@@ -68,6 +68,7 @@ def test_ties_are_weighed_as_reward_bench_weighs_them() -> None:
     far = (math.tanh(1.0 / 0.5 - 1) + math.tanh(-0.3 / 1.1 - 1) + 1.0) / 3  # 1 / 0 is infinity, whose tanh is 1
     wanted = 0.3 * 0.75 + 0.3 * (2 / 3) + 0.2 * preferred + 0.2 * hard + 0.01 * far
     assert found.score == pytest.approx(wanted)
+    assert found.score == pytest.approx(0.6946901968342275, abs=1e-15)  # what their own function says of these rows
 
 
 def reward_bench(rows: list[tuple[str, list[float], list[float]]]) -> float:
