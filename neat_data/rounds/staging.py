@@ -20,7 +20,7 @@ from neat_data.store.address import DatasetPath
 from neat_data.store.claim import changes, readable
 from neat_data.store.documents import Metadata, Settings
 from neat_data.store.location import writable
-from neat_data.store.shard import read_shard, shard_bytes, shard_metadata
+from neat_data.store.shard import DamagedShard, read_shard, shard_bytes, shard_metadata
 
 FOLDER = ".round"
 _STAGED = f"{FOLDER}/round.json"
@@ -93,9 +93,19 @@ class Staging:
         writable(self.root).put(_name(number), shard_bytes(to_table(candidates), metadata).to_pybytes())
 
     def candidates(self, number: int) -> tuple[list[Candidate], Metadata]:
-        """The candidates of one base shard, and the metadata that they were stored with."""
+        """The candidates of one base shard, and the metadata that they were stored with.
+
+        Raises:
+            DamagedShard: the file cannot be read, or answers other queries than those of this shard.
+        """
         path = _local(self.root, _name(number))
-        return from_table(read_shard(path)), shard_metadata(path)
+        try:
+            candidates = from_table(read_shard(path))
+        except (KeyError, TypeError) as error:  # columns that are missing, or that no candidate has
+            raise DamagedShard(path, "it holds no candidates") from error
+        if not {candidate.query_id for candidate in candidates} <= {*self.queries[number]}:
+            raise DamagedShard(path, "it answers queries of another shard")
+        return candidates, shard_metadata(path)
 
     def remove(self) -> None:
         """Delete the folder; `round.json` first, so that a kill in between leaves nothing that looks whole."""

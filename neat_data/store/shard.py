@@ -84,14 +84,17 @@ def _rebuilt(table: pa.Table) -> pa.Table:
     return table.combine_chunks().take(pa.array(range(len(table)), pa.int64())).combine_chunks()
 
 
-def read_shard(path: Path) -> pa.Table:
+def read_shard(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """The shard's rows, memory-mapped.
 
     Raises:
-        DamagedShard: the file is truncated, or no Arrow file at all.
+        DamagedShard: the file is truncated, no Arrow file at all, or has other columns than this schema.
     """
     with _opened(path) as file:
-        return file.read_all()
+        table = file.read_all()
+    if schema is not None and table.schema != schema:
+        raise DamagedShard(path, "its columns are not those of such a file")
+    return table
 
 
 @contextmanager

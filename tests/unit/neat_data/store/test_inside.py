@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,14 @@ from typer.testing import CliRunner
 
 from neat_data.cli import app
 from neat_data.errors import InputError
+from neat_data.record import Response
 from neat_data.report.html import write_page
+from neat_data.rounds.candidates import Candidate
+from neat_data.rounds.staging import Staging
 from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
-from neat_data.store.shard import shard_bytes
+from neat_data.store.shard import DamagedShard, shard_bytes, write_shard
 from neat_data.store.verify import verify
 from tests.support.stores import SETTINGS
 
@@ -261,3 +265,17 @@ def test_candidates_whose_note_is_damaged_are_told_by_its_name(dataset: Path, co
     assert status in (1, 2)
     assert "not expected" not in output
     assert "round.json" in output or "queries.arrow" in output
+
+
+def test_candidates_of_another_shard_or_of_none_are_named(tmp_path: Path) -> None:
+    candidate = Candidate("q", "plain", Response("r", "An answer."))
+    (tmp_path / "dataset.json").write_text("{}")
+    staging = Staging.begin(tmp_path, 1, "expand", {}, {0: ["q"], 1: ["other"]})
+    staging.commit(0, [candidate], {})
+    staging.commit(1, [candidate], {})
+    assert staging.candidates(0)[0] == [candidate]
+    with pytest.raises(DamagedShard, match=r"00001.*queries of another shard"):
+        staging.candidates(1)
+    write_shard(tmp_path / ".round" / "00001.arrow", pa.table({"number": [1]}), {})
+    with pytest.raises(DamagedShard, match=r"00001.*holds no candidates"):
+        staging.candidates(1)
