@@ -203,12 +203,15 @@ class Judge(Loading, Base, Watched):
     prompt_file: Annotated[
         str | Path | None, Option("What the judge is asked, as YAML.", unset="the shipped question", metavar="<path>")
     ] = None
-    base_url: Annotated[str | None, Option("The judge's server, else OPENAI_BASE_URL or ANTHROPIC_BASE_URL.")] = None
+    base_url: Annotated[
+        str | None,
+        Option("The judge's server, or several with commas between, else OPENAI_BASE_URL or ANTHROPIC_BASE_URL."),
+    ] = None
     judge_args: Annotated[
         Mapping[str, Any] | None,
         Option("KEY=VALUE for the judge: max_tokens, temperature, or what its API knows.", flag="--judge-arg"),
     ] = None
-    concurrency: Annotated[int, Option("Questions under way at once.", min=1)] = 8
+    concurrency: Annotated[int, Option("Questions under way at once, at each server.", min=1)] = 8
     retries: Annotated[int, Option("Of a request, with a growing wait.", min=0)] = 6
     timeout: Annotated[float, Option("Seconds that one request may take.", min=0.01)] = 600.0
     prompt: Annotated[

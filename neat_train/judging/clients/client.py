@@ -27,8 +27,9 @@ class JudgeSpec:
     Attributes:
         model: `openai:NAME`, `anthropic:NAME`, a model's or a run's folder, or a hub id; with a `base_url`, a bare name
             is one of an OpenAI-compatible server.
-        base_url: of the server; None takes it from OPENAI_BASE_URL or ANTHROPIC_BASE_URL, else the vendor's.
-        concurrency: questions under way at once; of a local model, those of one batch at most.
+        base_url: of the server, or of several with commas between; None takes it from OPENAI_BASE_URL or
+            ANTHROPIC_BASE_URL, else the vendor's.
+        concurrency: questions under way at once at each server; of a local model, those of one batch at most.
         retries: of a request, with a growing wait, by the official client.
         timeout: seconds that one attempt may take.
         args: `max_tokens` and `temperature`, null to leave it out; anything else goes into every request, or to the

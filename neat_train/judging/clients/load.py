@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from neat_data.errors import InputError
+from neat_data.models.servers.several import addresses
 from neat_train.judging.clients.client import Judge, JudgeSpec
 
 
@@ -28,20 +32,27 @@ def open_judge(spec: JudgeSpec) -> Judge:
             raise InputError(f"{error}\nof a server say openai:{spec.name} or anthropic:{spec.name}") from error
     from neat_train.judging.clients.served import ServedJudge
 
-    return ServedJudge(_chat(spec), spec.concurrency)
+    return ServedJudge(_apis(spec), spec.concurrency)
 
 
-def _chat(spec: JudgeSpec) -> Any:
+def _apis(spec: JudgeSpec) -> list[Any]:
+    """One for each address, those of the environment where none is given."""
+    open_one: Callable[[JudgeSpec], Any]
     try:
         if spec.api == "openai":
-            return _openai(spec)
-        from neat_train.judging.clients.anthropic import AnthropicMessages
+            from neat_data.models.servers.chat import URL_NAME
 
-        return AnthropicMessages(spec)
+            open_one = _openai
+        else:
+            from neat_train.judging.clients.anthropic import URL_NAME, AnthropicMessages
+
+            open_one = AnthropicMessages
     except ImportError as error:
         raise InputError(
             "needs neat-align[judge]: pip install 'neat-align[judge]'", field="judge", value=spec.model
         ) from error
+    urls = addresses(spec.base_url or os.environ.get(URL_NAME))
+    return [open_one(replace(spec, base_url=url)) for url in urls]
 
 
 def _openai(spec: JudgeSpec) -> Any:

@@ -1,4 +1,4 @@
-"""A server's model as a judge, through OpenAI's API or Anthropic's."""
+"""A model of one server, or of several that serve the same one, as a judge: through OpenAI's API or Anthropic's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from neat_train.judging.clients.client import Question, Tell
 class ServedJudge:
     """See `neat_train.judging.clients.client.Judge`."""
 
-    def __init__(self, api: Api, concurrency: int) -> None:
-        self._asker = Asker(api, "what was judged stays")
-        self._servers = Servers([self._asker], concurrency)
+    def __init__(self, apis: Sequence[Api], concurrency: int) -> None:
+        self._askers = [Asker(api, "what was judged stays") for api in apis]
+        self._servers = Servers(self._askers, concurrency)
 
     @property
     def settings(self) -> Settings:
@@ -28,8 +28,9 @@ class ServedJudge:
         return self._servers.not_taken
 
     def check(self) -> None:
-        """See `Judge.check`; done once."""
-        self._asker.check()
+        """See `Judge.check`; done once, of each server."""
+        for asker in self._askers:
+            asker.check()
 
     def ask(self, questions: Sequence[Question], tell: Tell) -> None:
         """See `Judge.ask`."""

@@ -60,6 +60,24 @@ def test_headers_that_drip_end_the_run(serve, api: str) -> None:
         ask(serve(lambda *_: loopback.Reply(drip=True)).url, api, "a", retries=0, timeout=0.5)
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_of_several_servers_a_stuck_one_holds_nothing_up(serve, api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def stuck(path: str, text: str) -> Any:
+        released.wait()
+        return completion(path, "late")
+
+    quick, slow = serve(real(lambda path, text: completion(path, f"{text} too"))), serve(real(stuck))
+    monkeypatch.setenv(f"{api.upper()}_BASE_URL", f"{slow.url}, {quick.url}")
+    try:
+        replies = ask("", api, *"abcdef", base_url=None, concurrency=2)
+    finally:
+        released.set()
+    assert [reply.text for reply in replies] == [f"{text} too" for text in "abcdef"]
+    assert len(slow.requests) == 3  # the plain question, and two that were asked again elsewhere
+
+
 def test_what_is_sent(serve) -> None:
     server = serve(Script(None))
     for api in APIS:
