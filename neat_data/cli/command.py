@@ -22,6 +22,9 @@ from neat_data.errors import NeatError
 from neat_data.report.escape import visible
 
 
+_DAMAGED = "A file that was read is damaged; `neat-data verify DATASET` names one of a dataset."
+
+
 class _Verbs(TyperGroup):
     """Typer's group, which answers `--help` without pydantic: that takes as long to load as all the rest together."""
 
@@ -93,7 +96,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             _fail(_of_a_file(error), 1, debug)
         except Exception as error:
-            _fail(f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where.", 1, debug)
+            unforeseen = "This was not expected; --debug shows where."
+            _fail(f"{type(error).__name__}: {error}\n{_DAMAGED if _is_no_text(error) else unforeseen}", 1, debug)
 
     run.__signature__ = Signature([*parsed.parameters(), *shared])  # type: ignore[attr-defined]
     return run
@@ -106,6 +110,11 @@ def _shared() -> list[Parameter]:
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, (annotation, default) in annotated.items()
     ]
+
+
+def _is_no_text(error: Exception) -> bool:
+    """Whether bytes that were to be a text are none, in Python's words or those of polars."""
+    return isinstance(error, UnicodeDecodeError) or "invalid utf8" in str(error)
 
 
 def _of_a_file(error: OSError) -> str:

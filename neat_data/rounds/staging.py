@@ -101,7 +101,7 @@ class Staging:
         path = _local(self.root, _name(number))
         try:
             candidates = from_table(read_shard(path))
-        except (KeyError, TypeError) as error:  # columns that are missing, or that no candidate has
+        except (KeyError, TypeError, UnicodeDecodeError) as error:  # other columns, or a text that is none
             raise DamagedShard(path, "it holds no candidates") from error
         if not {candidate.query_id for candidate in candidates} <= {*self.queries[number]}:
             raise DamagedShard(path, "it answers queries of another shard")

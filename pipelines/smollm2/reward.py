@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="what all of it is written to")
     parser.add_argument("--base", type=Path, default=Path("data/real/smollm2"), help="SmolLM2's folder")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; the cores are shared among them")
-    parser.add_argument("--settings", type=Path, default=SETTINGS, help="trials of each model")
+    parser.add_argument("--settings", type=Path, default=SETTINGS, help="trials; reward-cores.yaml: on two cores")
     options = parser.parse_args(arguments)
     return exit_status_of(lambda: _run(options))
 
@@ -146,9 +146,10 @@ class Rewards:
 
     def _scored(self, kind: str) -> tuple[Command, ...]:
         folder, base = str(self.out / "test" / kind), ("--base", str(self.base), "--quiet")
-        rows = str(self.data / "hh-rlhf" / TESTS[kind])
+        rows, most = str(self.data / "hh-rlhf" / TESTS[kind]), self.settings.get("test_rows")
+        limit = () if most is None else ("--limit", str(most))
         return (
-            ("neat_data", "score", rows, "--reward-model", str(self.shipped("a")), "--out", folder, *base),
+            ("neat_data", "score", rows, "--reward-model", str(self.shipped("a")), "--out", folder, *base, *limit),
             ("neat_data", "rescore", folder, "--reward-model", str(self.shipped("b")), "--name", HELD_OUT, *base),
         )
 

@@ -17,6 +17,7 @@ POLICY = "data/models/tiny-policy"
 SETTINGS = {
     "in_context": 0.5,
     "short_query": 0.3,
+    "test_rows": 4,
     "shared": {"records_per_step": 4, "eval_steps": 0.5, "eval_on_start": False, "save_strategy": "no", "max_steps": 2},
     "models": {
         "a": {"seed": 0, "shared": {"lora.r": 2}, "trials": [{"learning_rate": 1e-3}, {"learning_rate": 1e-4}]},
@@ -71,7 +72,7 @@ def test_both_experiments_from_rows_to_figures(data: Path, tmp_path: Path, capsy
     accuracies = [trial["validation_accuracy"] for trial in chosen["a"]["trials"]]
     assert accuracies[chosen["a"]["taken"]] == max(accuracies)
     figures = json.loads((out / "reward" / "agreement.json").read_bytes())
-    assert figures["helpful"]["all"]["reward"]["pairs"] == 5
+    assert figures["helpful"]["all"]["reward"]["pairs"] == 4
     capsys.readouterr()
     assert reward.main(given) == 0, "the same command goes on"
     assert capsys.readouterr().err == "", "and nothing is run again"

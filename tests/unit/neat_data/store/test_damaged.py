@@ -101,3 +101,17 @@ def test_rejects_of_any_content_are_shown_folded_and_verified_or_refused(whole: 
     out = whole.with_name("folded")
     shutil.rmtree(out, ignore_errors=True)
     assert "not expected" not in run("compact", whole, "--out", out)
+
+
+def test_a_text_that_is_none_is_told_as_damage(whole: Path) -> None:
+    """A flipped bit that leaves an Arrow file, whose hash the quick readers do not compute."""
+    file = whole / SHARD
+    content = bytearray(file.read_bytes())
+    content[content.index(next(PreferenceDataset.open(whole).records()).responses[0].text.encode())] = 0xFF
+    file.write_bytes(content)
+    export = run("export", whole, "--to", "rrhf", "--out", whole.with_name("rrhf.jsonl"))
+    rescored = run("rescore", whole, "--reward-model", "benchmarks/cheap_reward.py:length", "--name", "length")
+    for output in (export, rescored):
+        assert "not expected" not in output
+        assert "neat-data verify" in output
+    assert f"{SHARD}: damaged" in run("verify", whole)
