@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neat_data.arguments import dataset_path, several, taken
+from neat_data.arguments import dataset_path, engine_spec, several, taken
 from neat_data.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def eval_request(options: Evaluate) -> EvalRequest:
         subject=str(options.model),
         queries=dataset_path(options.queries),
         rewards=several(options.reward_models),
+        engine=engine_spec(options),
         refusal=REFUSAL if options.refusal is None else options.refusal,
     )
 

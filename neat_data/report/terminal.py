@@ -93,7 +93,7 @@ def print_score_summary(summary: ScoreSummary, console: Console) -> None:
         )
     for note in summary.notes:
         print_line(console, note)
-    _print_cluster(summary.cluster, console)
+    print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.out}")
 
 
@@ -112,11 +112,11 @@ def _print_part(summary: ScoreSummary, part: Part, console: Console) -> None:
         print_line(console, f"next: the same command with --shards 0-{part.shards - 1}, or parts of that")
         return
     print_line(console, f"{part.made:,} shards made, {part.before:,} were there; the plan has {shards}.")
-    _print_cluster(summary.cluster, console)
+    print_cluster(summary.cluster, console)
     print_line(console, "next, once all are there: the same command with --phase finish")
 
 
-def _print_cluster(figures: ClusterFigures | None, console: Console) -> None:
+def print_cluster(figures: ClusterFigures | None, console: Console) -> None:
     """What Ray's workers did; nothing where there were none."""
     if figures is None:
         return
@@ -141,7 +141,7 @@ def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
     if summary.refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items())
         print_line(console, f"without a score: {reasons}")
-    _print_cluster(summary.cluster, console)
+    print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.dataset} --rank-by {summary.name}")
 
 
@@ -273,7 +273,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     """What became of the candidates, prompt by prompt, whether the prompts do what they say, and what to do next."""
     if summary.staged is not None:
         print_line(console, f"round {summary.round}: {summary.staged:,} samples wait to be scored.")
-        _print_cluster(summary.cluster, console)
+        print_cluster(summary.cluster, console)
         print_line(console, f"next: neat-data expand {summary.dataset} --phase score")
         return
     if summary.already:
@@ -295,7 +295,7 @@ def print_grow_summary(summary: GrowSummary, console: Console) -> None:
     _print_not_taken(counts, console)
     for warning in warnings(prompts):
         print_line(console, f"warning: {warning}")
-    _print_cluster(summary.cluster, console)
+    print_cluster(summary.cluster, console)
     print_line(console, f"next: neat-data stats {summary.dataset} --by polarity")
 
 

@@ -27,4 +27,4 @@ def eval_verb(options: Evaluate, output: Output) -> None:
     request = eval_request(options)
     with output.watcher() as watch:
         summary = evaluate(request, watch)
-    output.show(summary, lambda it, console: print_eval_summary(it.out, it.result, console, already=it.already))
+    output.show(summary, print_eval_summary)

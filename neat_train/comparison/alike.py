@@ -22,7 +22,7 @@ from neat_train.evaluation.result import AskedQueries
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 _APART = ("subject", "start", "queries", "prompt", "reward_models")  # may differ, or are looked at by themselves
-_SAID = ("seed", "refusal")  # the luck, and what is counted: answers compare all the same
+_SAID = ("seed", "refusal", "shard_rows")  # the luck, what is counted, the last bits: answers compare all the same
 _CHARACTERS = 120  # of a setting that differs
 _POLICY = ("weights", "config", "revision", "adapter")  # of a subject: what is compared
 _SEEDS = ("seed", "data_seed")

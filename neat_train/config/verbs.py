@@ -21,6 +21,7 @@ from neat_data.options.groups import (
     ThinkingOption,
     Watched,
     Where,
+    Workers,
 )
 from neat_data.options.option import Argument, Option
 from neat_data.options.words import DropBy
@@ -101,7 +102,7 @@ class Fit(OfDataset, Base, Watched):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Loading, ModelArguments, Base, Watched):
+class Evaluate(Loading, ModelArguments, Base, Workers, Watched):
     """Of `eval`."""
 
     model: Annotated[str | Path, Argument("A run, one of its checkpoints, a model's folder or a hub id.")] = field(
@@ -157,6 +158,7 @@ class Evaluate(Loading, ModelArguments, Base, Watched):
     split: Annotated[str | None, Option("Of a folder or a hub dataset.", unset="test")] = None
     format: Annotated[str, Option("The shape of the queries' rows.")] = "auto"
     max_new_tokens: Annotated[int, Option("Tokens of an answer at most.", min=1)] = 128
+    shard_rows: Annotated[int, Option("Queries a shard, the unit of work.", min=1)] = 256
     thinking: ThinkingOption = None
     refusal: Refusal = None
     max_length: Annotated[

@@ -12,19 +12,22 @@ The folder it writes:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from neat_data.models.sampler import Sample
-from neat_data.progress import Silent, Watcher
+from neat_data.progress import Silent, Watcher, say
+from neat_data.scoring.engine import ClusterFigures, Engine, cluster_figures
+from neat_data.scoring.engines import opened
+from neat_data.store.documents import Settings
 from neat_data.store.manifest import package_versions
 from neat_train.evaluation import figures
 from neat_train.evaluation.folder import ANSWERS_FILE, FORMAT, EvalFolder, read_eval
 from neat_train.evaluation.likelihood import ResponseLikelihood
-from neat_train.evaluation.measure import CHOSEN, EvaluationParts
+from neat_train.evaluation.measure import QueryShard, rewarded, together
 from neat_train.evaluation.outcome import (
     answer_rows,
     asked_queries,
@@ -33,24 +36,30 @@ from neat_train.evaluation.outcome import (
     measured_from,
     write_files,
 )
-from neat_train.evaluation.plan import EvalPlan, default_out, plan_evaluation, require_answerable
+from neat_train.evaluation.plan import EvalPlan, default_out, plan_evaluation, require_answerable, settings_of
+from neat_train.evaluation.policy import Policy
 from neat_train.evaluation.request import EvalRequest
 from neat_train.evaluation.result import EvalResult
+from neat_train.evaluation.stages import answering, check, comparing, run, scoring
 
 __all__ = ["EvalRequest", "EvalSummary", "evaluate", "read_answers", "read_eval"]
 
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """What came of it. `already`: the figures were there before; `result` is what eval.json holds."""
+    """What came of it.
+
+    `already`: the figures were there before; `result` is what eval.json holds; `cluster` says what Ray's workers did.
+    """
 
     out: Path
     already: bool
     result: EvalResult
+    cluster: ClusterFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"out": str(self.out), "already": self.already, **self.result.to_dict()}
+        return {"out": str(self.out), "already": self.already, **self.result.to_dict(), **cluster_figures(self.cluster)}
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -67,12 +76,15 @@ def evaluate(request: EvalRequest, watch: Watcher | None = None) -> EvalSummary:
     watch = watch or Silent()
     plan = plan_evaluation(request, watch)
     out = request.out or default_out(request, plan)
-    with EvalFolder.claim(out, plan.settings, request.queries, plan.files) as folder:
+    with EvalFolder.claim(out, plan.files) as folder, opened(request.engine, folder.parts.path) as engine:
+        with closing(engine.load(Policy, plan.policy)) as policy:
+            settings = settings_of(request, plan, policy.settings)
+        folder.begin(settings, request.queries)
         already = folder.finished
         if not already:
             require_answerable(request, plan)
-            folder.finish(_measured(request, plan, folder, watch))
-        return EvalSummary(out, already, folder.result())
+            folder.finish(_measured(request, plan, settings, folder, engine, watch))
+        return EvalSummary(out, already, folder.result(), engine.figures)
 
 
 def read_answers(folder: str | Path) -> pl.DataFrame:
@@ -86,27 +98,23 @@ def read_answers(folder: str | Path) -> pl.DataFrame:
         return pl.read_ipc(file)
 
 
-def _measured(request: EvalRequest, plan: EvalPlan, folder: EvalFolder, watch: Watcher) -> EvalResult:
-    """Every step, then every file but the last."""
+def _measured(
+    request: EvalRequest, plan: EvalPlan, settings: Settings, folder: EvalFolder, engine: Engine, watch: Watcher
+) -> EvalResult:
+    """Every stage, then every file but the last."""
     queries = plan.queries.queries
-    steps = EvaluationParts(folder, queries, request.seed, request.max_new_tokens, watch)
-    for reward in plan.rewards.values():
-        steps.check(reward)
-    samples = {decoding.name: steps.samples(plan.subject, decoding) for decoding in plan.decodings}
-    chosen, own, cut = steps.chosen_and(plan.subject, plan.decodings[1], samples["sampled"])
-    plan.subject.close()
-    kl = _kl(steps, plan, samples["sampled"], own)
-    texts = [
-        {
-            **{name: each[index].text for name, each in samples.items() if each[index].refused is None},
-            **({} if query.chosen is None else {CHOSEN: query.chosen}),
-        }
-        for index, query in enumerate(queries)
-    ]
-    scored = {name: steps.rewards(reward, texts) for name, reward in plan.rewards.items()}
+    shards = QueryShard(folder.parts, "", queries, plan.decodings, request.seed, request.max_new_tokens).cut(
+        request.shard_rows
+    )
+    _run(plan, shards, engine, watch)
+    samples = {decoding.name: [s for shard in shards for s in shard.samples(decoding)] for decoding in plan.decodings}
+    found = together(shard.likelihood() for shard in shards)
+    say(watch, found.notes)
+    kl = _kl(plan, shards, found.samples)
+    scored = {name: rewarded(shard.rewarded(reward) for shard in shards) for name, reward in plan.rewards.items()}
     rewards = {name: each.rewards for name, each in scored.items()}
     table = answer_rows(plan, samples, kl, rewards)
-    write_files(plan, request.seed, folder.path, table, samples, chosen, rewards)
+    write_files(plan, request.seed, folder.path, table, samples, found.chosen, rewards)
     return EvalResult(
         format=FORMAT,
         subject=plan.subject.name,
@@ -114,21 +122,31 @@ def _measured(request: EvalRequest, plan: EvalPlan, folder: EvalFolder, watch: W
         queries=asked_queries(plan.queries),
         prompt=request.prompt,
         seed=request.seed,
-        settings=plan.settings,
+        settings=settings,
         reward_models={name: each.settings for name, each in scored.items()},
-        left_out=left_out_of(samples, cut, scored),
-        perplexity=chosen_perplexity(chosen, cut),
+        left_out=left_out_of(samples, found.cut, scored),
+        perplexity=chosen_perplexity(found.chosen, found.cut),
         decodings=figures.decodings(table, list(rewards)),
         versions=package_versions(),
     )
 
 
-def _kl(
-    steps: EvaluationParts, plan: EvalPlan, samples: Sequence[Sample], own: Sequence[ResponseLikelihood | None]
-) -> list[float | None]:
+def _run(plan: EvalPlan, shards: Sequence[QueryShard], engine: Engine, watch: Watcher) -> None:
+    """Have every part made, after a look at the reward models."""
+    rewards = {name: scoring(shards, reward) for name, reward in plan.rewards.items()}
+    for name, stage in rewards.items():
+        if (settings := check(stage, engine, watch)) is not None:
+            say(watch, plan.rewards[name].strange(settings))
+    run(answering(shards, plan.policy), engine, watch)
+    if plan.began_from is not None:
+        run(comparing(shards, plan.began_from, plan.subject.max_length), engine, watch)
+    for stage in rewards.values():
+        run(stage, engine, watch)
+
+
+def _kl(plan: EvalPlan, shards: Sequence[QueryShard], own: Sequence[ResponseLikelihood | None]) -> list[float | None]:
     """Log-probability under the subject less that under its start, of every sample."""
-    if plan.start is None:
-        return [None] * len(samples)
-    theirs = steps.likelihood(plan.start, plan.subject, plan.decodings[1], samples)
-    plan.start.close()
+    if plan.began_from is None:
+        return [None] * len(own)
+    theirs = [likelihood for shard in shards for likelihood in shard.at_start()]
     return [None if a is None or b is None else a.logp - b.logp for a, b in zip(own, theirs, strict=True)]

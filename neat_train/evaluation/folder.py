@@ -1,14 +1,15 @@
 """The folder of an evaluation: which settings it belongs to, what of it is done, and who may write to it.
 
-Every step's result is a part, an Arrow file under `.parts` that has its name only when it is whole, so that the same
-command goes on behind the last of them. `eval.json` is written last, and the parts are removed. Until then other reward
-models may be named than before: no part but that of their own rewards depends on them.
+Every step's result for one shard of the queries is a part, an Arrow file under `.parts` that has its name only when it
+is whole, so that the same command makes those that are missing, and no other. `eval.json` is written last, and the
+parts are removed. Until then other reward models may be named than before: no parts but those of their own rewards
+depend on them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,28 @@ Made = tuple[pa.Table, Metadata]  # rows, and what is to be remembered of how th
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """What the steps of an evaluation made so far; whoever sees the folder may add to it."""
+
+    path: Path
+
+    def has(self, name: str) -> bool:
+        """Whether a part was made."""
+        return self._place(name).is_file()
+
+    def put(self, name: str, made: Made) -> None:
+        """Keep a part, whole or not at all."""
+        write_shard(self._place(name), *made)
+
+    def read(self, name: str) -> Made:
+        """What `put` was given."""
+        return read_shard(self._place(name)), shard_metadata(self._place(name))
+
+    def _place(self, part: str) -> Path:
+        return self.path / f"{part}.arrow"
+
+
+@dataclass(frozen=True, slots=True)
 class EvalFolder:
     """A folder, held by this process.
 
@@ -61,28 +84,39 @@ class EvalFolder:
 
     @classmethod
     @contextmanager
-    def claim(cls, path: Path, settings: Settings, source: str, files: tuple[str, ...] = ()) -> Iterator[EvalFolder]:
+    def claim(cls, path: Path, files: tuple[str, ...] = ()) -> Iterator[EvalFolder]:
         """Make the folder and hold it.
+
+        Raises:
+            InputError: the folder cannot be made, another process holds it, or it holds something else.
+        """
+        folder = cls(path, files)
+        _require_ours(path)
+        with claimed(path):
+            try:
+                yield folder
+            finally:
+                folder._tidy()
+
+    def begin(self, settings: Settings, source: str) -> None:
+        """Write down what the evaluation is made with, or see that it is what it was begun with.
 
         Args:
             settings: all that can change a figure.
             source: of the queries, as the user gave it.
 
         Raises:
-            InputError: the folder cannot be made, another process holds it, it holds an evaluation with other settings,
-                or something else.
+            InputError: it holds an evaluation with other settings.
         """
-        folder = cls(path, files)
-        _require_ours(path)
-        folder._require(settings, source)
-        with claimed(path):
-            with full_disk_explained(path):
-                (path / _PARTS).mkdir(exist_ok=True)
-            put(path / _PARTS / _SETTINGS, {"settings": settings, "queries": {"source": source}})
-            try:
-                yield folder
-            finally:
-                folder._tidy()
+        self._require(settings, source)
+        with full_disk_explained(self.path):
+            self.parts.path.mkdir(exist_ok=True)
+        put(self.parts.path / _SETTINGS, {"settings": settings, "queries": {"source": source}})
+
+    @property
+    def parts(self) -> Parts:
+        """What its figures are made of."""
+        return Parts(self.path / _PARTS)
 
     @property
     def finished(self) -> bool:
@@ -94,26 +128,12 @@ class EvalFolder:
         """What `finish` was given."""
         return read_eval(self.path)
 
-    def has(self, name: str) -> bool:
-        """Whether a part was made."""
-        return self._place(name).is_file()
-
-    def part(self, name: str, make: Callable[[], Made]) -> Made:
-        """A part, made unless it was made before."""
-        path = self._place(name)
-        if not path.is_file():
-            write_shard(path, *make())
-        return read_shard(path), shard_metadata(path)
-
     def finish(self, result: EvalResult) -> None:
         """Write the figures."""
         put(self.path / EVAL, result.to_dict())
 
-    def _place(self, part: str) -> Path:
-        return self.path / _PARTS / f"{part}.arrow"
-
     def _require(self, settings: Settings, source: str) -> None:
-        places = (self.path / EVAL, self.path / _PARTS / _SETTINGS)
+        places = (self.path / EVAL, self.parts.path / _SETTINGS)
         stored = next((content for place in places if (content := read(place)) is not None), None)
         if stored is None:
             return
@@ -137,7 +157,7 @@ class EvalFolder:
 
     def _tidy(self) -> None:
         """Leave nothing but results behind, and what they are made of until they are there."""
-        parts = self.path / _PARTS
+        parts = self.parts.path
         if self.finished or not any(parts.glob("*.arrow")):
             shutil.rmtree(parts, ignore_errors=True)
 

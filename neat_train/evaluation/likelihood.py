@@ -10,20 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedModel
 
 from neat_data.models.device import out_of_memory_as_ours
 from neat_data.models.encode import EncodedQuery, encode_query
 from neat_data.models.out_of_memory import halving
 from neat_data.models.reward_models.transformers import ACCELERATOR_BUDGET, CPU_BUDGET
 from neat_data.models.sampler import Sample, Sampling
-from neat_data.progress import Silent, Watcher, say
+from neat_data.models.templates import ChatTemplate
 from neat_data.prompts.sets import Prompt
 from neat_data.record import Record, Response, response_id
+from neat_data.scoring.workers import Advance
 from neat_train.data import batches
+from neat_train.data.batches import PackingMode
 from neat_train.data.examples import Encoder, Example, TrainedResponse
 from neat_train.evaluation.queries import EvalQuery
 from neat_train.evaluation.subject import Subject, asked
-from neat_train.policy.logprobs import logps, prepare
+from neat_train.policy.logprobs import logps
 
 Key = tuple[tuple[int, ...], tuple[int, ...]]  # query, response: equal ones have equal log-probabilities
 
@@ -62,12 +65,18 @@ def _record(query: EvalQuery, text: str) -> Record:
 
 
 def sample_examples(
-    subject: Subject, queries: Sequence[EvalQuery], samples: Sequence[Sample], prompt: Prompt, max_new_tokens: int
+    template: ChatTemplate,
+    max_length: int,
+    queries: Sequence[EvalQuery],
+    samples: Sequence[Sample],
+    prompt: Prompt,
+    max_new_tokens: int,
 ) -> list[Example | None]:
     """Samples as they were drawn, token by token, behind what of the query they were drawn after.
 
     Args:
-        subject: that drew them: how much of a query it sees depends on its window.
+        template: of the subject that drew them.
+        max_length: its window, on which it depends how much of a query it saw.
         samples: of `queries`, under `prompt`.
 
     Returns:
@@ -75,7 +84,7 @@ def sample_examples(
     """
     asks = asked(queries, prompt, Sampling(max_new_tokens=max_new_tokens), 0)
     return [
-        _sampled(encode_query(ask, subject.template, subject.max_length), query, sample)
+        _sampled(encode_query(ask, template, max_length), query, sample)
         for ask, query, sample in zip(asks, queries, samples, strict=True)
     ]
 
@@ -87,27 +96,27 @@ def _sampled(asked: EncodedQuery, query: EvalQuery, sample: Sample) -> Example |
 
 
 def likelihoods(
-    subject: Subject, examples: Sequence[Example], watch: Watcher | None = None
+    model: PreTrainedModel, path: PackingMode, examples: Sequence[Example], advance: Advance
 ) -> dict[Key, ResponseLikelihood]:
-    """How likely the subject finds every response of the examples.
+    """How likely a policy finds every response of the examples.
 
     Responses behind the same query run in one tree.
+
+    Args:
+        model: as `prepare` left it, which chose the path.
+        advance: hears of the tokens that were run.
 
     Raises:
         RunError: out of memory even with a small budget.
     """
-    watch = watch or Silent()
-    model = subject.decoder.model
-    choice = prepare(model, attention=subject.attention, backward=False)
-    say(watch, choice.note.splitlines())
     default = CPU_BUDGET if model.device.type == "cpu" else ACCELERATOR_BUDGET
 
     def run(budget: int | None) -> dict[Key, ResponseLikelihood]:
         by_key: dict[Key, ResponseLikelihood] = {}
-        for batch in batches.micro_batches(_together(examples), budget or default, choice.path):
+        for batch in batches.micro_batches(_together(examples), budget or default, path):
             with torch.no_grad(), out_of_memory_as_ours(model.device, budget or default):
                 by_key.update(_summed(logps(model, batch.to(model.device)).cpu(), batch))
-            watch.advance(batch.answers, batch.tokens)
+            advance(0, batch.tokens)
         return by_key
 
     return halving(run, default)[0] if examples else {}

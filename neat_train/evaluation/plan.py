@@ -15,9 +15,10 @@ from neat_data.rounds.candidates import Rules
 from neat_data.store.documents import Settings
 from neat_train.evaluation.files import ALPACA, ARENA, responses_file
 from neat_train.evaluation.folder import ANSWERS_FILE, RECORDS_FILE
-from neat_train.evaluation.measure import Decoding
+from neat_train.evaluation.measure import SAMPLED, Decoding
+from neat_train.evaluation.policy import PolicySpec
 from neat_train.evaluation.queries import Queries, open_queries
-from neat_train.evaluation.request import EvalRequest
+from neat_train.evaluation.request import SHARD_ROWS, EvalRequest
 from neat_train.evaluation.reward_models import NamedReward, RewardOptions, named_rewards, scored_before
 from neat_train.evaluation.subject import Subject, asked, named_prompt
 from neat_train.run_folder import SETTINGS
@@ -28,18 +29,27 @@ class EvalPlan:
     """Everything that was asked for, found and not yet loaded.
 
     Attributes:
-        start: the policy that KL is measured from; None: it is not known, and KL is left out.
+        policy: what is evaluated.
+        began_from: the policy that KL is measured from; None: it is not known, and KL is left out.
         rules: which answers count as refusals.
-        settings: what decides the figures, for the folder.
     """
 
-    subject: Subject
-    start: Subject | None
+    policy: PolicySpec
+    began_from: PolicySpec | None
     queries: Queries
     decodings: tuple[Decoding, ...]
     rewards: dict[str, NamedReward]
     rules: Rules
-    settings: Settings
+
+    @property
+    def subject(self) -> Subject:
+        """What is evaluated."""
+        return self.policy.subject
+
+    @property
+    def start(self) -> Subject | None:
+        """What KL is measured from."""
+        return None if self.began_from is None else self.began_from.subject
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -58,8 +68,9 @@ def plan_evaluation(request: EvalRequest, watch: Watcher) -> EvalPlan:
         raise InputError("an empty expression is found in every answer; give one that tells refusals", field="refusal")
     rules = Rules(refusal=request.refusal)
     prompt, negative = named_prompt(request.prompt), named_prompt(request.negative)
-    subject = request.open(request.subject)
-    start = _start(request, subject, watch)
+    policy = PolicySpec(request.subject, request, request.device)
+    subject = policy.subject
+    began_from = _start(request, subject, watch)
     rewards = named_rewards(
         request.rewards,
         RewardOptions(request.device, request.trust_remote_code, request.reward_templates, request.reward_args),
@@ -75,36 +86,34 @@ def plan_evaluation(request: EvalRequest, watch: Watcher) -> EvalPlan:
     )
     decodings = (
         Decoding("greedy", prompt, 0.0),
-        Decoding("sampled", prompt, 1.0),
+        Decoding(SAMPLED, prompt, 1.0),
         Decoding("negative", negative, 1.0),
     )
-    settings = _settings(request, subject, start, queries, rewards, rules)
-    return EvalPlan(subject, start, queries, decodings, rewards, rules, settings)
+    return EvalPlan(policy, began_from, queries, decodings, rewards, rules)
 
 
-def _settings(
-    request: EvalRequest,
-    subject: Subject,
-    start: Subject | None,
-    queries: Queries,
-    rewards: dict[str, NamedReward],
-    rules: Rules,
-) -> Settings:
-    """What decides the figures."""
+def settings_of(request: EvalRequest, plan: EvalPlan, subject: Settings) -> Settings:
+    """What decides the figures.
+
+    Args:
+        subject: what the subject says of itself where it runs.
+    """
+    queries, cut = plan.queries, request.shard_rows
     return {
-        "subject": subject.settings,
-        "start": start and start.identity,
+        "subject": subject,
+        "start": plan.start and plan.start.identity,
         "queries": {"sha256": queries.sha256, "count": len(queries.queries)},
         "prompt": named_prompt(request.prompt).to_dict(),
         "negative": named_prompt(request.negative).to_dict(),
         "seed": request.seed,
         "max_new_tokens": request.max_new_tokens,
-        "reward_models": {name: reward.identity for name, reward in rewards.items()},
-        "refusal": rules.refusal,
+        "reward_models": {name: reward.identity for name, reward in plan.rewards.items()},
+        "refusal": plan.rules.refusal,
+        **({} if cut == SHARD_ROWS else {"shard_rows": cut}),  # as evaluations of earlier versions lack it
     }
 
 
-def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | None:
+def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> PolicySpec | None:
     """The policy that KL is measured from: the one asked for, else the one that the run began from."""
     spec = request.start or subject.start
     if spec is None:
@@ -115,7 +124,8 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
         watch.say(f"KL is left out: {unknown[subject.kind]}", advice="name it: {start} POLICY")
         return None
     try:
-        start = request.open(spec, trusted=request.start is not None or spec == subject.base)
+        policy = PolicySpec(spec, request, request.device, trusted=request.start is not None or spec == subject.base)
+        start = policy.subject
     except InputError as error:
         raise error.renamed({None: "start"}) from error
     if request.start is None and (other := changed_since(subject, start)):
@@ -138,7 +148,7 @@ def _start(request: EvalRequest, subject: Subject, watch: Watcher) -> Subject | 
             value=spec,
             advice=f"say {{max_length}} {start.max_length} for both",
         )
-    return start
+    return policy
 
 
 def changed_since(subject: Subject, start: Subject) -> str | None:

@@ -9,7 +9,10 @@ from typing import Any
 
 from neat_data.options.words import Thinking
 from neat_data.rounds.candidates import REFUSAL
+from neat_data.scoring.engine import HERE, EngineSpec
 from neat_train.evaluation.subject import Subject, open_subject
+
+SHARD_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class EvalRequest:
         refusal: a regular expression; an answer in whose first 200 characters it is found counts as a refusal.
         device, dtype, chat_template, thinking, template_args, max_length, token_budget, model_args, base: as
             `open_subject` takes them.
+        shard_rows: queries that are answered and scored at a time, the unit of work and of retry.
+        engine: where that is done.
         trust_remote_code: whether code that comes with a model is run: with one that the user named, or its base.
     """
 
@@ -58,6 +63,8 @@ class EvalRequest:
     base: str | None = None
     reward_templates: tuple[str, ...] = ()
     reward_args: tuple[str, ...] = ()
+    shard_rows: int = SHARD_ROWS
+    engine: EngineSpec = HERE
 
     def open(self, spec: str, *, trusted: bool = True) -> Subject:
         """A subject with the options of this request; one that the user did not name brings no code."""

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from neat_data.errors import InputError, NeatError
 from neat_data.models.arguments import model_arguments
+from neat_data.models.load import load_reward_model
 from neat_data.models.reward_adapter import reward_source
-from neat_data.models.reward_model import RewardModelSpec
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
 from neat_data.models.templates import HH
 from neat_data.models.weights import sha256_of
 from neat_data.record import canonical_json
@@ -143,6 +144,16 @@ class NamedReward:
         if self.spec.score == "whole":
             how["score"] = self.spec.score
         return hashlib.sha256(canonical_json([self.name, self.identity, how]).encode()).hexdigest()[:16]
+
+    @property
+    def part(self) -> str:
+        """The kind of its parts of an evaluation."""
+        return f"rewards-{self.key}"
+
+    def load(self, spec: RewardModelSpec) -> RewardModel:
+        """The model, on the device of `spec`."""
+        with self.in_errors():
+            return load_reward_model(spec)
 
     def strange(self, settings: Settings) -> list[str]:
         """What makes its rewards under these settings other ones than before, a line for each time before."""

@@ -34,9 +34,9 @@ from neat_data.models.trees.attention_choice import asked_attention
 from neat_data.models.trees.exactness import configured_window
 from neat_data.models.weights import identity_of, load_policy, load_policy_shape
 from neat_data.options.words import Thinking
-from neat_data.progress import Silent, Watcher
 from neat_data.prompts.sets import Prompt, load_prompts
 from neat_data.record import canonical_json
+from neat_data.scoring.workers import Advance
 from neat_data.store.documents import Arguments, Settings
 from neat_train.config.settings import of_earlier_versions
 from neat_train.documents import PolicyContent
@@ -62,7 +62,6 @@ class Subject:
         model_label: for `Response.model`.
         template, stops, tokenizer_id: as training uses them.
         max_length: tokens of query and answer together.
-        token_budget: (query + new tokens) x rows of one batch.
         start: what `open_subject` takes for the policy that the run began from; None where it is not known.
         began_with: the identity of that policy, as the run wrote it down.
         trust_remote_code: whether code that comes with the model is run.
@@ -79,7 +78,6 @@ class Subject:
     stops: Stops
     tokenizer_id: str
     max_length: int
-    token_budget: int
     start: str | None
     began_with: PolicyContent
     trust_remote_code: bool
@@ -96,13 +94,18 @@ class Subject:
         return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()
 
     @property
+    def token_budget(self) -> int:
+        """(query + new tokens) x rows of one batch, on its device; InputError where it is none."""
+        return budget_of(self._asked, resolve_device(self._asked.device))
+
+    @property
     def attention(self) -> str:
         """That was asked for over token trees; InputError for one that is unknown."""
         return asked_attention(self._asked.model_args)
 
     @property
     def settings(self) -> Settings:
-        """JSON-able; all that can change an answer or a log-probability. No paths."""
+        """JSON-able; all that can change an answer or a log-probability, on the device of this machine. No paths."""
         device = resolve_device(self._asked.device)
         return {
             **self.identity,
@@ -220,7 +223,6 @@ def _subject(spec: str, asked: SamplerSpec, recorded: _Recorded | None, *, base_
         stops=stops,
         tokenizer_id=tokenizer_id(template, stops),
         max_length=_longest(asked, configured_window(config)),
-        token_budget=budget_of(asked, resolve_device(asked.device)),
         start=start_of(recorded.policy) if recorded else None,
         began_with=recorded.policy if recorded else {},
         trust_remote_code=asked.trust_remote_code,
@@ -289,7 +291,7 @@ def answers(
     temperature: float = 1.0,
     seed: int = 0,
     max_new_tokens: int = 128,
-    watch: Watcher | None = None,
+    advance: Advance | None = None,
 ) -> list[Sample]:
     """One answer a query, in their order; `Sample.refused` says why there is none.
 
@@ -298,17 +300,15 @@ def answers(
         temperature: 0 is greedy.
         seed: with the query's id and the prompt's name it decides the answer, whatever else is asked, so that two
             subjects are compared with the same luck.
+        advance: hears of (answers, tokens) done.
 
     Raises:
         InputError: the new tokens leave no room for a query.
         RunError: out of memory even with a small budget.
     """
-    watch = watch or Silent()
     asks = asked(queries, prompt, Sampling(temperature=temperature, max_new_tokens=max_new_tokens), seed)
     decoder = subject.decoder
-    return halving(
-        lambda smaller: decoder.sample(asks, token_budget=smaller, advance=watch.advance), decoder.token_budget
-    )[0]
+    return halving(lambda smaller: decoder.sample(asks, token_budget=smaller, advance=advance), decoder.token_budget)[0]
 
 
 def asked(queries: Sequence[EvalQuery], prompt: Prompt, sampling: Sampling, seed: int) -> list[Ask]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from neat_data.report.escape import one_line
 from neat_data.report.tables import MISSING, Table, number, percent
-from neat_data.report.terminal import print_line, print_tables
+from neat_data.report.terminal import print_cluster, print_line, print_tables
 from neat_train.evaluation.result import (
     Estimate,
     EvalResult,
@@ -21,14 +20,18 @@ from neat_train.evaluation.result import (
 )
 from neat_train.statistics import FEW
 
+if TYPE_CHECKING:
+    from neat_train.evaluation.evaluate import EvalSummary
+
 _INTERVALS = (
     f"intervals are 95 % ones over queries: bootstrapped, below {FEW} values Student's t, of win rates always Tango's"
 )
 
 
-def print_eval_summary(out: Path, result: EvalResult, console: Console, *, already: bool) -> None:
+def print_eval_summary(summary: EvalSummary, console: Console) -> None:
     """What was measured, where it lies, and the figures."""
-    if already:
+    out, result = summary.out, summary.result
+    if summary.already:
         print_line(console, f"{out}: was finished before; these are its figures.")
     queries = result.queries
     print_line(console, f"{result.subject.label} on {queries.name}: {queries.count:,} queries, {_prompted(result)}")
@@ -38,6 +41,7 @@ def print_eval_summary(out: Path, result: EvalResult, console: Console, *, alrea
     console.print()
     print_tables(tables(result), console)
     print_line(console, _INTERVALS)
+    print_cluster(summary.cluster, console)
     print_line(console, f"every figure: {out}/eval.json; every answer: {out}/answers.arrow")
 
 

@@ -142,7 +142,7 @@ class Model:
                 temperature=asked.temperature,
                 seed=asked.seed,
                 max_new_tokens=asked.max_new_tokens,
-                watch=watch,
+                advance=watch.advance,
             )
         finally:
             self.subject.close()

@@ -305,12 +305,13 @@ def test_what_is_left_out_is_counted_and_shown(request_, tiny_reward, tmp_path):
     (tmp_path / "f.py").write_text(function)
     rewards = (f"{tmp_path / 'f.py'}:none",)
     request = replace(request_, rewards=rewards, queries=str(tmp_path / "x.jsonl"), max_length=128, out=tmp_path / "e")
-    result = evaluate(request).result
+    summary = evaluate(request)
+    result = summary.result
     assert result.queries.left_out == {"empty_query": 1}
     assert result.left_out.answers["greedy"] == {"query_too_long": 1}
     assert result.decodings["greedy"].unanswered == 1
     console = Console(file=io.StringIO(), width=400)
-    print_eval_summary(request.out, result, console, already=False)
+    print_eval_summary(summary, console)
     assert "left out or cut: rows of the source (empty_query 1); greedy answers (query_too_long 1)" in (
         console.file.getvalue()
     )
