@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from neat_data.errors import InputError
 from neat_data.options.groups import Admitting, Dataset, Reading, RewardModel, Workers
 from neat_data.options.verbs import AddResponses, Expand, Export, Rescore, Score
-from neat_data.options.words import Compression, DropBy, ScorePhase
+from neat_data.options.words import Compression, DropBy
 from neat_data.store.address import folder_or_url
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from neat_data.rounds.finish import Scoring
     from neat_data.rounds.sampling import Draws
     from neat_data.scoring.engine import EngineSpec
+    from neat_data.scoring.numbers import Numbers
     from neat_data.scoring.request import ScoreRequest
     from neat_data.scoring.rescore import RescoreRequest
     from neat_data.store.dataset import PreferenceDataset
@@ -31,25 +32,27 @@ T = TypeVar("T")
 
 def score_request(options: Score) -> ScoreRequest:
     """What `score` takes."""
-    from neat_data.scoring.numbers import Numbers
     from neat_data.scoring.request import ScoreRequest
 
-    finishes = _score_phase(options) == "finish"
-    if not finishes and (options.reward_model is None) == (options.rewards == "model"):
+    shards = _shards(options)
+    if options.phase != "finish" and (options.reward_model is None) == (options.rewards == "model"):
         raise InputError(
             "nothing, or too much, says what scores", advice="Say either {reward_model} or {rewards} given"
         )
     spec = None if options.reward_model is None else reward_spec(options.reward_model, options)
     own = {"compression": compression(options.compression), "engine": engine_spec(options)}
-    shards = None if options.shards is None else Numbers.read(options.shards)
     return taken(ScoreRequest, options, reward=spec, columns=column_places(options.columns), shards=shards, **own)
 
 
-def _score_phase(options: Score) -> ScorePhase:
-    """Raises InputError where it is said twice what of a dataset is made."""
-    if options.shards is not None and options.phase != "all":
+def _shards(options: Score | Rescore) -> Numbers | None:
+    """Which shards are made; raises InputError where it is said twice what of a dataset is."""
+    from neat_data.scoring.numbers import Numbers
+
+    if options.shards is None:
+        return None
+    if options.phase != "all":
         raise InputError("makes no shards", field="phase", value=options.phase, advice="Leave {phase} or {shards} out.")
-    return options.phase
+    return Numbers.read(options.shards)
 
 
 def engine_spec(options: Workers) -> EngineSpec:
@@ -68,7 +71,8 @@ def rescore_request(options: Rescore) -> RescoreRequest:
     from neat_data.scoring.rescore import RescoreRequest
 
     spec = reward_spec(options.reward_model, options)
-    return RescoreRequest(folder_or_url(dataset_path(options.dataset)), options.name, spec, engine_spec(options))
+    dataset = folder_or_url(dataset_path(options.dataset))
+    return RescoreRequest(dataset, options.name, spec, engine_spec(options), options.phase, _shards(options))
 
 
 def expand_request(options: Expand) -> ExpandRequest:

@@ -22,7 +22,7 @@ from neat_data.options.groups import (
     Workers,
 )
 from neat_data.options.option import Argument, Option
-from neat_data.options.words import Form, PairsOf, Phase, Rewards, SamplerBackend, ScorePhase
+from neat_data.options.words import Form, PairsOf, Phase, RescorePhase, Rewards, SamplerBackend, ScorePhase
 
 if TYPE_CHECKING:
     from neat_data.models.sampler import SamplerSpec
@@ -69,6 +69,11 @@ class Rescore(OfDataset, RewardLoading, Workers, Watched):
         Option("A classifier, file.py:function, http://…, judge:MODEL, or implicit:RUN, a policy's own log-ratios."),
     ]
     name: Annotated[str, Option("What the scores are called: a plain word.")]
+    phase: Annotated[RescorePhase, Option("finish: enter what jobs made with {shards}; no model is loaded.")] = "all"
+    shards: Annotated[
+        str | None,
+        Option("Score these shards, counted through all rounds, say 0-99, on any machine that sees {dataset}."),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ Form = Literal["trl-dpo", "trl-sft", "trl-kto", "trl-reward", "rrhf", "parquet",
 Part = Literal["answer", "whole"]
 PairsOf = Literal["best-worst", "mu-2sigma", "random", "labels", "all", "reviews"]
 Phase = Literal["both", "sample", "score"]
+RescorePhase = Literal["all", "finish"]
 Rewards = Literal["model", "given"]
 SamplerBackend = Literal["auto", "transformers", "vllm", "openai"]
 ScorePhase = Literal["all", "plan", "finish"]

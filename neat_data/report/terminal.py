@@ -135,6 +135,14 @@ def print_cluster(figures: ClusterFigures | None, console: Console) -> None:
 
 def print_rescore_summary(summary: RescoreSummary, console: Console) -> None:
     """What was scored, what was refused, and what to do next."""
+    if (part := summary.part) is not None:
+        print_line(
+            console,
+            f"{part.made:,} shards scored, {part.before:,} were there; the dataset has {part.source_rows:,} rows in "
+            f"{part.shards:,} shards.",
+        )
+        print_cluster(summary.cluster, console)
+        return print_line(console, "next, once all are there: the same command with --phase finish")
     if not summary.scored_now:
         print_line(console, f"scores/{summary.name} was complete already: same model, same settings; nothing was done.")
     print_line(console, f"scores/{summary.name}: {summary.responses:,} responses, {summary.scored_now:,} scored now.")

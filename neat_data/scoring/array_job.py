@@ -64,15 +64,10 @@ def finish(request: ScoreRequest, watch: Watcher) -> ScoreSummary:
         done = folder.done(0) if folder.begun else set()
         if lacking := set(range(plan.shards)) - done:
             raise InputError(
-                f"{out}: {len(lacking):,} of {plan.shards:,} shards are missing ({_shown(lacking)}).",
+                f"{out}: {len(lacking):,} of {plan.shards:,} shards are missing ({Numbers.of(lacking).shortly}).",
                 advice="Make them first: the command of the jobs, with their numbers in {shards}.",
             )
         return completed(folder, plan, given=folder.settings["reward_model"] == GIVEN)
-
-
-def _shown(numbers: set[int]) -> str:
-    text = str(Numbers.of(numbers))
-    return text if len(text) < 100 else text[:100].rpartition(",")[0] + ", …"
 
 
 def _folder(request: ScoreRequest) -> Path:

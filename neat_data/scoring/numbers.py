@@ -50,5 +50,11 @@ class Numbers:
         """Every number that is smaller than `end`, once, in order."""
         return sorted({n for first, last in self.ranges for n in range(first, min(last + 1, end))})
 
+    @property
+    def shortly(self) -> str:
+        """As `str`, its end left out where it is long."""
+        text = str(self)
+        return text if len(text) < 100 else text[:100].rpartition(",")[0] + ", …"
+
     def __str__(self) -> str:
         return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)

@@ -1,39 +1,36 @@
 """Score every response of a dataset with a further reward model: `scores/NAME` beside the dataset's own rewards.
 
 The shard is the unit of work, as in `score`: one file of scores for each shard of each round, so the same call again
-goes on where it stopped, and scores what later rounds added. Nothing in the dataset itself changes.
+goes on where it stopped, and scores what later rounds added. Nothing in the dataset itself changes. The dataset is the
+plan of a job array: `--shards 0-99` counts its shards through all rounds; what jobs made is entered by the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from neat_data.errors import RunError
+from neat_data.errors import InputError
 from neat_data.models.load import load_reward_model
-from neat_data.models.out_of_memory import score_tasks
-from neat_data.models.reward_model import RewardModel, RewardModelSpec, Scored, Task
-from neat_data.progress import Silent, Watcher
-from neat_data.record import Message, Messages
-from neat_data.scoring.assemble import computed_by
+from neat_data.models.reward_model import RewardModel, RewardModelSpec
+from neat_data.options.words import RescorePhase
+from neat_data.progress import Silent, Watcher, say
 from neat_data.scoring.engine import HERE, ClusterFigures, Engine, EngineSpec, cluster_figures
 from neat_data.scoring.engines import opened
-from neat_data.scoring.workers import Advance, Work
+from neat_data.scoring.numbers import Numbers
+from neat_data.scoring.request import Part
+from neat_data.scoring.rescore_work import Job, RescoreWork
 from neat_data.store.address import DatasetPath
-from neat_data.store.atomic import remove_leftovers
+from neat_data.store.atomic import locked, remove_leftovers
 from neat_data.store.dataset import PreferenceDataset
-from neat_data.store.documents import Settings
 from neat_data.store.folder import DatasetFolder
-from neat_data.store.location import locate
 from neat_data.store.manifest import Manifest, package_versions
-from neat_data.store.scores.folder import ScoresFolder, commit_scores, score_table
-from neat_data.store.scores.format import ScoreShard, check_name
-from neat_data.store.shard import ShardEntry, read_shard
+from neat_data.store.scores.folder import ScoresFolder, begin_together
+from neat_data.store.scores.format import ScoreShard, check_name, scores_name, shards_of
+from neat_data.store.shard import ShardEntry
 
 
 @dataclass(frozen=True)
@@ -45,19 +42,23 @@ class RescoreRequest:
         name: what the scores are called, a plain word.
         reward: the reward model.
         engine: where shards are scored.
+        phase: `finish` enters what jobs made, and loads no model.
+        shards: score these, counted through all rounds, and leave the rest to others; None is all of them.
     """
 
     dataset: DatasetPath
     name: str
     reward: RewardModelSpec
     engine: EngineSpec = HERE
+    phase: RescorePhase = "all"
+    shards: Numbers | None = None
 
 
 @dataclass(frozen=True)
 class RescoreSummary:
-    """What came of it: responses with scores, those scored just now, and those the model refused, by reason.
+    """What came of it: responses with scores, those scored (or entered) just now, and those refused, by reason.
 
-    `cluster` says what Ray's workers did.
+    `part` says what was done of a dataset of which others score the rest; `cluster` what Ray's workers did.
     """
 
     dataset: DatasetPath
@@ -65,12 +66,14 @@ class RescoreSummary:
     responses: int
     scored_now: int
     refused: dict[str, int]
+    part: Part | None = None
     cluster: ClusterFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
+        part = vars(self.part) if self.part else {}
         counts = {"responses": self.responses, "scored_now": self.scored_now, "refused": self.refused}
-        return {"dataset": str(self.dataset), "name": self.name, **counts, **cluster_figures(self.cluster)}
+        return {"dataset": str(self.dataset), "name": self.name, **counts, **part, **cluster_figures(self.cluster)}
 
 
 def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSummary:
@@ -86,6 +89,10 @@ def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSum
     watch = watch or Silent()
     check_name(request.name)
     PreferenceDataset.open(request.dataset)  # a folder that is no dataset must not become one by being claimed
+    if request.shards is not None:
+        return _make_some(request, request.shards, watch)
+    if request.phase == "finish":
+        return _finish(request, watch)
     with (
         DatasetFolder.claim(request.dataset, watch.say) as folder,
         opened(request.engine, folder.place.workplace) as engine,
@@ -100,59 +107,30 @@ def rescore(request: RescoreRequest, watch: Watcher | None = None) -> RescoreSum
         missing = scores.missing
         _make_missing(scores, missing, folder.manifest.round(0).numbers(), request, engine, model, watch)
         remove_leftovers(folder.place.workplace)  # of workers that died
-        return RescoreSummary(
-            dataset=request.dataset,
-            name=request.name,
-            responses=sum(shard.entry.responses for shard in scores.scores.shards),
-            scored_now=sum(entry.responses for _, _, entry in missing),
-            refused=scores.scores.refused,
-            cluster=engine.figures,
-        )
+        now = sum(entry.responses for _, _, entry in missing)
+        return replace(_summary(request, scores.scores.shards, now), cluster=engine.figures)
+
+
+def _summary(request: RescoreRequest, shards: Sequence[ScoreShard], scored_now: int) -> RescoreSummary:
+    refused: Counter[str] = Counter()
+    for shard in shards:
+        refused.update(shard.refused)
+    return RescoreSummary(
+        dataset=request.dataset,
+        name=request.name,
+        responses=_responses(shards),
+        scored_now=scored_now,
+        refused=dict(sorted(refused.items())),
+    )
+
+
+def _responses(shards: Sequence[ScoreShard]) -> int:
+    return sum(shard.entry.responses for shard in shards)
 
 
 def _unfinished(manifest: Manifest) -> list[str]:
     rounds = [round.round for round in manifest.rounds if not round.complete]
     return [f"round {number} is not finished: what it has so far is scored" for number in rounds]
-
-
-Job = tuple[int, int, ShardEntry]  # round, number and entry of a shard
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Everything a worker needs to make and commit the scores of a shard; picklable."""
-
-    root: DatasetPath
-    name: str
-    jobs: list[Job]
-    bases: dict[int, ShardEntry]
-    identity: Settings
-    spec: RewardModelSpec
-
-    def load(self, device: str) -> RewardModel:
-        """The reward model on `device`."""
-        return load_reward_model(replace(self.spec, device=device))
-
-    def with_model(self, model: RewardModel) -> Work[ScoreShard]:
-        """The function that makes the scores of one shard with this model."""
-        return lambda job, advance: self.commit(self.jobs[job], model, advance)
-
-    def commit(self, job: Job, model: RewardModel, advance: Advance) -> ScoreShard:
-        round, number, entry = job
-        place = locate(self.root)
-        table = read_shard(place.shard(entry))
-        tasks = list(_tasks(table, read_shard(place.shard(self.bases[number])) if round else table))
-        scored, budget = score_tasks(tasks, model, advance)
-        rewards, refused = _joined(scored)
-        ids = table["responses"].combine_chunks().flatten().field("response_id")
-        _check_finite(ids, rewards, refused, model.settings)
-        metadata = {**self.identity, "queries_cut": sum(answer.turns_cut > 0 for answer in scored)}
-        if budget is not None:
-            metadata["token_budget"] = budget
-        if model.not_taken:
-            metadata["reward_not_taken"] = sorted(model.not_taken)
-        made = score_table(ids, rewards, refused)
-        return commit_scores(self.root, self.name, (round, number, entry.sha256), made, metadata)
 
 
 def _make_missing(
@@ -164,8 +142,7 @@ def _make_missing(
     model: RewardModel,
     watch: Watcher,
 ) -> None:
-    identity = {"fingerprint": scores.scores.fingerprint, "settings": scores.scores.settings}
-    work = _Work(request.dataset, request.name, missing, bases, identity, model.spec)
+    work = RescoreWork(request.dataset, request.name, missing, bases, scores.scores.identity, model.spec)
     watch.phase("scoring", sum(entry.rows for _, _, entry in missing))
     try:
         engine.make(range(len(missing)), work, model, watch, scores.record)
@@ -173,32 +150,69 @@ def _make_missing(
         scores.enter()
 
 
-def _tasks(table: pa.Table, base: pa.Table) -> Iterator[Task]:
-    """One task a row of a shard; the messages of a later round's rows stand in the base shard of the same number."""
-    rows = pc.index_in(table["query_id"].combine_chunks(), value_set=base["query_id"].combine_chunks())
-    queries = base["messages"].combine_chunks().take(rows).to_pylist()
-    for messages, responses in zip(queries, table["responses"].to_pylist(), strict=True):
-        yield Task(_messages(messages), tuple(response["text"] for response in responses))
+def _make_some(request: RescoreRequest, numbers: Numbers, watch: Watcher) -> RescoreSummary:
+    """Score the shards of these numbers that have no scores yet, beside jobs that score others.
+
+    Raises:
+        InputError: the dataset is at a URL or not finished, somebody writes the whole, scores of other settings.
+    """
+    out = _seen_by_all(request.dataset)
+    with locked(out, shared=True):
+        manifest = PreferenceDataset.open(out).manifest
+        if not manifest.round(0).complete:
+            raise InputError(f"{out}: the dataset itself is not finished. Run `neat-data score` again; it goes on.")
+        jobs = shards_of(manifest)
+        wanted = numbers.below(len(jobs))
+        missing = [number for number in wanted if not (out / scores_name(request.name, *jobs[number][:2])).is_file()]
+        part = Part(sum(entry.rows for _, _, entry in jobs), len(jobs), len(missing), len(wanted) - len(missing))
+        if not missing:
+            return replace(_summary(request, [], 0), part=part)
+        with opened(request.engine, out) as engine:
+            made = _made_together(request, out, manifest, missing, engine, watch)
+            return replace(_summary(request, made, _responses(made)), part=part, cluster=engine.figures)
 
 
-def _messages(turns: list[dict[str, str]]) -> Messages:
-    return tuple(Message(**turn) for turn in turns)
+def _seen_by_all(dataset: DatasetPath) -> Path:
+    if isinstance(dataset, Path):
+        return dataset
+    raise InputError(
+        "jobs share a folder that all machines see, not a URL",
+        field="dataset",
+        value=dataset,
+        advice="Give a folder; or {engine} ray, or one machine, which write to URLs.",
+    )
 
 
-def _joined(scored: Sequence[Scored]) -> tuple[np.ndarray, list[str | None]]:
-    """The rewards (NaN where refused) and the reasons of all tasks, one after the other."""
-    refused = [reason for answer in scored for reason in answer.refused]
-    rewards = [np.nan if reward is None else reward for answer in scored for reward in answer.rewards]
-    return np.asarray(rewards, dtype=np.float32), refused
+def _made_together(
+    request: RescoreRequest, out: Path, manifest: Manifest, missing: Sequence[int], engine: Engine, watch: Watcher
+) -> list[ScoreShard]:
+    watch.phase("loading the reward model", None)
+    model = engine.load(load_reward_model, request.reward)
+    say(watch, model.notes)
+    begun = begin_together(out, request.name, {"reward_model": model.settings}, package_versions())
+    jobs, bases = shards_of(manifest), manifest.round(0).numbers()
+    work = RescoreWork(out, request.name, jobs, bases, begun.identity, model.spec)
+    watch.phase("scoring", sum(jobs[number][2].rows for number in missing))
+    made: list[ScoreShard] = []
+    engine.make(missing, work, model, watch, made.append)
+    return made
 
 
-def _check_finite(
-    ids: pa.Array, rewards: np.ndarray, refused: Sequence[str | None], settings: Mapping[str, Any]
-) -> None:
-    """Raise RunError naming the first response whose reward is NaN or infinite."""
-    for index in np.flatnonzero(~np.isfinite(rewards)).tolist():
-        if refused[index] is None:
-            raise RunError(
-                f"the reward model gave {rewards[index]} for response {ids[index]}{computed_by(settings)}.",
-                advice="Try another {dtype} or {path}; `neat-data show` shows its record.",
+def _finish(request: RescoreRequest, watch: Watcher) -> RescoreSummary:
+    """Enter what jobs made; no model is loaded.
+
+    Raises:
+        InputError: there are no scores of this name, or shards lack theirs.
+    """
+    with DatasetFolder.claim(request.dataset, watch.say) as folder:
+        scores = ScoresFolder(folder.place, request.name, folder.manifest)
+        entered = scores.take_up()
+        missing = {job[:2] for job in scores.missing}
+        if lacking := [number for number, job in enumerate(shards_of(folder.manifest)) if job[:2] in missing]:
+            raise InputError(
+                f"{request.dataset}: {len(lacking):,} shards have no scores called {request.name} yet "
+                f"({Numbers.of(lacking).shortly}).",
+                advice="Make them first: the command of the jobs, with their numbers in {shards}.",
             )
+        remove_leftovers(folder.place.workplace)
+        return _summary(request, scores.scores.shards, _responses(entered))

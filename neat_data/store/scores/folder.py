@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow as pa
 from neat_data.errors import InputError
 from neat_data.record import canonical_json
 from neat_data.store.address import DatasetPath
+from neat_data.store.atomic import write_if_absent
 from neat_data.store.claim import changes, version_notes
 from neat_data.store.commit import put_shard
 from neat_data.store.documents import Settings
@@ -85,6 +87,33 @@ def _refusals(table: pa.Table) -> dict[str, int]:
     return dict(sorted(Counter(table["refused"].drop_null().to_pylist()).items()))
 
 
+def begin_together(root: Path, name: str, settings: Settings, versions: dict[str, str]) -> Scores:
+    """Start scores that several processes make together, or take up those that another of them started.
+
+    What they make is entered by `ScoresFolder.begin`, when they are through.
+
+    Args:
+        root: the dataset's folder, held together.
+
+    Raises:
+        InputError: they were started with other settings.
+    """
+    settings, file = json.loads(canonical_json(settings)), root / FOLDER / name / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_if_absent(file, Scores(name, fingerprint_of(settings), settings, versions).to_bytes())
+    begun = Scores.from_bytes(file.read_bytes(), file)
+    _refuse_other_settings(file.parent, begun.settings, settings)
+    return begun
+
+
+def _refuse_other_settings(where: object, was: Settings, settings: Settings) -> None:
+    if changed := changes(was, settings):
+        raise InputError(
+            f"{where}: was made with other settings ({changed}).",
+            advice="Choose another {name}, or run with the settings that it was made with.",
+        )
+
+
 class ScoresFolder:
     """The writing side of `scores/NAME`, in a dataset folder that the caller holds.
 
@@ -125,7 +154,7 @@ class ScoresFolder:
         settings = json.loads(canonical_json(settings))
         fresh = Scores(self._name, fingerprint_of(settings), settings, versions)
         known = self._scores or fresh
-        self._refuse_other_settings(known.settings, settings)
+        _refuse_other_settings(self._where(), known.settings, settings)
         self.notes += version_notes(known.versions, versions)
         present = {(round, number, entry.sha256) for round, number, entry in shards_of(self._dataset)}
         sizes = self._sizes()
@@ -136,6 +165,18 @@ class ScoresFolder:
         left = [job for job in known.missing(self._dataset) if scores_name(self._name, *job[:2]) in sizes]
         adopted = [shard for job in left if (shard := self._adopted(job, settings)) is not None]
         self._write(known.with_shards([*kept, *adopted]))
+
+    def take_up(self) -> list[ScoreShard]:
+        """`begin` with the settings that the scores were started with; InputError where nobody did.
+
+        Returns:
+            What had no entry yet, and has one now.
+        """
+        if self._scores is None:
+            raise InputError(f"{self._where()}: holds no scores.", advice="Run the same command with {shards} first.")
+        known = {(shard.round, shard.number) for shard in self._scores.shards}
+        self.begin(self._scores.settings, versions=self._scores.versions)
+        return [shard for shard in self.scores.shards if (shard.round, shard.number) not in known]
 
     def record(self, shard: ScoreShard) -> None:
         """Enter the scores of a shard: at once, or where there are many with the next ones, or by `enter`.
@@ -173,18 +214,11 @@ class ScoresFolder:
             self._place.remove(name)
             return None
         if metadata.get("settings") != settings:
-            self._refuse_other_settings(metadata.get("settings") or {}, settings)
+            _refuse_other_settings(self._where(), metadata.get("settings") or {}, settings)
         if metadata.get("of") != of.sha256:
             self._place.remove(name)
             return None
         return ScoreShard(round, number, of.sha256, _refusals(table), _counted(entry))
-
-    def _refuse_other_settings(self, was: Settings, settings: Settings) -> None:
-        if changed := changes(was, settings):
-            raise InputError(
-                f"{self._where()}: was made with other settings ({changed}).",
-                advice="Choose another {name}, or run with the settings that it was made with.",
-            )
 
     def _where(self, *file: str) -> str:
         return self._place.where("/".join((FOLDER, self._name, *file)))

@@ -94,6 +94,11 @@ class Scores:
         jobs = shards_of(dataset)
         return [(round, number, entry) for round, number, entry in jobs if not self.shard(round, number, entry.sha256)]
 
+    @property
+    def identity(self) -> Settings:
+        """What each of its files says of how it was made."""
+        return {"fingerprint": self.fingerprint, "settings": self.settings}
+
     @cached_property
     def _numbered(self) -> dict[tuple[int, int], ScoreShard]:
         return {(s.round, s.number): s for s in self.shards}

@@ -12,6 +12,7 @@ import pytest
 from neat_data.errors import InputError, RunError
 from neat_data.models.reward_model import RewardModelSpec
 from neat_data.scoring.engine import EngineSpec
+from neat_data.scoring.numbers import Numbers
 from neat_data.scoring.rescore import RescoreRequest, rescore
 from neat_data.store.atomic import locked
 from neat_data.store.dataset import PreferenceDataset
@@ -163,3 +164,47 @@ def test_a_score_that_is_no_number_stops_and_keeps_what_was_committed(dataset: P
         _rescore(dataset, f"{file}:score")
     assert (dataset / "scores" / "count" / "00000.arrow").exists()
     assert not (dataset / "scores" / "count" / "00001.arrow").exists()
+
+
+def test_jobs_and_finish_make_the_bytes_of_one_run(dataset: Path, model: str, tmp_path: Path):
+    alone = shutil.copytree(dataset, tmp_path / "alone")
+    _rescore(alone, model)
+    _asked(model)
+    part = _rescore(dataset, model, shards=Numbers.read("3-99")).part
+    assert part is not None
+    assert (part.shards, part.made, part.before) == (6, 3, 0)
+    _rescore(dataset, model, shards=Numbers.read("0"))
+    summary = _rescore(dataset, model, shards=Numbers.read("0-2"))
+    assert summary.part is not None
+    assert (summary.part.made, summary.part.before) == (2, 1)
+    assert _asked(model) == 13
+    done = _rescore(dataset, "nowhere.py:gone", phase="finish")
+    assert (done.responses, done.scored_now) == (13, 13)
+    assert contents(dataset) == contents(alone)
+    again = _rescore(dataset, model, shards=Numbers.read("0-9"))
+    assert again.part is not None
+    assert (again.part.made, again.part.before, _asked(model)) == (0, 6, 0)
+
+
+def test_finish_names_the_shards_that_nobody_scored_and_a_plain_run_scores_them(dataset: Path, model: str):
+    with pytest.raises(InputError, match="scores/count: holds no scores"):
+        _rescore(dataset, model, phase="finish")
+    _rescore(dataset, model, shards=Numbers.read("1"))
+    with pytest.raises(InputError, match=r"5 shards have no scores called count yet \(0,2-5\)"):
+        _rescore(dataset, model, phase="finish")
+    _asked(model)
+    assert _rescore(dataset, model).responses == 13
+    assert 0 < _asked(model) < 13
+
+
+def test_jobs_share_the_dataset_and_agree_on_the_model(dataset: Path, model: str):
+    with locked(dataset, shared=True):
+        _rescore(dataset, model, shards=Numbers.read("0"))
+        with pytest.raises(InputError, match="another process is writing"):
+            _rescore(dataset, model, phase="finish")
+    with locked(dataset), pytest.raises(InputError, match="another process is writing"):
+        _rescore(dataset, model, shards=Numbers.read("1"))
+    other = Path(model.partition(":")[0])
+    other.write_text(other.read_text().replace("1000", "2000"))
+    with pytest.raises(InputError, match="was made with other settings"):
+        _rescore(dataset, model, shards=Numbers.read("1"))

@@ -39,6 +39,17 @@ def test_rescore_says_what_it_did_and_what_comes_next(dataset: str, model: str):
     assert _run(*command, "--quiet").stdout == ""
 
 
+def test_jobs_say_what_they_made_and_what_comes_next(dataset: str, model: str):
+    command = ("rescore", dataset, "--reward-model", model, "--name", "long")
+    first = _run(*command, "--shards", "0-9")
+    assert first.exit_code == 0, first.output
+    assert "1 shards scored, 0 were there; the dataset has 3 rows in 1 shards." in first.stdout
+    assert "the same command with --phase finish" in first.stdout
+    assert json.loads(_run(*command, "--shards", "0", "--json").stdout)["before"] == 1
+    assert "scores/long: 6 responses, 6 scored now." in _run(*command, "--phase", "finish").stdout
+    assert "complete already" in _run(*command, "--phase", "finish").stdout
+
+
 def test_compact_says_what_it_did(dataset: str, model: str, tmp_path: Path):
     first = _run("compact", dataset, "--out", tmp_path / "folded", "--compression", "zstd")
     assert first.exit_code == 0, first.output
@@ -60,6 +71,10 @@ def test_compact_says_what_it_did(dataset: str, model: str, tmp_path: Path):
         (["rescore", "nowhere", "--reward-model", "MODEL", "--name", "long"], "no dataset folder"),
         (["rescore", "DATASET", "--reward-model", "MODEL", "--name", "long", "--workers", "0"], "--workers"),
         (["rescore", "DATASET", "--reward-model", "MODEL", "--name", "long", "--chat-template", "hh"], "chat-template"),
+        (
+            ["rescore", "DATASET", "--reward-model", "MODEL", "--name", "long", "--shards", "0", "--phase", "finish"],
+            "Leave --phase or --shards out",
+        ),
         (["rescore", "DATASET", "--reward-model", "nothing.py:here", "--name", "long"], "nothing.py"),
         (["compact", "DATASET", "--out", "DATASET"], "another --out"),
         (["compact", "nowhere", "--out", "OUT"], "no dataset folder"),
