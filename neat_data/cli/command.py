@@ -21,7 +21,6 @@ from neat_data.cli.signals import Stopped, stopping_cleanly
 from neat_data.errors import NeatError
 from neat_data.report.escape import visible
 
-
 _DAMAGED = "A file that was read is damaged; `neat-data verify DATASET` names one of a dataset."
 
 
