@@ -49,7 +49,10 @@ class Score(Reading, RewardLoading, Workers, Watched):
         str | Path | Iterable[str | Path],
         Option("Leave out queries that occur in this dataset or source; repeatable."),
     ] = ()
-    shard_rows: Annotated[int, Option("Source rows a shard, the unit of work.", min=1)] = 512
+    shard_rows: Annotated[
+        int | None,
+        Option("Source rows a shard, the unit of work.", min=1, unset="512; more for over a million rows"),
+    ] = None
     compression: Compression = "none"
     limit: Annotated[int | None, Option("Source rows read at most.", min=1)] = None
     phase: Annotated[

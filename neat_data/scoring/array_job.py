@@ -105,7 +105,7 @@ def _plan(request: ScoreRequest, out: Path) -> Plan:
     plan = planned(out)
     if plan is None:
         raise _no_plan(out)
-    asked = {"limit": request.limit, "shard_rows": request.shard_rows}
+    asked = {"limit": request.limit, "shard_rows": request.shard_rows or plan.shard_rows}
     if changed := changes({name: plan.settings.get(name) for name in asked}, asked):
         raise InputError(
             f"{out}: was planned for other rows ({changed}).",

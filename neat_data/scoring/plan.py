@@ -1,9 +1,10 @@
 """Source rows -> the plan that `score` works from.
 
 One pass reads the source, and writes under `.plan/` every understood row as a record of its own and every other row
-as a reject, cut into shards of a fixed number of source rows. Rows that repeat an earlier row's query are found on an
-array of 16-byte ids; `Plan.records` then folds them into the record of the first, wherever that stands. Workers map
-these files and never see the source, so a source that breaks off fails here, before any model is loaded.
+as a reject, cut into files of a fixed number of source rows. A shard is one of them, or several where the rows prove to
+be many. Rows that repeat an earlier row's query are found on an array of 16-byte ids; `Plan.records` then folds them
+into the record of the first, wherever that stands. Workers map these files and never see the source, so a source that
+breaks off fails here, before any model is loaded.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ from neat_data.store.shard import read_shard, write_shard
 from neat_data.store.typed import require_counts
 
 FOLDER = ".plan"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FILE_ROWS = 512  # source rows of a plan's file, and of a shard where they are not many
+MOST_SHARDS = 2_048  # of a dataset, as far as their size allows
+SHARD_BYTES = 64 << 20  # of the plan's files that a shard of more rows than FILE_ROWS is made of
 _FILE = "plan.json"
 _ROW = SCHEMA.append(pa.field("number", pa.int64()))
 _REPEAT = pa.schema([("row", pa.int64()), ("first", pa.int64())])
@@ -156,15 +160,17 @@ class Plan:
         folder: `.plan` inside the dataset's folder.
         rows: source rows, those rejected included.
         usable: source rows that were understood.
-        shard_rows: source rows a shard.
+        file_rows: source rows of a file of the plan.
+        shard_rows: source rows of a shard, a multiple of these.
         contradicted: rows whose own scores say otherwise than their verdict.
         meta: columns that have no place in a record and went to its `meta`.
-        settings: everything that decides what the rows are.
+        settings: everything that decides what the rows are, and how they are cut.
     """
 
     folder: Path
     rows: int
     usable: int
+    file_rows: int
     shard_rows: int
     contradicted: int = 0
     meta: tuple[str, ...] = ()
@@ -200,7 +206,7 @@ class Plan:
 
     def records(self, shard: int) -> list[Record]:
         """The records of a shard, responses unscored and in source order; repeats from later shards folded in."""
-        table, numbers = self._rows(shard)
+        table, numbers = self._rows(self._files(shard))
         leave = set(self._between(self._repeats, 0, shard)[:, 0].tolist())
         followers: dict[int, list[Record]] = {}
         for row, head in self._between(self._followers, 1, shard).tolist():
@@ -213,7 +219,6 @@ class Plan:
 
     def rejects(self, shard: int) -> list[Reject]:
         """The rows of a shard that could not be understood, or were left out by `--exclude`."""
-        rows = read_shard(self.folder / f"rejects-{shard:05d}.arrow", _REJECT).to_pylist()
         return [
             Reject(
                 Place(row["name"], row["subset"], row["split"], row["row"]),
@@ -221,15 +226,21 @@ class Plan:
                 row["detail"],
                 row["raw"],
             )
-            for row in rows
+            for file in self._files(shard)
+            for row in read_shard(self.folder / f"rejects-{file:05d}.arrow", _REJECT).to_pylist()
         ]
 
-    def _rows(self, shard: int) -> tuple[pa.Table, list[int]]:
-        table = read_shard(self.folder / f"rows-{shard:05d}.arrow", _ROW)
+    def _files(self, shard: int) -> range:
+        """The numbers of the files that a shard is made of."""
+        count, last = self.shard_rows // self.file_rows, max(1, -(-self.rows // self.file_rows))
+        return range(shard * count, min((shard + 1) * count, last))
+
+    def _rows(self, files: Iterable[int]) -> tuple[pa.Table, list[int]]:
+        table = pa.concat_tables([read_shard(self.folder / f"rows-{file:05d}.arrow", _ROW) for file in files])
         return table.drop_columns("number"), table["number"].to_pylist()
 
     def _row(self, number: int) -> Record:
-        table, numbers = self._rows(number // self.shard_rows)
+        table, numbers = self._rows([number // self.file_rows])
         return from_table(table.slice(numbers.index(number), 1))[0]
 
 
@@ -238,8 +249,8 @@ def make_plan(
     out: Path,
     settings: Settings,
     *,
-    shard_rows: int,
-    spread: Callable[[Path], Seen | None] = lambda folder: None,
+    shard_rows: int | None,
+    spread: Callable[[Path, int], Seen | None] = lambda folder, file_rows: None,
 ) -> Plan:
     """Write the plan for a source into `out/.plan`, or take up the one that lies there for the same source.
 
@@ -247,16 +258,14 @@ def make_plan(
         rows: gives the source's rows in source order.
         out: the dataset's folder, locked by the caller.
         settings: everything that decides what the rows are; a plan with others is made anew.
-        shard_rows: source rows a shard.
-        spread: writes all shards of these rows into the plan's folder by several processes, or None where one shall.
+        shard_rows: source rows a shard; None has `files_a_shard` choose, or keeps what the plan that lies there says.
+        spread: writes all files of so many rows into the plan's folder by several processes, or None where one shall.
     """
     folder = out / FOLDER
     done = folder / _FILE
-    wanted = {
-        "format_version": FORMAT_VERSION,
-        "settings": json.loads(canonical_json(settings)),
-        "shard_rows": shard_rows,
-    }
+    wanted = {"format_version": FORMAT_VERSION, "rows_settings": json.loads(canonical_json(settings))}
+    if shard_rows is not None:
+        wanted["shard_rows"] = shard_rows
     if done.exists():
         made = read(done) or {}
         if {key: made.get(key) for key in wanted} == wanted:
@@ -265,14 +274,41 @@ def make_plan(
         done.unlink()  # first, so that a kill in between leaves no plan that looks whole
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    seen = spread(folder) or write_shards(folder, rows(), count(), shard_rows)
-    array = np.frombuffer(seen.ids, np.uint64).reshape(-1, 2)
-    pairs = repeated(array)
-    write_shard(folder / "repeats.arrow", pa.table([pairs[:, 0], pairs[:, 1]], schema=_REPEAT), {})
-    counts = {"rows": len(array), "usable": int(array.any(axis=1).sum()), "contradicted": seen.contradicted}
-    made = {**wanted, **counts, "meta": list(seen.meta), "version": version("neat-align")}
+    file_rows = shard_rows or FILE_ROWS
+    seen = spread(folder, file_rows) or write_files(folder, rows(), count(), file_rows)
+    made = {**wanted, **_counted(folder, seen), "file_rows": file_rows, "version": version("neat-align")}
+    made.setdefault("shard_rows", file_rows * files_a_shard(*_sizes(folder)))
     write_atomically(done, lambda file: file.write(canonical_json(made).encode()))
     return _plan(folder, made)
+
+
+def files_a_shard(files: int, largest: int) -> int:
+    """How many files of a plan make one shard: a power of two, the least that leaves `MOST_SHARDS` at most.
+
+    It stays below that where `largest`, the bytes of the largest file, would let a shard grow over `SHARD_BYTES`.
+
+    >>> files_a_shard(2_048, 400_000), files_a_shard(9_766, 400_000), files_a_shard(9_766, 20 << 20)
+    (1, 8, 2)
+    """
+    count = 1
+    while count * MOST_SHARDS < files and 2 * count * largest <= SHARD_BYTES:
+        count *= 2
+    return count
+
+
+def _sizes(folder: Path) -> tuple[int, int]:
+    """How many files of rows a plan has, and the bytes of the largest."""
+    sizes = [file.stat().st_size for file in folder.glob("rows-*.arrow")]
+    return len(sizes), max(sizes)
+
+
+def _counted(folder: Path, seen: Seen) -> dict[str, Any]:
+    """Write down which rows repeat a query, and return what `plan.json` says of the rows."""
+    ids = np.frombuffer(seen.ids, np.uint64).reshape(-1, 2)
+    pairs = repeated(ids)
+    write_shard(folder / "repeats.arrow", pa.table([pairs[:, 0], pairs[:, 1]], schema=_REPEAT), {})
+    counts = {"rows": len(ids), "usable": int(ids.any(axis=1).sum()), "contradicted": seen.contradicted}
+    return {**counts, "meta": list(seen.meta)}
 
 
 def planned(out: Path) -> Plan | None:
@@ -297,9 +333,10 @@ def planned(out: Path) -> Plan | None:
 
 def _plan(folder: Path, made: dict[str, Any]) -> Plan:
     """The plan that `plan.json` describes."""
-    require_counts(made, ("rows", "usable", "shard_rows", "contradicted"), ())
-    counts = made["rows"], made["usable"], made["shard_rows"], made.get("contradicted", 0)
-    return Plan(folder, *counts, tuple(made.get("meta", ())), made["settings"])
+    require_counts(made, ("rows", "usable", "file_rows", "shard_rows", "contradicted"), ())
+    counts = made["rows"], made["usable"], made["file_rows"], made["shard_rows"], made["contradicted"]
+    settings = {**made["rows_settings"], "shard_rows": made["shard_rows"]}
+    return Plan(folder, *counts, tuple(made["meta"]), settings)
 
 
 @dataclass
@@ -329,20 +366,20 @@ def _contradicted(row: Row) -> bool:
     return best is not None and worst is not None and best < worst
 
 
-def write_shards(folder: Path, rows: Iterator[Row | Reject], shards: Iterable[int], shard_rows: int) -> Seen:
-    """Write these consecutive shards of a plan, fewer where the rows end; the first one even without a row."""
+def write_files(folder: Path, rows: Iterator[Row | Reject], files: Iterable[int], file_rows: int) -> Seen:
+    """Write these consecutive files of a plan, fewer where the rows end; the first one even without a row."""
     seen = Seen()
-    for shard in shards:
-        part = list(islice(rows, shard_rows))
-        if part or shard == 0:
-            _write_shard(folder, shard, shard * shard_rows, part, seen)
-        if len(part) < shard_rows:
+    for file in files:
+        part = list(islice(rows, file_rows))
+        if part or file == 0:
+            _write_file(folder, file, file * file_rows, part, seen)
+        if len(part) < file_rows:
             break
     return seen
 
 
-def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject], seen: Seen) -> None:
-    """Write one shard's rows and rejects, and add them to `seen`."""
+def _write_file(folder: Path, file: int, start: int, rows: list[Row | Reject], seen: Seen) -> None:
+    """Write one file's rows and rejects, and add them to `seen`."""
     records, numbers, rejects = [], [], []
     for number, row in enumerate(rows, start):
         if isinstance(row, Reject):
@@ -354,8 +391,8 @@ def _write_shard(folder: Path, shard: int, start: int, rows: list[Row | Reject],
             numbers.append(number)
             seen.add(row, record.query_id)
     table = to_table(records).append_column("number", pa.array(numbers, pa.int64()))
-    write_shard(folder / f"rows-{shard:05d}.arrow", table, {})
-    write_shard(folder / f"rejects-{shard:05d}.arrow", pa.Table.from_pylist(rejects, schema=_REJECT), {})
+    write_shard(folder / f"rows-{file:05d}.arrow", table, {})
+    write_shard(folder / f"rejects-{file:05d}.arrow", pa.Table.from_pylist(rejects, schema=_REJECT), {})
 
 
 def _reject_dict(reject: Reject) -> dict[str, Any]:

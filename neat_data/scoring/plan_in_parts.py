@@ -1,7 +1,7 @@
-"""A plan written by several processes: each reads a part of the source, and writes the shards that begin there.
+"""A plan written by several processes: each reads a part of the source, and writes the files that begin there.
 
 A part begins at a mark: a line of JSON Lines, a row group of Parquet, or a compressed file's first row. A mark says how
-many rows stand before it, so that a process passes over those of the shard before its first, and writes what one
+many rows stand before it, so that a process passes over those of the file before its first, and writes what one
 process alone would write.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from neat_data.cores import usable_cores
 from neat_data.progress import Watcher
-from neat_data.scoring.plan import Seen, excluding, write_shards
+from neat_data.scoring.plan import Seen, excluding, write_files
 from neat_data.scoring.workers import Work, run_in_processes
 from neat_data.sources import Mark, Parts, Source
 from neat_data.sources.exclude import Exclusion
@@ -35,44 +35,45 @@ class PlanInParts:
     source: Source
     parts: Parts
     exclusion: Exclusion | None
-    shard_rows: int
+    file_rows: int
     rows: int
     folder: Path
 
-    def shards(self) -> list[tuple[Mark, range]]:
-        """The parts of the source that a shard begins in, each with its shards."""
+    def files(self) -> list[tuple[Mark, range]]:
+        """The parts of the source that a file of the plan begins in, each with its files."""
         marks = self.parts.marks
-        firsts = [-(-mark.row // self.shard_rows) for mark in marks]
-        ends = [*firsts[1:], -(-self.parts.rows // self.shard_rows)]
-        last = -(-self.rows // self.shard_rows)
+        firsts = [-(-mark.row // self.file_rows) for mark in marks]
+        ends = [*firsts[1:], -(-self.parts.rows // self.file_rows)]
+        last = -(-self.rows // self.file_rows)
         ranges = (range(first, min(end, last)) for first, end in zip(firsts, ends, strict=True))
-        return [(mark, shards) for mark, shards in zip(marks, ranges, strict=True) if shards]
+        return [(mark, files) for mark, files in zip(marks, ranges, strict=True) if files]
 
     def __call__(self, device: str) -> Work[Seen]:
         """The function that writes a part, in the process that calls this."""
-        parts = self.shards()
+        parts = self.files()
         return lambda part, advance: self._write(*parts[part])
 
-    def _write(self, mark: Mark, shards: range) -> Seen:
-        before = shards.start * self.shard_rows - mark.row
+    def _write(self, mark: Mark, files: range) -> Seen:
+        before = files.start * self.file_rows - mark.row
         rows = islice(self.source.rows_from(mark, self.parts.first_rows), before, self.rows - mark.row)
         kept = excluding(rows, self.exclusion.reason) if self.exclusion else rows
-        return write_shards(self.folder, iter(kept), shards, self.shard_rows)
+        return write_files(self.folder, iter(kept), files, self.file_rows)
 
 
 def write_in_parts(
     folder: Path,
+    file_rows: int,
     source: Source,
     exclusion: Exclusion | None,
     limit: int | None,
-    shard_rows: int,
     workers: int,
     watch: Watcher,
 ) -> Seen | None:
-    """Write all shards of a plan by several processes; None where one does it as well, and what keeps it so is told.
+    """Write all files of a plan by several processes; None where one does it as well, and what keeps it so is told.
 
     Args:
         folder: of the plan, empty.
+        file_rows: source rows of a file.
         limit: source rows at most.
         workers: processes at most; 0 takes one for every core.
     """
@@ -83,8 +84,8 @@ def write_in_parts(
     if parts is None:
         return None
     rows = parts.rows if limit is None else min(limit, parts.rows)
-    plan = PlanInParts(source, parts, exclusion, shard_rows, rows, folder)
-    if (count := len(plan.shards())) < 2:
+    plan = PlanInParts(source, parts, exclusion, file_rows, rows, folder)
+    if (count := len(plan.files())) < 2:
         return None
     seen: dict[int, Seen] = {}
 

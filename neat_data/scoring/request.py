@@ -13,8 +13,6 @@ from neat_data.scoring.numbers import Numbers
 from neat_data.store.address import DatasetPath
 from neat_data.store.documents import RoundSummary
 
-SHARD_ROWS = 512
-
 
 @dataclass(frozen=True)
 class ScoreRequest:
@@ -27,7 +25,7 @@ class ScoreRequest:
         subset, split, format, columns, ignore: as `open_source` takes them.
         exclude: datasets or sources whose queries are left out.
         limit: source rows read at most.
-        shard_rows: source rows a shard.
+        shard_rows: source rows a shard; None goes by their number (`plan.files_a_shard`).
         compression: `zstd` for shipping, None for shards that can be mapped.
         engine: where shards are made.
         phase: `plan` stops before any model is loaded, `finish` completes a dataset whose shards are all there.
@@ -44,7 +42,7 @@ class ScoreRequest:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = None
-    shard_rows: int = SHARD_ROWS
+    shard_rows: int | None = None
     compression: str | None = None
     engine: EngineSpec = HERE
     phase: ScorePhase = "all"

@@ -51,16 +51,23 @@ def score(request: ScoreRequest, watch: Watcher | None = None) -> ScoreSummary:
     with DatasetFolder.claim(request.out, watch.say) as folder:
         source = _as_begun(source, folder, request)
         settings = _rows_settings(source, exclusion, request)
+        shard_rows = request.shard_rows or _begun_with(folder)
         if folder.begun and folder.finished:
-            return _scored(request, folder, settings, None, watch)
-        plan = _planned(request, folder, source, exclusion, settings, watch)
+            return _scored(request, folder, {**settings, "shard_rows": shard_rows}, None, watch)
+        plan = _planned(replace(request, shard_rows=shard_rows), folder, source, exclusion, settings, watch)
         if not folder.begun:
             losses.forget(folder.place)
         if not plan.usable:
             raise losses.nothing_read(request.source, plan, folder.place)
         if request.phase == "plan":
             return ScoreSummary(request.out, False, {}, part=Part(plan.rows, plan.shards))
-        return _scored(request, folder, settings, plan, watch)
+        return _scored(request, folder, plan.settings, plan, watch)
+
+
+def _begun_with(folder: DatasetFolder) -> int | None:
+    """Source rows of a shard as the dataset was begun with; None where it was not begun."""
+    rows = folder.settings.get("shard_rows") if folder.begun else None
+    return rows if isinstance(rows, int) and rows > 0 else None
 
 
 def _planned(
@@ -72,13 +79,13 @@ def _planned(
     watch: Watcher,
 ) -> Plan:
     watch.phase("reading", source.bytes, " B")
-    asked = source, exclusion, request.limit, request.shard_rows, request.engine.workers
+    asked = source, exclusion, request.limit, request.engine.workers
     return make_plan(
         lambda: _rows(source, exclusion, request.limit, watch.advance),
         folder.place.workplace,
         settings,
         shard_rows=request.shard_rows,
-        spread=lambda plan: write_in_parts(plan, *asked, watch),
+        spread=lambda plan, file_rows: write_in_parts(plan, file_rows, *asked, watch),
     )
 
 
@@ -128,12 +135,11 @@ def _as_begun(source: Source, folder: DatasetFolder, request: ScoreRequest) -> S
 
 
 def _rows_settings(source: Source, exclusion: Exclusion | None, request: ScoreRequest) -> Settings:
-    """The settings that decide which rows the dataset holds and how they are cut into shards."""
+    """The settings that decide which rows the dataset holds."""
     return {
         "source": source.fingerprint,
         "exclude": exclusion.fingerprint if exclusion else None,
         "limit": request.limit,
-        "shard_rows": request.shard_rows,
     }
 
 

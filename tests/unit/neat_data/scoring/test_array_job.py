@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,6 +62,20 @@ def test_a_plain_run_takes_up_what_jobs_made(request_of: Change, tmp_path: Path)
     score(request_of(**shards("1,3")))
     score(request_of())
     assert contents(tmp_path / "jobs") == contents(tmp_path / "alone")
+
+
+def test_shards_are_cut_as_they_were_begun_unless_it_is_said_otherwise(request_of: Change, tmp_path: Path) -> None:
+    score(request_of(out=tmp_path / "alone"))
+    score(request_of(phase="plan"))
+    part = score(request_of(shard_rows=None, **shards("1"))).part
+    assert part is not None
+    assert part.shards == 4
+    shutil.rmtree(request_of().out / ".plan")
+    assert not score(request_of(shard_rows=None)).already
+    assert contents(tmp_path / "jobs") == contents(tmp_path / "alone")
+    assert score(request_of(shard_rows=None)).already
+    with pytest.raises(InputError, match="shard_rows"):
+        score(request_of(shard_rows=4))
 
 
 def test_a_job_says_what_it_made_and_what_was_there(request_of: Change) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from neat_data.errors import InputError
 from neat_data.record import Message, Record
-from neat_data.scoring.plan import Plan, excluding, make_plan, merge, record_of, repeated
+from neat_data.scoring import plan as planning
+from neat_data.scoring.plan import Plan, excluding, files_a_shard, make_plan, merge, record_of, repeated
 from neat_data.scoring.plan import planned as read_plan
 from neat_data.sources.row import Place, Reject, Row, SourceAnswer
 from neat_data.store.shard import DamagedShard
@@ -37,7 +38,7 @@ def reject(number: int) -> Reject:
     return Reject(Place("rows.jsonl", None, "train", number), "not_json", "", b"\xff")
 
 
-def planned(rows: list[Row | Reject], folder: Path, shard_rows: int) -> Plan:
+def planned(rows: list[Row | Reject], folder: Path, shard_rows: int | None) -> Plan:
     return make_plan(lambda: iter(rows), folder, {"rows": "f"}, shard_rows=shard_rows)
 
 
@@ -138,6 +139,51 @@ def test_an_unfinished_plan_is_made_anew(tmp_path: Path) -> None:
     plan = planned([row(0, "a", "1")], tmp_path, 1)
     assert plan.rows == 1
     assert len(all_records(plan)) == 1
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of two rows, and at most three shards."""
+    monkeypatch.setattr(planning, "FILE_ROWS", 2)
+    monkeypatch.setattr(planning, "MOST_SHARDS", 3)
+
+
+@pytest.mark.parametrize(("count", "shard_rows"), [(0, 2), (1, 2), (6, 2), (7, 4), (12, 4), (13, 8), (25, 16)])
+@pytest.mark.usefixtures("small_shards")
+def test_shards_grow_with_the_number_of_rows(tmp_path: Path, count: int, shard_rows: int) -> None:
+    """Every third row repeats the one before it, and every fifth is a reject."""
+    rows = [row(n, f"q {n - (n % 3 == 2)}", f"a {n}") if n % 5 else reject(n) for n in range(count)]
+    by_count = planned(rows, tmp_path / "count", None)
+    said = planned(rows, tmp_path / "said", shard_rows)
+
+    assert by_count.shard_rows == by_count.settings["shard_rows"] == shard_rows
+    assert by_count.shards == said.shards <= 3
+    for shard in range(said.shards):
+        assert by_count.records(shard) == said.records(shard)
+        assert by_count.rejects(shard) == said.rejects(shard)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_plan_keeps_its_shards_unless_others_are_asked_for(tmp_path: Path) -> None:
+    rows = [row(n, f"q {n}", "a") for n in range(7)]
+    assert planned(rows, tmp_path, 5).shard_rows == planned([], tmp_path, None).shard_rows == 5
+    assert planned(rows, tmp_path, 4).shard_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_bytes", "shard_rows"),
+    [
+        (2_048 * 512, 800, 512),
+        (2_048 * 512 + 1, 800, 1_024),
+        (5_000_000, 800, 4_096),
+        (5_000_000, 50_000, 1_024),  # 51 MB
+        (5_000_000, 200_000, 512),
+    ],
+)
+def test_five_million_rows_make_some_thousand_shards_of_bounded_size(
+    rows: int, row_bytes: int, shard_rows: int
+) -> None:
+    assert 512 * files_a_shard(-(-rows // 512), 512 * row_bytes) == shard_rows
 
 
 def test_metadata_and_rewards_of_repeats_are_kept() -> None:

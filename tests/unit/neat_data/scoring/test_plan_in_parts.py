@@ -51,11 +51,11 @@ def by_one(source: Source, out: Path, limit: int | None, shard_rows: int) -> Pla
 def in_parts(source: Source, out: Path, limit: int | None, shard_rows: int, every: int) -> Plan:
     """The plan of parts that are written in any order, here in this process."""
 
-    def spread(folder: Path) -> Seen:
+    def spread(folder: Path, file_rows: int) -> Seen:
         parts = source.parts(every)
         assert parts is not None
-        plan = PlanInParts(source, parts, None, shard_rows, min(limit or parts.rows, parts.rows), folder)
-        order = list(range(len(plan.shards())))
+        plan = PlanInParts(source, parts, None, file_rows, min(limit or parts.rows, parts.rows), folder)
+        order = list(range(len(plan.files())))
         random.Random(0).shuffle(order)
         seen = {part: plan("cpu")(part, lambda rows, tokens: None) for part in order}
         return joined(seen[part] for part in sorted(order))
@@ -117,7 +117,7 @@ def test_one_compressed_stream_is_read_by_one_process_which_is_said(
 ) -> None:
     monkeypatch.setattr(plan_in_parts, "WORTH_IT", 0)
     source, heard = open_source(str(folder / "b.jsonl.gz")), Heard()
-    assert write_in_parts(tmp_path, source, None, None, 4, 2, heard) is None
+    assert write_in_parts(tmp_path, 4, source, None, None, 2, heard) is None
     assert heard.lines == [
         "b.jsonl.gz is one gzip stream, which one process reads; several files are read side by side"
     ]
@@ -134,7 +134,7 @@ def test_processes_write_the_plan_of_one(folder: Path, tmp_path: Path, monkeypat
         tmp_path / "parts",
         {"rows": "f"},
         shard_rows=4,
-        spread=lambda plan: write_in_parts(plan, source, None, None, 4, 2, Silent()),
+        spread=lambda *files: write_in_parts(*files, source, None, None, 2, Silent()),
     )
     assert content(parted) == content(alone)
 
@@ -153,4 +153,4 @@ def test_a_source_that_changes_while_its_parts_are_read_is_refused(
     monkeypatch.setattr(plan_in_parts, "_EVERY", 5)
     monkeypatch.setattr(plan_in_parts, "run_in_processes", here)
     with pytest.raises(InputError, match=r"a\.jsonl: changed while it was read"):
-        write_in_parts(tmp_path, open_source(str(folder)), None, None, 4, 2, Silent())
+        write_in_parts(tmp_path, 4, open_source(str(folder)), None, None, 2, Silent())
