@@ -19,6 +19,7 @@ from neat_data.record import Message, Messages
 _TAG = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _TAGS = {role: tag for tag, role in _ROLES.items()}
+_OPENINGS = tuple(f"\n\n{tag}:" for tag in _ROLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,18 @@ def messages(turns: Sequence[Turn]) -> Messages:
 
 def read(dialogue: str) -> Messages:
     """The same as `messages(parse(dialogue))`, several times as fast: sources of millions of rows are read with it."""
+    last = max(dialogue.rfind(opening) for opening in _OPENINGS)
+    if last < 0:
+        return _turns(dialogue)
+    tag, _, content = dialogue[last + 2 :].partition(":")
+    return (*_turns(dialogue[:last]), Message(_ROLES[tag], content.strip()))
+
+
+@lru_cache(maxsize=2)  # the two sides of a pair share all turns but the last
+def _turns(dialogue: str) -> Messages:
     front, *pieces = _TAG.split(dialogue)  # what stands before the first tag, then tag and content in turns
-    turns = [_message(tag, text.strip()) for tag, text in zip(pieces[::2], pieces[1::2], strict=True)]
+    turns = [Message(_ROLES[tag], text.strip()) for tag, text in zip(pieces[::2], pieces[1::2], strict=True)]
     return (Message("system", system), *turns) if (system := front.strip()) else tuple(turns)
-
-
-@lru_cache(maxsize=64)  # the two sides of a pair share all turns but the last
-def _message(tag: str, content: str) -> Message:
-    return Message(_ROLES[tag], content)
 
 
 def hh_text(turns: Sequence[Message]) -> str:

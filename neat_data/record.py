@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate, islice
 from json.encoder import encode_basestring as _json_text  # what `canonical_json` writes a text with
@@ -192,19 +192,26 @@ def to_table(records: Iterable[Record]) -> pa.Table:
     records = list(records)
     columns = [
         pa.array([record.query_id for record in records], pa.string()),
-        _lists([record.messages for record in records], MESSAGE),
-        _lists([record.responses for record in records], RESPONSE),
-        _lists([record.labels for record in records], LABEL),
+        objects_lists([record.messages for record in records], MESSAGE),
+        objects_lists([record.responses for record in records], RESPONSE),
+        objects_lists([record.labels for record in records], LABEL),
         pa.array([record.meta for record in records], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def _lists(rows: Sequence[Sequence[Any]], item: pa.StructType) -> pa.ListArray:
-    """A list of structs for each row, from objects that have the fields of `item`, column by column."""
+def objects_lists(rows: Sequence[Sequence[Any]], item: pa.StructType) -> pa.ListArray:
+    """A list of structs for each row, from objects that have the fields of `item`."""
     objects = [part for row in rows for part in row]
-    columns = [pa.array(list(map(attrgetter(field.name), objects)), field.type) for field in item]
-    offsets = pa.array(accumulate(map(len, rows), initial=0), pa.int32())
+    columns = {field.name: list(map(attrgetter(field.name), objects)) for field in item}
+    return lists([len(row) for row in rows], item, columns)
+
+
+def lists(lengths: Sequence[int], item: pa.StructType, values: Mapping[str, Sequence[Any]]) -> pa.ListArray:
+    """A list of structs for each row, from the `values` of each field over all rows; null for a field without any."""
+    count = sum(lengths)
+    columns = [pa.array(values.get(field.name, [None] * count), field.type) for field in item]
+    offsets = pa.array(accumulate(lengths, initial=0), pa.int32())
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(item)))
 
 
@@ -231,7 +238,7 @@ Part = TypeVar("Part")
 
 
 def _objects(lists: pa.ListArray, item: pa.StructType, make: Callable[..., Part]) -> Iterator[tuple[Part, ...]]:
-    """The inverse of `_lists`: what `make` makes of each struct's fields; () for a list that is null."""
+    """The inverse of `objects_lists`: what `make` makes of each struct's fields; () for a list that is null."""
     structs = lists.flatten()
     columns = [structs.field(field.name).to_pylist() for field in item]
     made = map(make, *columns)

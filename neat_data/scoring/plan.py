@@ -24,17 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from neat_data.errors import InputError
-from neat_data.record import (
-    SCHEMA,
-    Label,
-    Record,
-    Response,
-    canonical_json,
-    from_table,
-    query_id,
-    response_id,
-    to_table,
-)
+from neat_data.record import SCHEMA, Label, Record, Response, canonical_json, from_table
+from neat_data.scoring.unscored import unscored
 from neat_data.sources.row import Place, Reject, Row
 from neat_data.sources.shapes import verdicts
 from neat_data.sources.shapes.ranked import MOST_RESPONSES
@@ -63,21 +54,6 @@ _REJECT = pa.schema(
         ("raw", pa.binary()),
     ]
 )
-
-
-def record_of(row: Row) -> Record:
-    """A source row as a record of its own; responses stand in source order and carry the rewards that came along."""
-    query = query_id(row.messages)
-    ids = [response_id(query, answer.text) for answer in row.answers]
-    responses = tuple(
-        Response(identifier, answer.text, reward=answer.reward, model=answer.model)
-        for identifier, answer in zip(ids, row.answers, strict=True)
-    )
-    place = row.place
-    order = tuple(ids[index] for index in row.order)
-    label = Label(place.name, place.subset, place.split, place.row, order, row.verdict)
-    meta = canonical_json(row.meta) if row.meta else None
-    return Record(query, row.messages, responses, (label,), meta)
 
 
 def merge(records: Iterable[Record]) -> Record:
@@ -353,7 +329,10 @@ class Seen:
         self.contradicted += later.contradicted
         self.meta.update(later.meta)
 
-    def add(self, row: Row, query_id: str) -> None:
+    def add(self, row: Row | Reject, query_id: str | None) -> None:
+        if query_id is None or isinstance(row, Reject):
+            self.ids += bytes(16)
+            return
         self.ids += bytes.fromhex(query_id)
         self.contradicted += _contradicted(row)
         self.meta.update(dict.fromkeys(name for name in row.meta if name != "left_out"))
@@ -380,17 +359,13 @@ def write_files(folder: Path, rows: Iterator[Row | Reject], files: Iterable[int]
 
 def _write_file(folder: Path, file: int, start: int, rows: list[Row | Reject], seen: Seen) -> None:
     """Write one file's rows and rejects, and add them to `seen`."""
-    records, numbers, rejects = [], [], []
+    understood = {number: row for number, row in enumerate(rows, start) if isinstance(row, Row)}
+    table = unscored(list(understood.values()))
+    ids = dict(zip(understood, table["query_id"].to_pylist(), strict=True))
     for number, row in enumerate(rows, start):
-        if isinstance(row, Reject):
-            rejects.append(_reject_dict(row))
-            seen.ids += bytes(16)
-        else:
-            record = record_of(row)
-            records.append(record)
-            numbers.append(number)
-            seen.add(row, record.query_id)
-    table = to_table(records).append_column("number", pa.array(numbers, pa.int64()))
+        seen.add(row, ids.get(number))
+    table = table.append_column("number", pa.array(understood, pa.int64()))
+    rejects = [_reject_dict(row) for row in rows if isinstance(row, Reject)]
     write_shard(folder / f"rows-{file:05d}.arrow", table, {})
     write_shard(folder / f"rejects-{file:05d}.arrow", pa.Table.from_pylist(rejects, schema=_REJECT), {})
 

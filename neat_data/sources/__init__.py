@@ -247,4 +247,4 @@ def _understand(row: RawRow, shape: registry.Shape, place: Place) -> Row | Rejec
         return Reject(place, problem.reason, problem.detail, row.raw)
     except RecursionError:  # what the JSON decoder takes can still be too deep for walking through it
         return Reject(place, "not_json", "nested too deeply", row.raw)
-    return Row(place, made.messages, made.answers, made.order, made.verdict, meta, row.raw)
+    return Row(place, made.messages, made.answers, made.order, made.verdict, meta, row.source)

@@ -7,6 +7,7 @@ about file formats.
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -93,7 +94,7 @@ class Row:
     `messages` end in a user turn; `answers` are distinct texts in source order, and () where queries alone were asked
     for and the row holds no more; `order` indexes them best first and is () where the source says nothing of them.
     Unpaired data has one answer, the order (0,) and a `verdict`. `meta` holds the source columns that have no other
-    place; `raw` is the row as it stood (a line of text, or JSON for a table's row).
+    place; `source` is the row as it stood, a line of text or a table's columns.
     """
 
     place: Place
@@ -102,7 +103,12 @@ class Row:
     order: tuple[int, ...]
     verdict: bool | None
     meta: Columns
-    raw: str | bytes
+    source: str | bytes | Columns
+
+    @property
+    def raw(self) -> str | bytes:
+        """The row as it stood, a table's as JSON."""
+        return _text(self.source)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: what was read of the row, without the row."""
@@ -132,11 +138,24 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row of a file before its shape is known: its columns, or the problem that kept them from being read."""
+    """One row of a file before its shape is known: its columns, or the problem that kept them from being read.
 
-    raw: str | bytes
+    `source` is the row as it stood: a line of text, or a table's columns.
+    """
+
+    source: str | bytes | Columns
     columns: Columns | None = None
     problem: Unusable | None = None
+
+    @property
+    def raw(self) -> str | bytes:
+        """The row as it stood, a table's as JSON."""
+        return _text(self.source)
+
+
+def _text(source: str | bytes | Columns) -> str | bytes:
+    """Few rows are ever shown as they stood, so that a table's are written as JSON only then."""
+    return json.dumps(source, ensure_ascii=False) if isinstance(source, dict) else source
 
 
 def reject_line(reject: Reject) -> RejectLine:

@@ -21,7 +21,8 @@ from neat_data.errors import InputError
 from neat_data.expressions import explained, select
 from neat_data.labels import chosen_or_best, rejected
 from neat_data.record import Messages, Record, Response, canonical_json, to_table
-from neat_data.scoring.plan import merge, record_of
+from neat_data.scoring.plan import merge
+from neat_data.scoring.unscored import record_of
 from neat_data.sources import open_source
 from neat_data.sources.files.read import ENDINGS, PACKINGS
 from neat_data.sources.row import Reject

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import BinaryIO
@@ -136,8 +135,9 @@ def _seekable(stream: BinaryIO) -> BinaryIO:
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[RawRow]:
     _check_offsets(batch)
+    to_row = _plain_row if all(_is_plain(field.type) for field in batch.schema) else _row
     try:
-        yield from map(_row, batch.to_pylist())
+        yield from map(to_row, batch.to_pylist())
     except UnicodeDecodeError:  # before the first row is yielded: the whole batch is converted at once
         yield from (_lone_row(batch.slice(number, 1)) for number in range(batch.num_rows))
 
@@ -159,5 +159,20 @@ def _lone_row(batch: pa.RecordBatch) -> RawRow:
 
 
 def _row(columns: Columns) -> RawRow:
-    columns = {name: plain(value) for name, value in columns.items()}
-    return RawRow(json.dumps(columns, ensure_ascii=False), columns=columns)
+    return _plain_row({name: plain(value) for name, value in columns.items()})
+
+
+def _plain_row(columns: Columns) -> RawRow:
+    return RawRow(columns, columns)
+
+
+def _is_plain(type: pa.DataType) -> bool:
+    """Whether all values of an Arrow type are what `plain` would make of them."""
+    if pa.types.is_struct(type):
+        return all(_is_plain(field.type) for field in type)
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
+        return _is_plain(type.value_type)
+    return any(is_kind(type) for is_kind in _PLAIN)
+
+
+_PLAIN = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean, pa.types.is_integer, pa.types.is_null)

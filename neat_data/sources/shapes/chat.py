@@ -67,16 +67,20 @@ def message(value: Any, where: str) -> Message:
     """One message, its content stripped."""
     if not isinstance(value, dict):
         raise Unusable("bad_message", f"`{where}` is {kind(value)}")
-    role_key = next((key for key in _ROLE_KEYS if key in value), None)
-    content_key = next((key for key in _CONTENT_KEYS if key in value), None)
+    role_key, content_key = _first(_ROLE_KEYS, value), _first(_CONTENT_KEYS, value)
     if role_key is None or content_key is None:
         raise Unusable("bad_message", f"`{where}` has neither role and content nor from and value")
-    if call := next((key for key in _CALLS if value.get(key)), None):
+    if call := next(filter(value.get, _CALLS), None):
         raise Unusable("has_tools", f"`{where}.{call}`")
     role = role_of(value[role_key])
     if role is None:
         raise Unusable("unknown_role", f"`{where}`: {str(value[role_key])[:40]!r}")
     return Message(role, content(value[content_key], f"{where}.{content_key}").strip())
+
+
+def _first(keys: tuple[str, ...], value: dict[str, Any]) -> str | None:
+    """The first of the keys that an object has."""
+    return next(filter(value.__contains__, keys), None)
 
 
 def role_of(value: Any) -> str | None:

@@ -24,7 +24,7 @@ def grown(rows: Iterable[RawRow]) -> Iterator[RawRow]:
         identity = (row.columns or {}).get("message_id")
         if not isinstance(identity, str) or identity in messages:
             problem = row.problem or Unusable("bad_message", "`message_id` is no text, or comes again")
-            yield RawRow(row.raw, problem=problem)
+            yield RawRow(row.source, problem=problem)
             continue
         messages[identity] = row
         answers.setdefault(_parent(row), []).append(identity)
@@ -34,10 +34,10 @@ def grown(rows: Iterable[RawRow]) -> Iterator[RawRow]:
         try:
             yield RawRow(json.dumps(whole, ensure_ascii=False), columns=whole)
         except RecursionError:
-            yield RawRow(messages[root].raw, problem=Unusable("bad_message", "a thread of this tree is too long"))
+            yield RawRow(messages[root].source, problem=Unusable("bad_message", "a thread of this tree is too long"))
     for identity in [identity for identity in messages if identity in left]:
         detail = f"`parent_id` {_parent(messages[identity])!r} is no message of this file's trees"
-        yield RawRow(messages[identity].raw, problem=Unusable("no_parent", detail))
+        yield RawRow(messages[identity].source, problem=Unusable("no_parent", detail))
 
 
 def _parent(row: RawRow) -> str | None:

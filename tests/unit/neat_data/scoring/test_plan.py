@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neat_data.errors import InputError
-from neat_data.record import Message, Record
+from neat_data.record import Message, Record, to_table
 from neat_data.scoring import plan as planning
-from neat_data.scoring.plan import Plan, excluding, files_a_shard, make_plan, merge, record_of, repeated
+from neat_data.scoring.plan import Plan, excluding, files_a_shard, make_plan, merge, repeated
 from neat_data.scoring.plan import planned as read_plan
+from neat_data.scoring.unscored import record_of, unscored
 from neat_data.sources.row import Place, Reject, Row, SourceAnswer
 from neat_data.store.shard import DamagedShard
 
@@ -119,7 +120,7 @@ def test_a_file_of_the_plan_that_holds_another_ones_columns_is_named(
         read(plan)
 
 
-@pytest.mark.parametrize("key", ["rows", "usable", "contradicted", "shard_rows"])
+@pytest.mark.parametrize("key", ["rows", "usable", "contradicted", "file_rows", "shard_rows"])
 def test_a_plan_whose_counts_are_none_is_refused_by_name(tmp_path: Path, key: str) -> None:
     plan = planned([row(0, "a", "1")], tmp_path, 2)
     file = plan.folder / "plan.json"
@@ -195,6 +196,17 @@ def test_metadata_and_rewards_of_repeats_are_kept() -> None:
     merged = merge([first, same, second])
     assert json.loads(merged.meta or "") == {"id": 1, "repeats": [{"id": 2}]}
     assert [response.reward for response in merged.responses] == [None, 0.5]
+
+
+def test_the_table_of_rows_is_that_of_their_records() -> None:
+    rows = [
+        row(0, "a", "1", "2", meta={"id": 1}),
+        scored(1, "b", "x", 0.1),
+        replace(row(2, "c", "y"), verdict=False),
+        replace(row(3, "d"), messages=(Message("system", "s"), Message("user", "d"))),
+    ]
+    assert unscored(rows).equals(to_table(map(record_of, rows)))
+    assert unscored([]).equals(to_table([]))
 
 
 def test_excluded_queries_become_rejects() -> None:

@@ -220,6 +220,18 @@ def test_tabs_separate_where_the_header_has_them(tmp_path: Path) -> None:
     assert rows[0].messages[0].content == "Hi, you"
 
 
+@pytest.mark.parametrize(("number", "kept"), [(1, 1), (0.5, 0.5), (float("nan"), None)])
+def test_a_rejected_row_of_a_table_is_kept_as_json(tmp_path: Path, number: float, kept: float | None) -> None:
+    turns = [{"role": role, "content": content} for role, content in (("user", "Hi"), ("assistant", "Hello"))]
+    good = {"chosen": turns, "rejected": [turns[0], {"role": "assistant", "content": "Bye"}], "n": number}
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(pa.Table.from_pylist([good, {**good, "rejected": []}]), sink)
+    understood, rejected = read(tmp_path / "a.parquet", sink.getvalue().to_pybytes())
+    assert isinstance(understood, Row)
+    assert understood.meta == {"n": kept}
+    assert json.loads(rejected.raw) == {**good, "rejected": [], "n": kept}
+
+
 def test_bytes_that_are_no_text_in_a_table_cost_their_row_only(tmp_path: Path) -> None:
     bad = pa.array([b"\xff\xfe"]).cast(pa.binary())
     column = pa.chunked_array([pa.array([PAIRS[0]["chosen"].encode()]), bad, pa.array([PAIRS[2]["chosen"].encode()])])
