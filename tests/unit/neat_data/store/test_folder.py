@@ -12,6 +12,7 @@ from neat_data.store import folder as folders
 from neat_data.store.claim import differences
 from neat_data.store.dataset import PreferenceDataset
 from neat_data.store.folder import DatasetFolder
+from neat_data.store.local_folder import LocalFolder
 from neat_data.store.manifest import Manifest, fingerprint_of
 from neat_data.store.markers import BEGIN, END, with_body
 from neat_data.store.shard import ShardEntry, shard_metadata
@@ -28,6 +29,21 @@ def test_the_order_of_commits_and_resuming_leave_no_trace(tmp_path: Path, commit
 
 def test_equal_content_in_another_folder_has_equal_bytes(tmp_path: Path, write_dataset, files):
     assert files(write_dataset(tmp_path / "a")) == files(write_dataset(tmp_path / "elsewhere" / "b"))
+
+
+def test_going_on_lists_the_folder_no_more_often_for_many_shards_than_for_few(
+    tmp_path: Path, settings, write_dataset, monkeypatch
+):
+    list_folder, listed, counts = LocalFolder.files, [], []
+    monkeypatch.setattr(LocalFolder, "files", lambda self, name: listed.append(name) or list_folder(self, name))
+    for shards in (2, 9):
+        path = write_dataset(tmp_path / str(shards), shards)
+        listed.clear()
+        with DatasetFolder.open(path, settings, versions={}) as folder:
+            assert folder.done(0) == set(range(shards))
+            assert folder.finished
+        counts.append(len(listed))
+    assert counts[0] == counts[1]
 
 
 def test_a_shard_that_the_manifest_does_not_know_is_adopted(tmp_path: Path, dataset, settings, make_record, files):

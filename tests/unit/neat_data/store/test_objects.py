@@ -57,6 +57,21 @@ def test_a_frame_fetches_no_shard_before_it_is_read(bucket: Bucket, write_datase
     assert first["query_id"] == frame.select(pl.first("query_id")).collect().item()
 
 
+def test_going_on_asks_the_store_no_more_often_for_many_shards_than_for_few(
+    bucket: Bucket, write_dataset: Callable, settings
+):
+    asked = []
+    for shards in (2, 9):
+        url = write_dataset(bucket.url(f"of-{shards}"), shards)
+        bucket.proxy.requests.clear()
+        with DatasetFolder.open(url, settings, versions={}) as folder:
+            assert folder.done(0) == set(range(shards))
+            assert folder.finished
+        requests = ((method, name.removeprefix(f"of-{shards}/")) for method, name in bucket.proxy.requests)
+        asked.append(sorted(each for each in requests if not each[1].endswith(".lease")))  # renewed by the clock
+    assert asked[0] == asked[1]
+
+
 def test_later_rounds_are_dropped(bucket: Bucket, write_dataset: Callable, add_round: Callable, make_record: Callable):
     url = write_dataset(bucket.url())
     whole = bucket.files()
