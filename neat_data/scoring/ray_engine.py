@@ -419,6 +419,7 @@ def _connect(spec: EngineSpec) -> tuple[bool, bool]:
 
     Raises:
         InputError: Ray is not installed, or of another version than the cluster's; nothing answers at the address.
+        RunError: a Ray of this machine's own did not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -446,6 +447,11 @@ def _connect(spec: EngineSpec) -> tuple[bool, bool]:
         except RuntimeError as error:
             raise InputError(
                 f"cannot be joined with Ray {version('ray')} ({_first(error)})", field="ray_address", value=address
+            ) from error
+        except Exception as error:  # of no class of its own: a node that was not up in time
+            raise RunError(
+                f"Ray did not start ({_first(error)})",
+                advice="Try again when the machine has less to do, or join a cluster: {ray_address}.",
             ) from error
     return True, address is None
 

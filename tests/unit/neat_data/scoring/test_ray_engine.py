@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import neat_data
-from neat_data.errors import InputError
+from neat_data.errors import InputError, RunError
 from neat_data.scoring.engine import ClusterFigures, EngineSpec, WorkerFigures
 from neat_data.scoring.engines import opened
 from neat_data.scoring.ray_engine import Meeting
@@ -39,6 +39,20 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path: Path) -> 
 def test_what_is_no_address(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no cluster there"), opened(EngineSpec("ray", ray_address="x"), tmp_path):
         pass
+
+
+def test_a_ray_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", init)
+    with (
+        pytest.raises(RunError, match=r"Ray did not start \(The current node timed out during startup\.\)"),
+        opened(EngineSpec("ray"), tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
