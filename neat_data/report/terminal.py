@@ -6,6 +6,7 @@ Dataset text goes in as plain text, never as markup.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -109,7 +110,9 @@ def _print_part(summary: ScoreSummary, part: Part, console: Console) -> None:
     shards = f"{part.source_rows:,} rows in {part.shards:,} shards"
     if not part.made and not part.before:
         print_line(console, f"planned: {shards}.")
-        print_line(console, f"next: the same command with --shards 0-{part.shards - 1}, or parts of that")
+        jobs = isinstance(summary.out, Path)  # at a URL there are none
+        rest = f"with --shards 0-{part.shards - 1}, or parts of that" if jobs else "without --phase"
+        print_line(console, f"next: the same command {rest}")
         return
     print_line(console, f"{part.made:,} shards made, {part.before:,} were there; the plan has {shards}.")
     print_cluster(summary.cluster, console)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import neat_data as nd
+from neat_data.errors import InputError
+from neat_data.models.reward_model import RewardModelSpec
+from neat_data.scoring.numbers import Numbers
+from neat_data.scoring.request import ScoreRequest
+from neat_data.scoring.rescore import RescoreRequest, rescore
+from neat_data.scoring.score import score
+from tests.support.clusters import accidents
 from tests.support.object_server import Bucket, bucket, s3_server
 from tests.support.stores import files
 
@@ -37,3 +45,24 @@ def test_score_expand_rescore_and_stats_leave_the_same_bytes(bucket: Bucket, tmp
     remote = _verbs(source, model, bucket.url(), policy, workers=2)
     assert {**remote, "path": ""} == {**local, "path": ""}
     assert bucket.files() == files(tmp_path / "made")
+
+
+def _request(folder: Path, out: str | Path, query: str = "a question") -> ScoreRequest:
+    """Twenty rows in five shards; the fourth row has a query of its own."""
+    rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(20)]
+    rows[3]["prompt"] = query
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reward = RewardModelSpec(accidents(folder / "reward"), device="cpu")
+    return ScoreRequest(str(folder / "rows.jsonl"), out, reward, shard_rows=4)
+
+
+def test_jobs_of_an_array_want_a_folder(bucket: Bucket, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
+    request, some = _request(tmp_path, bucket.url()), Numbers.read("0-1")
+    for refused in ({"shards": some}, {"phase": "finish"}):
+        with pytest.raises(InputError, match=r"^out s3://.*a folder that all machines see, not at a URL"):
+            score(replace(request, **refused))
+    score(request)
+    assert request.reward is not None
+    with pytest.raises(InputError, match=r"^dataset s3://.*a folder that all machines see, not a URL"):
+        rescore(RescoreRequest(bucket.url(), "again", request.reward, shards=some))

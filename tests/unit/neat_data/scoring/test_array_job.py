@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from neat_data.errors import InputError
+from neat_data.report.terminal import print_score_summary
 from neat_data.scoring.numbers import Numbers
-from neat_data.scoring.request import ScoreRequest
+from neat_data.scoring.request import Part, ScoreRequest, ScoreSummary
 from neat_data.scoring.score import score
 from neat_data.store.atomic import locked
 from tests.support.killing import contents
@@ -130,6 +133,16 @@ def test_jobs_share_the_folder_and_keep_a_writer_of_the_whole_out(request_of: Ch
     with locked(request_of().out), pytest.raises(InputError, match="another process is writing"):
         score(request_of(**shards("0")))
     score(request_of(phase="finish"))
+
+
+def test_what_comes_behind_a_plan() -> None:
+    said = {}
+    for out in (Path("made"), "s3://bucket/made"):
+        console = Console(file=io.StringIO(), width=200)
+        print_score_summary(ScoreSummary(out, False, {}, part=Part(12, 4)), console)
+        said[str(out)] = console.file.getvalue().splitlines()[-1]  # type: ignore[attr-defined]
+    assert said["made"] == "next: the same command with --shards 0-3, or parts of that"
+    assert said["s3://bucket/made"] == "next: the same command without --phase"
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-1", "1-2-3"])
