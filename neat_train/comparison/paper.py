@@ -5,6 +5,7 @@ A reference, not a yardstick: other models and another reward model have another
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 from neat_train.comparison.result import Figure, JudgedArms, Published
@@ -40,16 +41,18 @@ def _win_rate(win: int, lose: int, tie: int) -> Figure:
 
 
 def references(methods: Mapping[str, str | None]) -> dict[str, Published]:
-    """Which arm stands beside a row of Table 2: the one that is called as its method, else the first of it.
+    """Which arm stands beside a row of Table 2: the one that is called as its method, else the only one of it.
 
     A control shares its method with what it controls, and is not what the paper reports.
 
     >>> sorted(references({"beta-0": "neat", "neat": "neat", "prefixed": "neat-pp", "b": None, "d": "dpo-trl"}))
     ['d', 'neat', 'prefixed']
+    >>> references({"large-gap": "dpo", "small-gap": "dpo"})
+    {}
     """
-    chosen: dict[str, str] = {}
+    arms_of: dict[str, list[str]] = defaultdict(list)
     for arm, trained in methods.items():
-        method = (trained or "").removesuffix("-trl")
-        if method in TABLE_2 and (arm == method or method not in chosen):
-            chosen[method] = arm
-    return {arm: TABLE_2[method] for method, arm in chosen.items()}
+        arms_of[(trained or "").removesuffix("-trl")].append(arm)
+    known = {method: arms for method, arms in arms_of.items() if method in TABLE_2}
+    beside = {method: [arm for arm in arms if arm == method or len(arms) == 1] for method, arms in known.items()}
+    return {arms[0]: TABLE_2[method] for method, arms in beside.items() if arms}

@@ -12,6 +12,7 @@ import pytest
 import neat_data as nd
 from neat_data.errors import InputError
 from neat_data.models.reward_model import RewardModelSpec
+from neat_data.scoring.engine import EngineSpec
 from neat_data.scoring.numbers import Numbers
 from neat_data.scoring.request import ScoreRequest
 from neat_data.scoring.rescore import RescoreRequest, rescore
@@ -54,6 +55,19 @@ def _request(folder: Path, out: str | Path, query: str = "a question") -> ScoreR
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     reward = RewardModelSpec(accidents(folder / "reward"), device="cpu")
     return ScoreRequest(str(folder / "rows.jsonl"), out, reward, shard_rows=4)
+
+
+@pytest.mark.slow
+def test_two_actors_one_killed_leave_the_same_bytes(bucket: Bucket, tmp_path: Path, monkeypatch, files):
+    monkeypatch.setenv("NEAT_ALIGN_CACHE", str(tmp_path / "cache"))
+    request = _request(tmp_path, tmp_path / "made", "accident: worker")
+    (tmp_path / "reward" / "worker.happened").touch()
+    score(request)
+    (tmp_path / "reward" / "worker.happened").unlink()
+    summary = score(replace(request, out=bucket.url(), engine=EngineSpec("ray", workers=2)))
+    assert summary.cluster is not None
+    assert summary.cluster.tried_again == (0,)
+    assert bucket.files() == files(tmp_path / "made")
 
 
 def test_jobs_of_an_array_want_a_folder(bucket: Bucket, tmp_path: Path, monkeypatch):
