@@ -140,11 +140,10 @@ def notes(runs: Sequence[tuple[str, Path]], curves: Sequence[Curve]) -> list[str
         runs: with the names of their arms.
     """
     drawn = {curve.arm for curve in curves}
-    lines = [
-        f"{arm} has no curve: its runs logged no reward of held-out queries, or only once."
-        for arm in dict.fromkeys(name for name, _ in runs)
-        if arm not in drawn
-    ]
+    without = [arm for arm in dict.fromkeys(name for name, _ in runs) if arm not in drawn]
+    lines = []
+    if without:
+        lines.append(f"No curve of {', '.join(without)}: the runs logged no reward of held-out queries, or only once.")
     asked = [(arm, _asked(run)) for arm, run in runs if arm in drawn]
     other = dict.fromkeys(arm for arm, what in asked if what != asked[0][1])
     if other:

@@ -438,7 +438,7 @@ def test_curves_that_do_not_compare_are_said(arm, tmp_path):
     ]
     assert comparison.curves[0].epochs == (0.0, 0.5, 1.0)
     assert any(note.startswith("The curves of b were measured on other held-out queries") for note in comparison.notes)
-    assert any(note.startswith("c has no curve") for note in comparison.notes)
+    assert any(note.startswith("No curve of c:") for note in comparison.notes)
 
 
 def test_the_paper_stands_beside_the_arm_that_is_called_as_its_method(arm):
