@@ -31,7 +31,7 @@ def test_arms_differ_in_their_pairs_alone(tmp_path: Path) -> None:
     fits = {name: made._arm(name, 1).commands[0] for name in made.arms}
     for fit in fits.values():
         given = dict(pairwise(fit))
-        assert Keep.parse(given["--keep-pairs"]).count == 100
+        assert Keep.parse(given["--keep-pairs"]).count == 50
         read_settings(sets=[word for flag, word in pairwise(fit) if flag == "--set"])
     kept = {(fit[-3], fit[-1]) for fit in fits.values()}
     assert len(kept) == len(fits)
