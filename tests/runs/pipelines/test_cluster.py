@@ -52,6 +52,7 @@ def run(*command: object, environment: dict[str, str]) -> None:
     subprocess.run(list(map(str, command)), env=environment, cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_the_tasks_of_an_array_make_the_dataset(tmp_path: Path, slurm: dict[str, str], score: list[str]) -> None:
     jobs = tmp_path / "jobs"
     run("neat-data", *score, "--out", jobs, "--phase", "plan", environment=slurm)

@@ -159,6 +159,7 @@ def command(hub_url: str, home: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_a_merged_model_goes_to_a_private_repository_without_what_else_lies_in_the_run(run, hub, tmp_path):
     wanted = ["--merge", "--out", str(tmp_path / "merged"), "--device", "cpu", "--push-to-hub", "me/model", "--json"]
     wanted += ["--base", str(MODEL)]
@@ -180,6 +181,7 @@ def test_a_merged_model_goes_to_a_private_repository_without_what_else_lies_in_t
     assert not (tmp_path / "b").exists(), "asked before any work is done"
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_hub_model_goes_there_as_it_is(run, hub, tmp_path):
     adapter = tmp_path / "run"
     subprocess.run(["cp", "-r", str(run), str(adapter)], check=True)

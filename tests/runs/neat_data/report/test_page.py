@@ -96,6 +96,7 @@ def dom(file: Path, profile: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_browser_runs_and_fetches_nothing(hostile, visited, tmp_path):
     address, paths = visited

@@ -309,6 +309,7 @@ def train_in_ranks(data: str, out: str) -> None:
     Ranks.here().leave()
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_does(records, tmp_path):
     """Seven records in steps of four: a rank has a record more than the other, and one a step to itself."""
     trained = []

@@ -55,6 +55,7 @@ def test_a_block_is_sampled_with_the_weights_of_the_block_before(dataset: Path, 
     assert verify(run.folder / "dataset").ok
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_comes_to_the_same_samples(dataset: Path, tmp_path: Path) -> None:
     whole = Run.of(dataset, tmp_path / "whole", **AHEAD)
     whole.train(4, save=2).close()

@@ -288,6 +288,7 @@ def in_one_of_two(dataset: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_sample_what_one_does(dataset: Path, tmp_path: Path, forks: Forks):
     assert forks.run(__file__, "in_one_of_two", dataset, tmp_path / "two", world=2) == [0, 0]
     alone = Run.of(dataset, tmp_path / "one", rounds={"queries": 4})
