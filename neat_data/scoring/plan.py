@@ -310,6 +310,8 @@ def planned(out: Path) -> Plan | None:
 def _plan(folder: Path, made: dict[str, Any]) -> Plan:
     """The plan that `plan.json` describes."""
     require_counts(made, ("rows", "usable", "file_rows", "shard_rows", "contradicted"), ())
+    if min(made["file_rows"], made["shard_rows"]) < 1:
+        raise ValueError("a shard of no rows")
     counts = made["rows"], made["usable"], made["file_rows"], made["shard_rows"], made["contradicted"]
     settings = {**made["rows_settings"], "shard_rows": made["shard_rows"]}
     return Plan(folder, *counts, tuple(made["meta"]), settings)

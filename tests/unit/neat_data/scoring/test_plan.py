@@ -120,11 +120,17 @@ def test_a_file_of_the_plan_that_holds_another_ones_columns_is_named(
         read(plan)
 
 
-@pytest.mark.parametrize("key", ["rows", "usable", "contradicted", "file_rows", "shard_rows"])
-def test_a_plan_whose_counts_are_none_is_refused_by_name(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, None) for key in ("rows", "usable", "contradicted", "file_rows", "shard_rows")),
+        *((key, 0) for key in ("file_rows", "shard_rows")),
+    ],
+)
+def test_a_plan_whose_counts_are_none_is_refused_by_name(tmp_path: Path, key: str, value: int | None) -> None:
     plan = planned([row(0, "a", "1")], tmp_path, 2)
     file = plan.folder / "plan.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: None}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(InputError, match=r"plan\.json"):
         read_plan(tmp_path)
 
