@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from neat_data.errors import InputError, RunError
+from neat_data.errors import InputError, NeatError, RunError
 
 TEMPORARY = ".neat-tmp"
 LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of safetensors, tokenizers and torch.save, which give no errno.
+_FULL_SAID = ("no space left", "quota exceeded", "file too large", "pytorchstreamwriter failed", "unexpected pos")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -60,17 +63,27 @@ def write_if_absent(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn the system's word for a full disk, or a quota that is used up, into a RunError naming `path`."""
+def full_disk_explained(path: Path, stays: str = "What was committed stays") -> Iterator[None]:
+    """Turn what is said of a full disk, or a quota that is used up, into a RunError naming `path`.
+
+    Args:
+        stays: what there is to go on from.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except NeatError:  # said already, of the very file
+        raise
+    except Exception as error:  # of any type: tokenizers has none of its own
+        if not _is_full(error):
             raise
         raise RunError(
-            f"the disk is full: {path} could not be written. What was committed stays;\n"
-            "free some space and run the same command again."
+            f"the disk is full: {path} could not be written. {stays};\nfree some space and run the same command again."
         ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    said = str(error).lower()
+    return getattr(error, "errno", None) in _FULL or any(words in said for words in _FULL_SAID)
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from neat_data.errors import InputError
 from neat_data.models.weights import silence
 from neat_data.progress import Silent, Watcher
+from neat_data.store.atomic import full_disk_explained
 from neat_train.config.contradictions import refuse_contradictions
 from neat_train.config.settings import OWN, REWARD, FitSettings
 from neat_train.config.trainer_arguments import training_arguments
@@ -30,7 +31,7 @@ from neat_train.reports.summary import FitResult, figures
 from neat_train.reward_model import run as reward_run
 from neat_train.reward_model.model import TrainedReward
 from neat_train.run_folder import Identity, RunFolder
-from neat_train.training.checkpoints import full_disk_explained, step_of
+from neat_train.training.checkpoints import CHECKPOINT_STAYS, step_of
 from neat_train.training.metrics_file import MetricsFile
 from neat_train.training.progress import TrainingProgress
 
@@ -116,7 +117,7 @@ def left_behind(
     result: FitResult | None = None
     if ranks.main:
         watch.phase("writing", None)
-        with full_disk_explained(path):
+        with full_disk_explained(path, CHECKPOINT_STAYS):
             trained.save(path)
             draw(path)
             result = figures(path, began)

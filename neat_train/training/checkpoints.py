@@ -8,7 +8,6 @@ others than those that were written, which is told. Older checkpoints go only on
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import pickle
@@ -18,11 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from safetensors import SafetensorError
 from torch import nn
 
 from neat_data.errors import InputError, RunError
-from neat_data.store.atomic import write_atomically
+from neat_data.store.atomic import full_disk_explained, write_atomically
 from neat_data.store.shard import file_sha256
 from neat_train.distributed import Ranks
 
@@ -34,9 +32,7 @@ else:
     _Base = object
 
 MARK = "complete.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of torch.save and safetensors, which give no errno.
-_FULL_SAID = ("no space left", "quota exceeded", "file too large", "pytorchstreamwriter failed", "unexpected pos")
+CHECKPOINT_STAYS = "The last whole checkpoint stays"
 
 
 class Saved(Protocol):
@@ -67,7 +63,7 @@ class WholeCheckpoints(_Base):
         folder = _folder(run, self.state.global_step)
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers' turn would come too early
         try:
-            with full_disk_explained(folder), _torn_removed(folder):
+            with full_disk_explained(folder, CHECKPOINT_STAYS), _torn_removed(folder):
                 super()._save_checkpoint(model, trial)
                 ranks.barrier()
                 if ranks.main:
@@ -193,20 +189,6 @@ def step_of(folder: Path) -> int:
 
 
 @contextmanager
-def full_disk_explained(path: Path) -> Iterator[None]:
-    """Turn what the system, torch and safetensors say of a full disk into a RunError."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError, RunError) as error:
-        if not _is_full(error):
-            raise
-        raise RunError(
-            f"the disk is full: {path} could not be written; the last whole checkpoint stays.\n"
-            "Free some space and run the same command again."
-        ) from error
-
-
-@contextmanager
 def _pickles_refused(checkpoint: str | None) -> Iterator[None]:
     """torch reads nothing but numbers and plain values (weights_only), and says so at length."""
     try:
@@ -226,11 +208,6 @@ def _torn_removed(folder: Path) -> Iterator[None]:
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _is_full(error: BaseException) -> bool:
-    said = str(error).lower()
-    return getattr(error, "errno", None) in _FULL or any(words in said for words in _FULL_SAID)
 
 
 def _folder(run: Path, step: int) -> Path:

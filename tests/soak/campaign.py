@@ -202,7 +202,8 @@ class Campaign:
 
         dataset = nd.open(self.places.dataset)
         labels = sum(len(record.labels) for record in dataset)
-        return ROWS + len(BAD_ROWS) - labels - sum(1 for _ in dataset.rejects())
+        rejects = sum(len(dataset.rejects(number)) for number in dataset.manifest.round(0).numbers())
+        return ROWS + len(BAD_ROWS) - labels - rejects
 
     def _put_back(self, scene: Scene, before: Path) -> None:
         """The stage's folder as it was before it."""

@@ -179,14 +179,24 @@ def source_changed(scene: Scene) -> Outcome | None:
     source, line = _changing(scene)
     before = source.read_bytes() if source.exists() else None
     ended = scene.run(Hurt(step=scene.step(), act="append", file=str(source), line=line))
-    outcome = told(ended)
+    outcome = first = told(ended)
     if ended.fired and scene.draw.random() < 0.5:  # the same command while it is still changed
         outcome = told(scene.run())
     if before is None:
         source.unlink(missing_ok=True)
     else:
         source.write_bytes(before)
+    if (first, outcome) == ("detected", "unharmed"):
+        return _another_source(scene)
     return outcome if ended.fired else None
+
+
+def _another_source(scene: Scene) -> Outcome:
+    """What was begun with the changed source, and is whole, must not be taken for that of the source as it was."""
+    if told(scene.run()) != "detected":
+        raise Wrong("what was made of another source is gone on with")
+    shutil.rmtree(scene.stage.makes)
+    return "detected"
 
 
 def _changing(scene: Scene) -> tuple[Path, str]:

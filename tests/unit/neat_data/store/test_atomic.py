@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from neat_data.errors import InputError, RunError
 from neat_data.record import to_table
-from neat_data.store.atomic import TEMPORARY, locked, remove_leftovers, write_atomically
+from neat_data.store.atomic import TEMPORARY, full_disk_explained, locked, remove_leftovers, write_atomically
 from neat_data.store.folder import DatasetFolder
 
 HOLDER = """
@@ -93,6 +98,31 @@ def test_a_full_disk_is_said_and_what_was_there_stays(small_disk: Path):
         write_atomically(small_disk / "a", lambda file: file.write(bytes(200_000)))
     assert [path.name for path in small_disk.iterdir()] == ["a"]
     assert (small_disk / "a").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: torch.save(torch.zeros(50_000), path),
+        lambda path: save_file({"weights": np.zeros(50_000)}, path),
+        lambda path: Tokenizer(WordLevel({f"word {number}": number for number in range(20_000)})).save(str(path)),
+    ],
+    ids=["torch", "safetensors", "tokenizers"],
+)
+def test_what_libraries_say_of_a_full_disk_is_understood(small_disk: Path, write: Callable[[Path], None]):
+    path = small_disk / "weights"
+    with (
+        pytest.raises(RunError, match=r"disk is full: .*weights could not be written\. The old ones stay;"),
+        full_disk_explained(path, "The old ones stay"),
+    ):
+        write(path)
+
+
+def test_nothing_else_is_called_a_full_disk(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="something else"), full_disk_explained(tmp_path):
+        raise RuntimeError("something else")
+    with pytest.raises(InputError, match="no space left for it"), full_disk_explained(tmp_path):
+        raise InputError("no space left for it")
 
 
 def test_a_shard_that_does_not_fit_leaves_the_committed_ones_to_go_on_from(

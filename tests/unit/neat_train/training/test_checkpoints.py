@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neat_data.errors import RunError
-from neat_train.training.checkpoints import MARK, full_disk_explained, is_whole, newest_whole, rotate, seal
+from neat_train.training.checkpoints import MARK, is_whole, newest_whole, rotate, seal
 
 
 def checkpoint(run: Path, step: int, *, whole: bool = True) -> Path:
@@ -88,14 +87,3 @@ def test_the_oldest_go_and_the_newest_and_the_best_stay(limit, best, left, tmp_p
         checkpoint(tmp_path, step)
     rotate(tmp_path, limit, str(tmp_path / f"checkpoint-{best}") if best else None)
     assert sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.iterdir()) == left
-
-
-def test_what_torch_and_safetensors_say_of_a_full_disk_is_understood(tmp_path):
-    for said in (
-        "[enforce fail] PytorchStreamWriter failed writing file data/0",
-        "No space left on device (os error 28)",
-    ):
-        with pytest.raises(RunError, match="the disk is full"), full_disk_explained(tmp_path):
-            raise RuntimeError(said)
-    with pytest.raises(RuntimeError, match="something else"), full_disk_explained(tmp_path):
-        raise RuntimeError("something else")
