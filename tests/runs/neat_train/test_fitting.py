@@ -144,7 +144,7 @@ def train_and_die(dataset: str, policy: str, run: str, when: str) -> None:
     train(Path(dataset), Path(policy), Path(run), callbacks=[Dies(when)])
 
 
-@pytest.mark.parametrize("when", ["training", "saving"])
+@pytest.mark.parametrize("when", [pytest.param("training", marks=pytest.mark.slow), "saving"])
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(
     when, undisturbed, ragged, random_policy, tmp_path, forks
 ):
@@ -310,7 +310,7 @@ def test_a_row_that_is_no_number_stops_the_command_with_a_status_of_its_own(stor
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("full", ["true", "false"])
+@pytest.mark.parametrize("full", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_the_attention_that_is_asked_for_trains_and_a_frozen_copy_takes_it_too(
     full, ragged, random_policy, tmp_path, monkeypatch
 ):

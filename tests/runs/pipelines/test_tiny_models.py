@@ -199,6 +199,7 @@ def built(tmp_path_factory) -> tuple[Path, dict]:
     return root / "out", json.loads((root / "out" / "figures.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_pipeline_publishes_models_that_load_alone(built):
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -212,6 +213,7 @@ def test_the_pipeline_publishes_models_that_load_alone(built):
     assert figures["tiny-reward"]["agreement"]["helpful"]["pairs"] == 6
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_on_a_query_of_the_test_files(built):
     from pipelines.tiny_models.steps import Workshop
 
@@ -225,6 +227,7 @@ def test_nothing_is_trained_on_a_query_of_the_test_files(built):
     assert not {p.query_id for p in fitted} & {p.query_id for p in validation}
 
 
+@pytest.mark.slow
 def test_finished_steps_are_not_made_again_and_other_settings_are_refused(built):
     from pipelines.tiny_models.steps import Workshop, run_steps
 
@@ -236,6 +239,7 @@ def test_finished_steps_are_not_made_again_and_other_settings_are_refused(built)
         run_steps(Workshop(root, root / "work", {**MINUSCULE, "seed": 1}, lines.append))
 
 
+@pytest.mark.slow
 def test_a_taught_policy_differs_from_its_control(built):
     from safetensors.torch import load_file
 
@@ -255,6 +259,7 @@ def test_every_row_is_learnt_once_with_the_teacher_s_own_scores():
     assert all(one.query[-1].content == f"what {one.chosen[6:]}?" for one in placed)
 
 
+@pytest.mark.slow
 def test_what_the_policy_learns_is_the_response_and_its_end(built):
     from transformers import AutoTokenizer
 
@@ -276,6 +281,7 @@ def test_what_the_policy_learns_is_the_response_and_its_end(built):
     assert all("My question is: red?<|end|>" in text for text in given)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_run_once_gives_the_loss_and_gradient_of_whole_dialogues(built):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -297,6 +303,7 @@ def test_a_prompt_that_is_run_once_gives_the_loss_and_gradient_of_whole_dialogue
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_probabilities_of_responses_are_those_of_whole_dialogues(built):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -159,6 +159,7 @@ def test_every_answer_of_the_hub_is_explained(hub: str, tmp_path: Path) -> None:
     assert all("|" in line for line in said)
 
 
+@pytest.mark.slow
 def test_being_offline_is_explained(tmp_path: Path) -> None:
     (line,) = ask("http://127.0.0.1:9", tmp_path, "acme/judge", HF_HUB_OFFLINE="1")
     assert "cannot be reached and there is no copy in the cache|go online once" in line

@@ -265,7 +265,7 @@ class Thread(Ranks):
         return [self.board[rank] for rank in range(self.world)]
 
 
-@pytest.mark.parametrize("records", [9, 2])
+@pytest.mark.parametrize("records", [pytest.param(9, marks=pytest.mark.slow), 2])
 def test_ranks_together_find_what_one_finds(records, tiny_policy, policy, reward, tmp_path):
     part = RECORDS[:records]
     alone = measuring(policy, reward, tmp_path / "one", part)

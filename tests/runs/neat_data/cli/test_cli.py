@@ -193,6 +193,7 @@ def test_a_reward_that_is_not_a_number_fails_and_names_the_row(source: Path, mod
     assert len(list(out.glob("round-0000/*.arrow"))) == 2  # what was committed stays
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_committed_and_the_same_command_goes_on(source: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "neat_data", "score", source, "--out", out, "--shard-rows", "2"]

@@ -79,6 +79,7 @@ def test_negative_text_goes_along_where_it_is_said(hub, upload):
     assert "asks for bad answers on purpose" in hub.repositories["me/pairs"].files["README.md"].decode()
 
 
+@pytest.mark.slow
 def test_a_public_repository_is_made_only_where_it_is_said(hub, upload):
     assert upload("pairs", "--public").returncode == 0
     assert not hub.repositories["me/pairs"].private  # a bare name is one's own

@@ -22,6 +22,7 @@ def stats(record_of, made_dataset):
     return compute(made_dataset(records))
 
 
+@pytest.mark.slow
 def test_every_picture_is_written_as_png_and_svg_and_again_the_same(stats, tmp_path):
     write_plots(None, stats, tmp_path / "one")
     write_plots(None, stats, tmp_path / "two")

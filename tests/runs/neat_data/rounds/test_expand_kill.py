@@ -35,7 +35,8 @@ def expanding(scored: Path) -> tuple[object, ...]:
     return ("expand", OUT, *sampled, "--reward-model", f"{scored.parent / 'length.py'}:length")
 
 
-@pytest.mark.parametrize("stride", [31, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [31, 6])
 def test_killed_between_steps_on_the_disk(scored: Path, tmp_path: Path, stride: int) -> None:
     command = expanding(scored)
     with Killer(*command) as killer:

@@ -187,7 +187,8 @@ def test_what_is_not_finished_is_not_folded(grown: Path, tmp_path: Path):
     assert not (tmp_path / "folded").exists()
 
 
-@pytest.mark.parametrize("stride", [29, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [29, 9])
 def test_killed_between_steps_on_the_disk(grown: Path, tmp_path: Path, stride: int):
     shutil.rmtree(grown / "scores" / "k")
     with Killer("compact", grown, "--out", OUT) as killer:

@@ -117,7 +117,8 @@ def test_workers_give_the_same_bytes(dataset: Path, model: str, tmp_path: Path):
     assert contents(dataset) == contents(alone)
 
 
-@pytest.mark.parametrize("stride", [11, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [11, 3])
 def test_killed_between_steps_on_the_disk(dataset: Path, model: str, tmp_path: Path, stride: int):
     with Killer("rescore", OUT, "--reward-model", model, "--name", "count") as killer:
         undisturbed = shutil.copytree(dataset, tmp_path / "undisturbed")

@@ -67,7 +67,8 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{tmp_path / 'length.py'}:length"
 
 
-@pytest.mark.parametrize("model", ["function", pytest.param("classifier", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["function", "classifier"], indirect=True)
 def test_a_run_with_a_model_is_resumed_by_two_workers(source: Path, model: str, tmp_path: Path) -> None:
     options = (source, "--reward-model", model, "--shard-rows", 16)
     with Killer("score", *options, "--out", OUT) as killer:

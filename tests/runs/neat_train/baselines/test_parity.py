@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -57,6 +59,10 @@ def records(tmp_path_factory) -> Records:
 
 @pytest.fixture
 def policy() -> Policy:
+    return moved_policy()
+
+
+def moved_policy() -> Policy:
     """In float32, its adapter moved away from the reference."""
     settings = settings_of("dpo")
     loaded = load_policy_to_train(PolicySpec(str(MODEL), False, settings.lora, device="cpu", dtype="float32"))
@@ -124,6 +130,17 @@ def trl_s(policy: Policy, records: Records, method: str, out: Path, loss_type: s
     return loss.item(), gradients(policy.model)
 
 
+@pytest.fixture(scope="module")
+def of_trl(records, tmp_path_factory) -> Callable[..., tuple[float, Tensor]]:
+    """`trl_s` of a fresh policy, computed once for all that is held against it."""
+
+    @cache
+    def computed(method: str, loss_type: str | None = None) -> tuple[float, Tensor]:
+        return trl_s(moved_policy(), records, method, tmp_path_factory.mktemp("trl"), loss_type)
+
+    return computed
+
+
 def cpo_s(policy: Policy, records: Records, out: Path, **config):
     """Of TRL's CPOTrainer on the ids that are trained on here: its own come from its own rendering."""
     tokenizer = policy.tokenizer
@@ -163,11 +180,10 @@ def same(mine, theirs) -> None:
 @pytest.mark.parametrize("path", ["trees", "batches"])
 @pytest.mark.parametrize("budget", [4096, 120])
 @pytest.mark.parametrize(("method", "loss_type"), [("dpo", "sigmoid"), ("ipo", "ipo"), ("hinge", "hinge")])
-def test_losses_of_pairs_are_those_of_trl_s_dpo_trainer(policy, records, tmp_path, method, loss_type, path, budget):
-    theirs = trl_s(policy, records, "dpo-trl", tmp_path, loss_type)
+def test_losses_of_pairs_are_those_of_trl_s_dpo_trainer(policy, records, of_trl, method, loss_type, path, budget):
     mine = ours(policy, records, settings_of(method), path, budget)
     assert (mine[2] > 1) == (budget == 120), "micro-batches"
-    same(mine, theirs)
+    same(mine, of_trl("dpo-trl", loss_type))
 
 
 @pytest.mark.parametrize("kind", [SimPO(beta=2.0, gamma=0.8)])
@@ -183,9 +199,8 @@ def test_alphapo_is_that_of_trl_s_cpo_trainer(policy, records, tmp_path):
 
 
 @pytest.mark.parametrize("budget", [4096, 120])
-def test_sft_is_that_of_trl_s_sft_trainer(policy, records, tmp_path, budget):
-    theirs = trl_s(policy, records, "sft-trl", tmp_path)
-    same(ours(policy, records, settings_of("sft"), "trees", budget), theirs)
+def test_sft_is_that_of_trl_s_sft_trainer(policy, records, of_trl, budget):
+    same(ours(policy, records, settings_of("sft"), "trees", budget), of_trl("sft-trl"))
 
 
 def test_the_defaults_of_pairs_are_people_s_and_the_methods_are_alone():

@@ -339,7 +339,7 @@ class StopAt(TrainerCallback):
             control.should_training_stop = True
 
 
-@pytest.mark.parametrize("method", ["dpo-trl", "sft-trl"])
+@pytest.mark.parametrize("method", ["sft-trl", pytest.param("dpo-trl", marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_ends_as_an_undisturbed_one_bit_for_bit(method, records, earlier, tmp_path):
     settings = settings_of(method)
     saving = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "cosine"}

@@ -119,6 +119,7 @@ def test_garbage_is_counted_and_never_guessed(judged, api: str) -> None:
     assert result.position_bias.pairs == 0
 
 
+@pytest.mark.slow
 def test_three_hundred_pairs_have_a_rate_at_equal_length(serve, tmp_path: Path) -> None:
     """Half of the chosen ones are longer by 20, half are shorter by 20, and the judge sees nothing else."""
     rows = [

@@ -43,7 +43,7 @@ def size(picture: Path) -> tuple[int, int]:
     return pixels.shape[1], pixels.shape[0]
 
 
-@pytest.mark.parametrize("steps", [1, 3, 39, 40, 2_000])
+@pytest.mark.parametrize("steps", [1, 39, 2_000, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (3, 40))])
 def test_a_run_of_any_length_is_drawn_at_one_size(steps, run_of):
     rows = [measured(0), *(trained(step) for step in range(1, steps + 1)), measured(steps)]
     assert size(draw(run_of(rows))) == (2016, 1218)

@@ -287,6 +287,7 @@ def test_an_adapter_is_to_be_merged_first(data: Path, random_policy: Path, tmp_p
         fit(data, tmp_path / "first", tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_a_reward_model_goes_on_from_its_own_head(data: Path, random_policy: Path, tmp_path: Path) -> None:
     first = fit(data, random_policy, tmp_path / "first", full=True).result.held_out
     second = fit(data, tmp_path / "first", tmp_path / "second", full=True).result.held_out

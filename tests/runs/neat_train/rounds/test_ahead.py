@@ -30,6 +30,7 @@ def labels(records: list[Record]) -> set[str]:
     return {r.model.rpartition(":")[2] for record in records for r in record.responses if r.round and r.model}
 
 
+@pytest.mark.slow
 def test_a_block_is_sampled_with_the_weights_of_the_block_before(dataset: Path, tmp_path: Path) -> None:
     run = Run.of(dataset, tmp_path / "run", **AHEAD)
     source = run.source()

@@ -97,7 +97,7 @@ def killer() -> Iterator[Killer]:
 MANY = [pytest.param("run", 11, marks=pytest.mark.slow), pytest.param("dataset", 31, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(("into", "stride"), [("run", 61), ("dataset", 61), *MANY])
+@pytest.mark.parametrize(("into", "stride"), [("run", 61), *MANY])
 def test_killed_between_steps_on_the_disk(scored: Path, killer: Killer, tmp_path: Path, into: str, stride: int) -> None:
     def life(name: str, point: int = 0) -> int:
         dataset = tmp_path / name / "d"

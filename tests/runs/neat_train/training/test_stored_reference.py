@@ -77,7 +77,7 @@ class Stops(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize("step", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_reads_what_was_stored(step, ragged, random_policy, tmp_path):
     expected = train(ragged, random_policy, tmp_path / "undisturbed")
     with pytest.raises(KeyboardInterrupt):

@@ -70,6 +70,7 @@ def test_one_in_twenty_that_is_not_longer_is_enough_and_equal_lengths_count() ->
     assert length_controlled(np.arange(300) % 2.0, longer) is None
 
 
+@pytest.mark.slow
 def test_nineteen_in_twenty_intervals_hold_the_truth_with_ties_from_two_orders() -> None:
     covered = []
     for seed in range(200):
