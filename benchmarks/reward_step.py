@@ -87,14 +87,14 @@ def _model(folder: Path, options: argparse.Namespace) -> TrainedReward:
 
 def _examples(model: TrainedReward, options: argparse.Namespace) -> list[RewardExample]:
     encoder = RewardEncoder(model.template, MAX_LENGTH, MAX_RESPONSE)
-    found = []
+    examples = []
     for task in score.read_tasks(options.data, 2 * options.records, 2):
         query = query_id(task.messages)
         ids = tuple(response_id(query, text) for text in task.texts)
         responses = tuple(Response(each, text, reward=0.0) for each, text in zip(ids, task.texts, strict=True))
-        label = Label("benchmark", None, "train", len(found), ids)
-        found.append(encoder.example(Record(query, task.messages, responses, (label,))))
-    usable = [example for example in found if example is not None and len(example.sequences) == 2]
+        label = Label("benchmark", None, "train", len(examples), ids)
+        examples.append(encoder.example(Record(query, task.messages, responses, (label,))))
+    usable = [example for example in examples if example is not None and len(example.sequences) == 2]
     return usable[: options.records]
 
 
@@ -139,13 +139,14 @@ def _distance(
     model: TrainedReward, ways: dict[str, Callable[[Any], float]], examples: Sequence[RewardExample]
 ) -> dict[str, float]:
     """How far TRL's loss and gradients are from those of token trees, the latter against the largest gradient."""
-    found = {}
+    steps = {}
     for name, way in ways.items():
         model.model.zero_grad()
         loss = way(examples)
-        found[name] = (loss, torch.cat([p.grad.flatten() for p in model.model.parameters() if p.grad is not None]))
-    (loss, one), (other_loss, other) = found.values()
-    return {"loss_off": abs(loss - other_loss), "gradient_off": float((one - other).abs().max() / one.abs().max())}
+        steps[name] = (loss, torch.cat([p.grad.flatten() for p in model.model.parameters() if p.grad is not None]))
+    (loss, gradient), (other_loss, other) = steps.values()
+    gradient_off = (gradient - other).abs().max() / gradient.abs().max()
+    return {"loss_off": abs(loss - other_loss), "gradient_off": float(gradient_off)}
 
 
 def _times(

@@ -317,15 +317,15 @@ class _Pool:
         """References that are done, in waits short enough for Ctrl-C; a cluster without room is told of once."""
         import ray
 
-        began, told = time.monotonic(), False
+        began, said = time.monotonic(), False
         while True:
             ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=0.5)
             if ready:
                 return list(ready)
             nobody = all(hand.shard is None for hand in self._busy.values())
-            if nobody and not told and time.monotonic() - began > _PATIENCE:
+            if nobody and not said and time.monotonic() - began > _PATIENCE:
                 self._watch.say("no worker is ready yet: they load, or wait until the cluster has room for them")
-                told = True
+                said = True
 
     def _take(self, hand: _Hand, answer: tuple[Any, int, int, float], done: Callable[[Any], None]) -> None:
         result, rows, tokens, seconds = answer

@@ -71,11 +71,11 @@ class Records:
         rewards = inner("responses", "reward")
         with explained(where):
             answered = frame.filter(pl.col("responses").list.len() > 0)
-            found = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()
+            usable = answered.select("query_id", differ=rewards.list.max() > rewards.list.min()).collect()
         if reviewed:
             spoken = pl.Series([record.query_id for record in dataset.reviewed()], dtype=pl.String)
-            found = found.filter(pl.col("query_id").is_in(spoken.implode()))
-        selected = found[:limit]
+            usable = usable.filter(pl.col("query_id").is_in(spoken.implode()))
+        selected = usable[:limit]
         if selected.is_empty():
             why = "it has no records" if where is None else f"where {where!r} is true for no record"
             raise InputError(f"{path}: nothing to train on: {why}.")

@@ -94,8 +94,8 @@ def pair_of(record: Record, choice: Pairs) -> tuple[Response, Response]:
     Raises:
         Skipped: people compared nothing; fewer than two responses, or all rewards equal.
     """
-    one = ONE_PAIR["labels" if choice == "chosen" else choice](record, None)[0]
-    return one.chosen, one.rejected
+    pair = ONE_PAIR["labels" if choice == "chosen" else choice](record, None)[0]
+    return pair.chosen, pair.rejected
 
 
 def target_of(record: Record, choice: SFTTarget, seed: int = 0) -> Response:

@@ -108,13 +108,13 @@ def _measured(
     )
     _run(plan, shards, engine, watch)
     samples = {decoding.name: [s for shard in shards for s in shard.samples(decoding)] for decoding in plan.decodings}
-    found = together(shard.likelihood() for shard in shards)
-    say(watch, found.notes)
-    kl = _kl(plan, shards, found.samples)
+    likelihood = together(shard.likelihood() for shard in shards)
+    say(watch, likelihood.notes)
+    kl = _kl(plan, shards, likelihood.samples)
     scored = {name: rewarded(shard.rewarded(reward) for shard in shards) for name, reward in plan.rewards.items()}
     rewards = {name: each.rewards for name, each in scored.items()}
     table = answer_rows(plan, samples, kl, rewards)
-    write_files(plan, request.seed, folder.path, table, samples, found.chosen, rewards)
+    write_files(plan, request.seed, folder.path, table, samples, likelihood.chosen, rewards)
     return EvalResult(
         format=FORMAT,
         subject=plan.subject.name,
@@ -124,8 +124,8 @@ def _measured(
         seed=request.seed,
         settings=settings,
         reward_models={name: each.settings for name, each in scored.items()},
-        left_out=left_out_of(samples, found.cut, scored),
-        perplexity=chosen_perplexity(found.chosen, found.cut),
+        left_out=left_out_of(samples, likelihood.cut, scored),
+        perplexity=chosen_perplexity(likelihood.chosen, likelihood.cut),
         decodings=figures.decodings(table, list(rewards)),
         versions=package_versions(),
     )

@@ -171,11 +171,11 @@ def thoughts(texts: Sequence[str]) -> ThoughtFigures | None:
     >>> thoughts(["<think>Hm.</think> Yes", "<think>Well", "No", "Yes"])
     ThoughtFigures(share=0.5, unended=0.5, characters=3.5)
     """
-    found = [thought for text in texts if (thought := thought_of(text)) is not None]
-    if not found:
+    given = [thought for text in texts if (thought := thought_of(text)) is not None]
+    if not given:
         return None
-    unended = sum(not thought.ended for thought in found) / len(found)
-    return ThoughtFigures(len(found) / len(texts), unended, float(np.median([len(each.text) for each in found])))
+    unended = sum(not thought.ended for thought in given) / len(given)
+    return ThoughtFigures(len(given) / len(texts), unended, float(np.median([len(each.text) for each in given])))
 
 
 def _distinct(texts: Sequence[Sequence[str]], n: int) -> float | None:

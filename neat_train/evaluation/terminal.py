@@ -105,11 +105,11 @@ def _answers(result: EvalResult) -> Table:
 
 def _thoughts(result: EvalResult) -> str:
     """How often they think, decoding by decoding; nothing where none does."""
-    told = ((name, figures.thoughts) for name, figures in result.decodings.items())
+    thinking = ((name, figures.thoughts) for name, figures in result.decodings.items())
     lines = [
         f"{name}: {percent(of.share)} think, {percent(of.unended)} of these without an end, {number(of.characters)} "
         "characters (median)."
-        for name, of in told
+        for name, of in thinking
         if of is not None
     ]
     return " ".join(lines)

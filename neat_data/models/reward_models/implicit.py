@@ -169,5 +169,5 @@ def _log_probabilities(model: Any, rows: Sequence[_Row], pad: int) -> Tensor:
     attended = (places < lengths[:, None]).long().to(model.device)
     logits = model(input_ids=ids, attention_mask=attended, use_cache=False).logits[:, :-1].float()
     values = logits.log_softmax(dim=-1).gather(2, ids[:, 1:, None])[..., 0].cpu()  # (rows, width - 1)
-    told = (places[1:] >= starts[:, None]) & (places[1:] < lengths[:, None])
-    return (values * told).sum(dim=1)
+    answered = (places[1:] >= starts[:, None]) & (places[1:] < lengths[:, None])
+    return (values * answered).sum(dim=1)

@@ -48,7 +48,7 @@ def from_record(row: dict[str, Any]) -> Iterator[tuple[str, Told]]:
             users.setdefault(str(answer["user_id"]), {})[question] = answer["value"]
     for user, said in users.items():
         if "verdict" in said:
-            told = Told(
+            verdict = Told(
                 rater=said.get("rater") or f"user-{user}",
                 key=user,
                 verdict=said["verdict"],
@@ -57,4 +57,4 @@ def from_record(row: dict[str, Any]) -> Iterator[tuple[str, Told]]:
                 labels=tuple(said.get("labels") or ()),
                 note=said.get("note") or "",
             )
-            yield str(row["id"]), told
+            yield str(row["id"]), verdict

@@ -93,9 +93,9 @@ def _tasks(tasks: Tasks) -> Iterator[ExchangeTask]:
     for row in frame.collect().iter_rows(named=True):
         record = Record.from_dict(row)
         for response in tasks.items[record.query_id]:
-            told = (_told(rater, of[response]) for rater, of in said.items() if response in of)
+            verdicts = (_told(rater, of[response]) for rater, of in said.items() if response in of)
             dialogue = [{"role": turn.role, "content": turn.content} for turn in record.messages]
-            yield ExchangeTask(record.query_id, response, dialogue, record.response(response).text, tuple(told))
+            yield ExchangeTask(record.query_id, response, dialogue, record.response(response).text, tuple(verdicts))
 
 
 def _told(rater: str, event: Event) -> Told:
