@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py --folder runs/bench-scale --sizes 10000 100000 1000000
 
-makes a source of made-up dialogues (1,540 bytes a row, twice HH's; one query in fifty asked before), and runs each
+makes a source of made-up dialogues (1,540 bytes a row, as HH has; one query in fifty asked before), and runs each
 command on it in a process of its own. `cpu_seconds` is what that process and those that it began worked, start
 included: on a machine where others work as well it says more than the wall clock. `microseconds_a_row` leaves out what
 the command takes on ten rows, its start. `anonymous_bytes` is the highest memory of the process's own,

@@ -175,7 +175,8 @@ def print_verification(result: Verification, console: Console) -> None:
         print_line(console, f"note: {note}")
     for finding in result.findings:
         print_line(console, f"wrong: {finding}")
-    verdict = "everything holds" if result.ok else f"{len(result.findings):,} things are wrong"
+    wrong = "1 thing is wrong" if len(result.findings) == 1 else f"{len(result.findings):,} things are wrong"
+    verdict = "everything holds" if result.ok else wrong
     print_line(
         console, f"{result.shards:,} shards, {result.records:,} records, {result.responses:,} responses: {verdict}"
     )

@@ -249,7 +249,7 @@ class _Verifier:
     tally: _Tally
     queries: bytearray = field(default_factory=bytearray)  # 16 bytes a record of round 0
     source_rows: int = 0
-    broken: set[str] = field(default_factory=set)  # names of shards that are missing or damaged
+    broken: set[str] = field(default_factory=set)  # names of shards and rejects that are missing or damaged
 
     def run(self) -> None:
         findings = self.tally.findings
@@ -321,7 +321,9 @@ class _Verifier:
         if round == 0:
             self.tally.labels += elements(table, "labels")
             self.source_rows += metadata.get("source_rows", 0)
-        yield from self._reject_faults(round, number, metadata)
+        for fault in self._reject_faults(round, number, metadata):
+            self.broken.add(rejects_name(round, number))
+            yield fault
         if any(shard_name(before, number) in self.broken for before in range(round)):
             return  # its records cannot be held against those of a shard that is named already
         earlier = self._earlier(round, number)
