@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -116,6 +117,19 @@ def test_what_libraries_say_of_a_full_disk_is_understood(small_disk: Path, write
         full_disk_explained(path, "The old ones stay"),
     ):
         write(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0"),
+        Exception("No space left on device (os error 28)"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ],
+)
+def test_what_is_said_of_a_full_disk_is_understood_of_any_type(tmp_path: Path, error: Exception):
+    with pytest.raises(RunError, match="the disk is full"), full_disk_explained(tmp_path):
+        raise error
 
 
 def test_nothing_else_is_called_a_full_disk(tmp_path: Path):

@@ -6,13 +6,16 @@ import hashlib
 import json
 from collections import defaultdict
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from neat_data.errors import InputError
 from neat_data.record import SCHEMA, Label, Message, Record, Response, query_id, response_id, to_table
+from neat_data.report.terminal import print_verification
 from neat_data.store.atomic import TEMPORARY, locked
 from neat_data.store.folder import DatasetFolder
 from neat_data.store.shard import shard_bytes, write_shard
@@ -199,8 +202,12 @@ def test_rejects_that_are_missing_changed_or_unknown_are_found(dataset: Path):
     rejects = dataset / "rejects" / "00001.jsonl"
     content = rejects.read_bytes()
     rejects.write_bytes(content.replace(b"line 1", b"line 2"))
-    (damaged,) = verify(dataset).findings  # and no word of sums that cannot hold then
+    result = verify(dataset)
+    (damaged,) = result.findings  # and no word of sums that cannot hold then
     assert "rejects/00001.jsonl is damaged" in damaged
+    said = StringIO()
+    print_verification(result, Console(file=said, width=400))
+    assert said.getvalue().endswith("responses: 1 thing is wrong\n")
     rejects.write_bytes(content)
     (dataset / "rejects" / "00009.jsonl").write_bytes(content)
     assert verify(dataset).findings == ["rejects/00009.jsonl: belongs to no shard"]
